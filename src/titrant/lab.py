@@ -1,0 +1,142 @@
+"""The seam between a study and the machine that trains: two small protocols, in token ids only.
+
+`study` plans in ids and asks a `Lab` for specialists; it never sees torch. `FakeLab` answers without a model, so that a
+whole study runs in a second; `lab_hf.HuggingFaceLab` is the real one and is imported lazily.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from titrant.identity import hash_text
+from titrant.records import (
+    Numerics,
+    PreparedModel,
+    StepReport,
+    TokenPrompt,
+    TokenQuestion,
+    TokenRow,
+    TrainingPlan,
+    Written,
+)
+
+
+class Specialist(Protocol):
+    """A model, tuned or not, that answers."""
+
+    def choose(self, questions: Sequence[TokenQuestion]) -> tuple[tuple[float, ...], ...]:
+        """For every question the sum of log-probabilities (nats) of each choice's tokens, end mark included."""
+        ...
+
+    def write(self, prompts: Sequence[TokenPrompt]) -> tuple[Written, ...]:
+        """Greedy continuations, in the order of the prompts."""
+        ...
+
+    def losses(self, rows: Sequence[TokenRow]) -> tuple[float, ...]:
+        """For every row the mean loss (nats) over the tokens that bear loss."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the weights in Hugging Face format into an existing empty folder (tokenizer included)."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        ...
+
+
+class Lab(Protocol):
+    """A place that trains and hands out specialists."""
+
+    def untuned(self, model: PreparedModel) -> Specialist:
+        """The model as it came."""
+        ...
+
+    def train(
+        self,
+        plan: TrainingPlan,
+        *,
+        checkpoints: Path,
+        on_step: Callable[[StepReport], None],
+        stop: Callable[[], int | None],
+    ) -> Specialist:
+        """Train as planned, from the newest good checkpoint in `checkpoints` if there is one.
+
+        `stop` is asked after every step; a signal number makes the lab write a checkpoint and raise `Interrupted`.
+        Raises `RunFailed` on a non-finite loss or gradient, or when memory does not suffice.
+        """
+        ...
+
+
+class FakeSpecialist:
+    """Answers from hashes: the gold answer becomes likelier with `skill`, so that studies have something to find."""
+
+    def __init__(self, salt: str, skill: float) -> None:
+        self.salt, self.skill = salt, skill
+
+    def _noise(self, *parts: object) -> float:
+        """A number in (0, 1) that depends on the specialist and the parts alone."""
+        return (int(hash_text(json.dumps([self.salt, *map(str, parts)]), length=12), 16) + 1) / (16**12 + 2)
+
+    def choose(self, questions: Sequence[TokenQuestion]) -> tuple[tuple[float, ...], ...]:
+        return tuple(
+            tuple(math.log(self._noise(question.key, ids)) - 0.1 * len(ids) for ids in question.choices)
+            for question in questions
+        )
+
+    def write(self, prompts: Sequence[TokenPrompt]) -> tuple[Written, ...]:
+        return tuple(
+            Written(ids=prompt.ids[: min(3, prompt.max_new_tokens)], stop="end" if self._noise(prompt.key) < 0.9 else "length")
+            for prompt in prompts
+        )
+
+    def losses(self, rows: Sequence[TokenRow]) -> tuple[float, ...]:
+        return tuple(0.5 + self._noise(row.key) / (1 + self.skill) for row in rows)
+
+    def save(self, folder: Path) -> None:
+        (folder / "config.json").write_text(json.dumps({"model_type": "fake", "salt": self.salt}))
+
+    def close(self) -> None:
+        return None
+
+
+class FakeLab:
+    """A lab without a model: deterministic, instant, and refused by everything that publishes findings."""
+
+    def untuned(self, model: PreparedModel) -> FakeSpecialist:
+        return FakeSpecialist(model.fingerprint, 0.0)
+
+    def train(
+        self,
+        plan: TrainingPlan,
+        *,
+        checkpoints: Path,
+        on_step: Callable[[StepReport], None],
+        stop: Callable[[], int | None],
+    ) -> FakeSpecialist:
+        digest = hashlib.sha256(repr((plan.settings, plan.seed)).encode())
+        for number, indices in enumerate(plan.steps, start=1):
+            for index in indices:
+                digest.update(plan.rows[index].key.encode())
+            loss = 2.0 / math.sqrt(number)
+            sources = sorted({plan.rows[index].source for index in indices})
+            on_step(
+                StepReport(
+                    step=number,
+                    loss=loss,
+                    loss_by_source=tuple((source, loss / len(sources)) for source in sources),
+                    gradient_norm=1.0,
+                    learning_rate=plan.settings.learning_rate,
+                    tokens=sum(len(plan.rows[index].ids) for index in indices),
+                    seconds=0.0,
+                )
+            )
+        return FakeSpecialist(digest.hexdigest(), len(plan.steps) / 100)
+
+
+FAKE_NUMERICS = Numerics(device="fake", dtype="fp32", threads=1, compiled=False, isa="fake", versions=())
