@@ -91,7 +91,10 @@ class FakeSpecialist:
 
     def write(self, prompts: Sequence[TokenPrompt]) -> tuple[Written, ...]:
         return tuple(
-            Written(ids=prompt.ids[: min(3, prompt.max_new_tokens)], stop="end" if self._noise(prompt.key) < 0.9 else "length")
+            Written(
+                ids=prompt.ids[: min(3, prompt.max_new_tokens)],
+                stop="end" if self._noise(prompt.key) < 0.9 else "length",
+            )
             for prompt in prompts
         )
 
