@@ -1,0 +1,1 @@
+"""Models: found, checked, made loadable, and run over rows without padding."""

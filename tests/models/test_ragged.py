@@ -1,0 +1,166 @@
+"""Rows without padding give what each row gives alone, for five families of models."""
+
+import pytest
+import torch
+import transformers
+
+from titrant.models.ragged import (
+    RaggedLayout,
+    RaggedRow,
+    ragged_attention,
+    ragged_hidden,
+    ragged_logits,
+    ragged_refusal,
+    supports_ragged,
+)
+
+SIZES = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "initializer_range": 0.2,
+}
+LAYERS = ["sliding_attention", "full_attention", "sliding_attention"]
+CONFIGS = {
+    "llama": ("LlamaConfig", {}),
+    "qwen3": ("Qwen3Config", {"head_dim": 8}),
+    "gemma3": ("Gemma3TextConfig", {"head_dim": 8, "sliding_window": 4, "layer_types": LAYERS}),
+    "mistral": ("MistralConfig", {"sliding_window": 4}),
+    "phi3": ("Phi3Config", {}),
+    "gemma2": ("Gemma2Config", {"head_dim": 8, "sliding_window": 4, "attn_logit_softcapping": 2.0}),
+}
+LENGTHS = (5, 1, 13, 8)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def toy(name: str, **changes: int) -> torch.nn.Module:
+    config_class, extra = CONFIGS[name]
+    torch.manual_seed(7)
+    config = getattr(transformers, config_class)(**{**SIZES, **extra, **changes})
+    return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
+def random_ids(total: int) -> torch.Tensor:
+    return torch.randint(3, 97, (total,), generator=torch.Generator().manual_seed(1))
+
+
+def relative(left: torch.Tensor, right: torch.Tensor) -> float:
+    return float((left - right).abs().max() / right.abs().max())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_rows_together_give_the_logits_of_each_row_alone(name: str) -> None:
+    model, ids = toy(name), random_ids(sum(LENGTHS))
+    with torch.no_grad():
+        together = ragged_logits(model, ids, RaggedLayout.of_lengths(LENGTHS))
+        apart = torch.cat([model(input_ids=row[None]).logits[0] for row in ids.split(LENGTHS)])
+    assert relative(together, apart) < 1e-5
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_branches_see_the_context_and_themselves_only(name: str) -> None:
+    model = toy(name)
+    rows = (RaggedRow(context=7, branches=(2, 1, 5)), RaggedRow(context=4), RaggedRow(context=1, branches=(3,)))
+    layout = RaggedLayout(rows=rows)
+    ids = random_ids(layout.tokens)
+    with torch.no_grad():
+        tree = ragged_logits(model, ids, layout)
+        for start, row in zip(layout.starts, layout.rows, strict=True):
+            context = ids[start : start + row.context]
+            alone = model(input_ids=context[None]).logits[0]
+            assert relative(tree[start : start + row.context], alone) < 1e-5
+            place = start + row.context
+            for length in row.branches:
+                whole = torch.cat([context, ids[place : place + length]])
+                alone = model(input_ids=whole[None]).logits[0, row.context :]
+                assert relative(tree[place : place + length], alone) < 1e-5
+                place += length
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_gradients_equal_those_of_rows_alone(name: str) -> None:
+    model, ids = toy(name), random_ids(sum(LENGTHS))
+    layout = RaggedLayout.of_lengths(LENGTHS)
+    weights = torch.randn(sum(LENGTHS), 97, generator=torch.Generator().manual_seed(2))
+    (ragged_logits(model, ids, layout) * weights).sum().backward()
+    ours = {key: value.grad.clone() for key, value in model.named_parameters()}
+    model.zero_grad()
+    apart = torch.cat([model(input_ids=row[None]).logits[0] for row in ids.split(LENGTHS)])
+    (apart * weights).sum().backward()
+    for key, value in model.named_parameters():
+        assert relative(ours[key], value.grad) < 1e-4, key
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_row_does_not_depend_on_its_neighbours(name: str) -> None:
+    model, layout = toy(name), RaggedLayout.of_lengths((6, 9))
+    left, right, other = random_ids(24).split((6, 9, 9))
+    with torch.no_grad():
+        first = ragged_logits(model, torch.cat([left, right]), layout)[:6]
+        second = ragged_logits(model, torch.cat([left, other]), layout)[:6]
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_chosen_positions_are_rows_of_all_logits(name: str) -> None:
+    model, ids, layout = toy(name), random_ids(sum(LENGTHS)), RaggedLayout.of_lengths(LENGTHS)
+    positions = torch.tensor([0, 4, 11, 26])
+    with torch.no_grad():
+        everything = ragged_logits(model, ids, layout)
+        chosen = ragged_logits(model, ids, layout, positions)
+        hidden = ragged_hidden(model, ids, layout)
+    assert chosen.shape == (4, 97)
+    assert hidden.shape == (sum(LENGTHS), 32)
+    torch.testing.assert_close(chosen, everything[positions])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_all_families_are_found_to_go_without_padding(name: str, dtype: torch.dtype) -> None:
+    assert ragged_refusal(toy(name).to(dtype)) is None
+
+
+def test_a_model_whose_tokens_mix_outside_attention_is_refused() -> None:
+    model = toy("llama")
+    mlp = model.model.layers[0].mlp
+    mlp.register_forward_hook(lambda _module, _inputs, out: out + out.roll(1, dims=1))
+    assert "other logits" in (ragged_refusal(model) or "")
+
+
+def test_a_model_that_ignores_the_attention_function_is_refused() -> None:
+    config = transformers.BloomConfig(vocab_size=97, hidden_size=32, n_layer=2, n_head=4)
+    model = transformers.BloomForCausalLM(config).eval()
+    assert not supports_ragged(model)
+
+
+def test_a_model_that_keeps_its_window_to_itself_is_refused() -> None:
+    model = toy("gemma3", sliding_window=50)  # wider than the probe, which therefore cannot see it in the logits
+    for layer in model.model.layers:
+        layer.self_attn.sliding_window = None
+    assert "window" in (ragged_refusal(model) or "")
+
+
+def test_the_attention_setting_comes_back_also_after_an_error() -> None:
+    model = toy("llama")
+    before = model.config._attn_implementation
+    with pytest.raises(ZeroDivisionError), ragged_attention(model, RaggedLayout.of_lengths((3,))):
+        raise ZeroDivisionError
+    assert model.config._attn_implementation == before
+
+
+def test_positions_start_again_in_rows_and_go_on_in_branches() -> None:
+    layout = RaggedLayout(rows=(RaggedRow(context=2, branches=(2, 3)), RaggedRow(context=1)))
+    assert layout.positions() == [0, 1, 2, 3, 2, 3, 4, 0]
+    assert layout.starts == (0, 7)
+    assert layout.tokens == 8
