@@ -9,8 +9,9 @@ exact number of rows of one source, an *arm* one recipe, a *run* one arm at one 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
 AnswerKind = Literal["choices", "text", "loss"]
@@ -42,6 +43,17 @@ class Origin:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawRow:
+    """A row as its file holds it, before anyone has said what its columns mean.
+
+    A value is text, True, False, None, or a list or object of such. A number is the text that stood in the file.
+    """
+
+    values: Mapping[str, Any]
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
