@@ -307,7 +307,8 @@ class PreparedModel:
 
     `folder` is in Hugging Face layout (config.json, safetensors, tokenizer.json). `fingerprint` is a hash of the weight
     bytes, the configuration, the tokenizer and the template. `end_ids` close an answer; generation stops at the first
-    of them. `template` is `chat` (with `chat_template` as Jinja source) or `plain`.
+    of them that is written (the mark that ends a turn comes first, then the tokenizer's own). `template` is `chat` (with
+    `chat_template` as Jinja source) or `plain`, and `template_reason` says why. `bos` is set where texts begin with it.
     """
 
     name: str
@@ -323,6 +324,8 @@ class PreparedModel:
     context_tokens: int
     licence: str | None
     origin: str
+    end_ids: tuple[int, ...] = ()
+    template_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
