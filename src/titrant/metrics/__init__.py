@@ -1,0 +1,30 @@
+"""Text in, number out: how an answer is judged, and nothing about where it came from."""
+
+from titrant.metrics.choices import (
+    balanced_accuracy,
+    choice_accuracy,
+    chosen,
+    graded,
+    majority_accuracy,
+    majority_label,
+    token_probability,
+)
+from titrant.metrics.score import ItemScore, ScoreReport, score_rows
+from titrant.metrics.text import METRICS, TextScore, number_in, score_text
+
+__all__ = [
+    "METRICS",
+    "ItemScore",
+    "ScoreReport",
+    "TextScore",
+    "balanced_accuracy",
+    "choice_accuracy",
+    "chosen",
+    "graded",
+    "majority_accuracy",
+    "majority_label",
+    "number_in",
+    "score_rows",
+    "score_text",
+    "token_probability",
+]

@@ -1,0 +1,295 @@
+"""Data files of a hub dataset, as plain files: `hub:org/name[@revision][:[config/]split]`.
+
+The repository's files are fetched and read by this project's own readers, not by the `datasets` library: so no code
+from the hub can run, and a date or `010` in a CSV stays what it was. Splits follow the hub's own conventions: the
+`configs` of the dataset card, else the words train, validation and test in file names.
+
+A revision that is a full commit hash is taken from the local cache when it lies there. Without network the cached
+copy of the asked revision is used, if there is one; the commit that was read stands in the place of every row.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from titrant.errors import DataError
+from titrant.sources.formats import ARCHIVES, kind_of
+
+HUB_PREFIX = "hub:"
+NETWORK_SECONDS = 4.0
+_ADDRESS = re.compile(
+    r"hub:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?:(?P<config>[\w.-]+)/)?(?P<split>[\w.-]+))?"
+)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SPLIT_WORDS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"}
+_SPLIT_WORDS |= {"val": "validation", "dev": "validation", "test": "test", "testing": "test"}
+_NOT_ROWS = ("dataset_infos.json", "dataset_dict.json", "state.json", "config.json")
+_SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<rest>\.[^/]*)$")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubAddress:
+    """What `hub:org/name@revision:config/split` says. `revision` is `main` and the others None where unsaid."""
+
+    repository: str
+    revision: str
+    config: str | None
+    split: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubFile:
+    """One data file on this machine, and its name in messages: `hub:org/name@commit/path`."""
+
+    path: Path
+    name: str
+
+
+def parse_address(text: str) -> HubAddress:
+    """The parts of a hub address; `DataError` where it is none."""
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
+        raise DataError("this is no address of a hub dataset", got=text, expected="hub:org/name[@revision][:split]")
+    return HubAddress(
+        repository=match["repository"],
+        revision=match["revision"] or "main",
+        config=match["config"],
+        split=match["split"],
+    )
+
+
+def hub_files(text: str) -> tuple[HubFile, ...]:
+    """The data files of the addressed split, downloaded where they are not in the cache yet."""
+    address = parse_address(text)
+    snapshot = _cached_snapshot(address)
+    if snapshot is not None and _COMMIT.fullmatch(address.revision):
+        return _files_in(snapshot, address, text)
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        why = "HF_HUB_OFFLINE is set"
+    else:
+        try:
+            return _download(address, text)
+        except _Unreachable as error:
+            why = str(error)
+    if snapshot is not None:
+        return _files_in(snapshot, address, text)
+    raise DataError(
+        f"the dataset {address.repository} at revision {address.revision} is not in the cache, "
+        f"and the hub cannot be reached ({why})",
+        where=text,
+        got=str(_cache_folder()),
+        fix="connect to the network once, or give a local file in its place",
+    )
+
+
+class _Unreachable(Exception):
+    """The hub did not answer."""
+
+
+def _cache_folder() -> Path:
+    """Where huggingface_hub keeps what it fetched, by its documented environment variables, read at every call."""
+    if folder := os.environ.get("HF_HUB_CACHE"):
+        return Path(folder).expanduser()
+    if home := os.environ.get("HF_HOME"):
+        return Path(home).expanduser() / "hub"
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "huggingface" / "hub"
+
+
+def _cached_snapshot(address: HubAddress) -> Path | None:
+    """The folder of the cached commit that the address means, if any."""
+    folder = _cache_folder() / f"datasets--{address.repository.replace('/', '--')}"
+    reference = folder / "refs" / address.revision
+    commit = reference.read_text().strip() if reference.is_file() else address.revision
+    snapshot = folder / "snapshots" / commit
+    return snapshot if snapshot.is_dir() else None
+
+
+def _files_in(snapshot: Path, address: HubAddress, text: str) -> tuple[HubFile, ...]:
+    names = sorted(path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file())
+    card = snapshot / "README.md"
+    chosen = choose_files(names, card.read_text("utf-8") if card.is_file() else "", address, text)
+    _refuse_missing_shards(chosen, text)
+    prefix = f"hub:{address.repository}@{snapshot.name}"
+    return tuple(HubFile(path=snapshot / name, name=f"{prefix}/{name}") for name in chosen)
+
+
+def _download(address: HubAddress, text: str) -> tuple[HubFile, ...]:
+    import huggingface_hub
+
+    info = _within(
+        lambda: huggingface_hub.HfApi().dataset_info(
+            address.repository, revision=address.revision, timeout=NETWORK_SECONDS
+        ),
+        address,
+        text,
+    )
+
+    def fetched(name: str) -> Path:
+        return Path(
+            huggingface_hub.hf_hub_download(
+                address.repository, name, repo_type="dataset", revision=info.sha, cache_dir=_cache_folder()
+            )
+        )
+
+    names = sorted(sibling.rfilename for sibling in info.siblings)
+    card = _asked(lambda: fetched("README.md").read_text("utf-8"), address, text) if "README.md" in names else ""
+    chosen = choose_files(names, card, address, text)
+    prefix = f"hub:{address.repository}@{info.sha}"
+    paths = _asked(lambda: [fetched(name) for name in chosen], address, text)
+    return tuple(HubFile(path=path, name=f"{prefix}/{name}") for path, name in zip(paths, chosen, strict=True))
+
+
+def _asked(call: Callable[[], _Result], address: HubAddress, text: str) -> _Result:
+    """The result of a call to the hub; what it answers becomes a `DataError`, its silence `_Unreachable`."""
+    from huggingface_hub import errors
+
+    try:
+        return call()
+    except errors.GatedRepoError as error:
+        raise DataError(
+            f"the dataset {address.repository} wants its terms accepted", where=text, fix="huggingface-cli login"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise DataError(f"{address.repository} has no such revision", where=text, got=address.revision) from error
+    except errors.RepositoryNotFoundError as error:
+        raise DataError("the hub has no such dataset", where=text, got=address.repository) from error
+    except errors.HfHubHTTPError as error:
+        raise _Unreachable(str(error).splitlines()[0]) from error
+
+
+def _within(call: Callable[[], _Result], address: HubAddress, text: str) -> _Result:
+    """`_asked`, within `NETWORK_SECONDS`: name look-ups and retries know no time limit of their own."""
+    results: list[_Result] = []
+    failures: list[Exception] = []
+
+    def work() -> None:
+        try:
+            results.append(_asked(call, address, text))
+        except Exception as error:  # noqa: BLE001 (carried to the calling thread, which raises it)
+            failures.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(NETWORK_SECONDS)
+    if results:
+        return results[0]
+    if not failures:
+        raise _Unreachable(f"no answer within {NETWORK_SECONDS:g} s")
+    if isinstance(failures[0], DataError | _Unreachable):
+        raise failures[0]
+    raise _Unreachable(f"{type(failures[0]).__name__}: {failures[0]}") from failures[0]
+
+
+def choose_files(names: Sequence[str], card: str, address: HubAddress, text: str) -> tuple[str, ...]:
+    """The data files of one split among a repository's files, by its card or by their names; always at least one."""
+    data = [name for name in names if _is_data(name)]
+    if not data:
+        scripts = [name for name in names if name.endswith(".py")]
+        if scripts:
+            raise DataError(
+                "the dataset is a loading script, and code from the hub is never run",
+                where=text,
+                got=", ".join(scripts),
+                fix="choose a revision with data files, such as @refs/convert/parquet",
+            )
+        raise DataError("the dataset has no data files that can be read", where=text, got=", ".join(names[:20]))
+    splits = _splits_of_card(card, data, address, text) or _splits_of_names(data)
+    if address.split is None:
+        if len(splits) > 1:
+            raise DataError(
+                "the dataset has several splits", where=text, got=", ".join(sorted(splits)), fix=f"{text}:<split>"
+            )
+        return next(iter(splits.values()))
+    if address.split not in splits:
+        raise DataError("no such split", where=text, got=address.split, expected=", ".join(sorted(splits)))
+    return splits[address.split]
+
+
+def _is_data(name: str) -> bool:
+    kind = kind_of(name)
+    plain = not any(part.startswith(".") for part in name.split("/"))
+    return kind is not None and kind not in ARCHIVES and plain and name.rsplit("/", 1)[-1] not in _NOT_ROWS
+
+
+def _splits_of_card(card: str, data: Sequence[str], address: HubAddress, text: str) -> dict[str, tuple[str, ...]]:
+    """Splits by the `configs` in the card's header; empty where it has none."""
+    configs = _front_matter(card, text).get("configs")
+    if not isinstance(configs, list):
+        return {}
+    by_name = {str(config.get("config_name", "default")): config for config in configs if isinstance(config, dict)}
+    wanted = address.config
+    if wanted is None:
+        marked = [name for name, config in by_name.items() if config.get("default") is True or name == "default"]
+        wanted = marked[0] if marked else next(iter(by_name)) if len(by_name) == 1 else None
+    if wanted is None or wanted not in by_name:
+        raise DataError(
+            "which configuration of the dataset?" if wanted is None else "no such configuration",
+            where=text,
+            got=wanted,
+            expected=", ".join(sorted(by_name)),
+            fix=f"hub:{address.repository}:<configuration>/<split>",
+        )
+    parts = by_name[wanted].get("data_files")
+    if parts is None:
+        return {}
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        parts = [{"split": "train", "path": parts}]
+    splits: dict[str, tuple[str, ...]] = {}
+    for part in parts:
+        paths = part.get("path")
+        patterns = [str(path) for path in (paths if isinstance(paths, list) else [paths])]
+        found = tuple(name for name in data if any(fnmatch.fnmatch(name, pattern) for pattern in patterns))
+        if found:
+            splits[str(part.get("split", "train"))] = found
+    return splits
+
+
+def _front_matter(card: str, text: str) -> dict[str, Any]:
+    """The YAML between the two `---` at the top of a dataset card."""
+    match = re.match(r"---\r?\n(.*?)\r?\n---", card, re.DOTALL)
+    if match is None:
+        return {}
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        value = YAML(typ="safe", pure=True).load(match[1])
+    except YAMLError as error:
+        raise DataError("the header of the dataset's README.md is no YAML", where=text) from error
+    return value if isinstance(value, dict) else {}
+
+
+def _splits_of_names(data: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Splits by the words in file and folder names; files without such a word are `train`."""
+    splits: dict[str, list[str]] = {}
+    for name in data:
+        words = [_SPLIT_WORDS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in _SPLIT_WORDS]
+        splits.setdefault(words[-1] if words else "train", []).append(name)
+    return {split: tuple(files) for split, files in splits.items()}
+
+
+def _refuse_missing_shards(names: Sequence[str], text: str) -> None:
+    """A cache can hold half a split; its shards say how many they are."""
+    for name in names:
+        match = _SHARD.match(name)
+        if match is None:
+            continue
+        count = int(match["count"])
+        wanted = [f"{match['stem']}-{number:05d}-of-{count:05d}{match['rest']}" for number in range(count)]
+        missing = [other for other in wanted if other not in names]
+        if missing:
+            raise DataError(
+                "the cached copy is incomplete",
+                where=text,
+                got=f"{count - len(missing)} of {count} files",
+                expected=missing[0],
+                fix="connect to the network once",
+            )
