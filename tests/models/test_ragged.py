@@ -4,6 +4,7 @@ import pytest
 import torch
 import transformers
 
+from titrant.models import ragged
 from titrant.models.ragged import (
     RaggedLayout,
     RaggedRow,
@@ -164,3 +165,38 @@ def test_positions_start_again_in_rows_and_go_on_in_branches() -> None:
     assert layout.positions() == [0, 1, 2, 3, 2, 3, 4, 0]
     assert layout.starts == (0, 7)
     assert layout.tokens == 8
+
+
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("softcap", [None, 1.5])
+def test_blocks_of_long_rows_attend_as_one(
+    window: int | None, softcap: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows longer than a block, some blocks kept for the backward pass and some computed again, in double precision."""
+    monkeypatch.setattr(ragged, "_QUERY_BLOCK", 4)
+    monkeypatch.setattr(ragged, "_KEPT_KEYS", 7)
+    generator = torch.Generator().manual_seed(3)
+    query, key, value, weights = (
+        torch.randn(14, heads, 6, dtype=torch.float64, generator=generator) for heads in (4, 2, 2, 4)
+    )
+    packing = ragged._Packing(RaggedLayout.of_lengths((3, 11)))
+    pieces = packing.pieces(window, dtype=torch.float64, device=query.device)
+    assert len(pieces) == 4
+
+    def reference(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        scores = torch.einsum("thd,shd->hts", query, key.repeat_interleave(2, 1)) * 0.4
+        scores = scores if softcap is None else torch.tanh(scores / softcap) * softcap
+        row, place = torch.tensor([0] * 3 + [1] * 11), torch.arange(14)
+        back = place[:, None] - place[None]
+        seen = (row[:, None] == row[None]) & (back >= 0) & (back < (window or 99))
+        chances = torch.softmax(scores.masked_fill(~seen, -torch.inf), -1)
+        return torch.einsum("hts,shd->thd", chances, value.repeat_interleave(2, 1))
+
+    results = []
+    for function in (lambda *three: ragged._BlockAttention.apply(*three, pieces, 0.4, softcap), reference):
+        leaves = [part.clone().requires_grad_() for part in (query, key, value)]
+        out = function(*leaves)
+        (out * weights).sum().backward()
+        results.append((out, *(leaf.grad for leaf in leaves)))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)

@@ -9,7 +9,7 @@ A row may also be a tree: a context followed by branches, each of which sees the
 question are scored that way in one pass, the context computed once.
 
 Shapes: T tokens of all rows, P chosen positions, V vocabulary, H query heads, K key heads,
-D head width, L queries of one block.
+D head width, G query heads of a key head, L queries of one block.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 ATTENTION_NAME = "titrant_ragged"
 
@@ -155,15 +154,21 @@ def ragged_attention(model: Any, layout: RaggedLayout) -> Iterator[_Packing]:
 
 # ------------------------------------------------------------------------------------------------------------- pieces
 
+_QUERY_BLOCK = 256  # queries of one block: long rows skip most of the future, short rows stay whole
+_KEPT_KEYS = (
+    1024  # blocks with at most so many keys keep their probabilities for the backward pass; longer ones recompute
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Piece:
-    """A block of attention: these queries see these keys, by causality or by an additive mask [queries, keys]."""
+    """A block of attention: these queries see these keys through an additive mask [queries, keys]."""
 
     start: int
     stop: int
     key_start: int
-    mask: torch.Tensor | None
+    key_stop: int
+    mask: torch.Tensor
 
 
 @dataclass(slots=True)
@@ -174,34 +179,46 @@ class _Packing:
     windows: list[int | None] = field(default_factory=list)
     made: dict[tuple[int | None, torch.dtype, torch.device], tuple[_Piece, ...]] = field(default_factory=dict)
 
-    def pieces(self, window: int | None, like: torch.Tensor) -> tuple[_Piece, ...]:
+    def pieces(self, window: int | None, *, dtype: torch.dtype, device: torch.device) -> tuple[_Piece, ...]:
         """The blocks of attention under a sliding window; they cover every query exactly once, in order."""
-        key = (window, like.dtype, like.device)
+        key = (window, dtype, device)
         if key not in self.made:
-            starts = zip(self.layout.starts, self.layout.rows, strict=True)
-            self.made[key] = tuple(piece for start, row in starts for piece in _pieces_of_row(row, start, window, like))
+            longest = max(row.tokens for row in self.layout.rows)
+            causal = torch.full((longest, longest), -torch.inf, dtype=dtype).triu_(1)
+            pieces: list[_Piece] = []
+            for start, row in zip(self.layout.starts, self.layout.rows, strict=True):
+                pieces.extend(_pieces_of_row(row, start, window, causal, device))
+            self.made[key] = tuple(pieces)
         return self.made[key]
 
 
 _ACTIVE: ContextVar[_Packing | None] = ContextVar("titrant_ragged_packing", default=None)
 
 
-def _pieces_of_row(row: RaggedRow, start: int, window: int | None, like: torch.Tensor) -> Iterator[_Piece]:
+def _pieces_of_row(
+    row: RaggedRow, start: int, window: int | None, causal: torch.Tensor, device: torch.device
+) -> Iterator[_Piece]:
+    """Blocks of the context first, then all branches as one block; keys that no query of a block sees are left out."""
+    edges = [*range(0, row.context, _QUERY_BLOCK), row.context]
+    blocks = list(itertools.pairwise(edges))
+    if row.branches:
+        blocks.append((row.context, row.tokens))
     position = torch.tensor(row.positions())
     branch = torch.repeat_interleave(torch.arange(-1, len(row.branches)), torch.tensor([row.context, *row.branches]))
-    for first, last in ((0, row.context), (row.context, row.tokens)):
-        if first == last:
-            continue
-        narrow = window is not None and int(position[first:last].max()) >= window
-        mask = None
-        if narrow or first > 0:
-            queries, keys = slice(first, last), slice(0, last)
-            seen = position[queries, None] >= position[None, keys]
-            seen &= (branch[None, keys] == -1) | (branch[queries, None] == branch[None, keys])
+    for first, last in blocks:
+        is_branch = first == row.context
+        low = 0 if window is None or is_branch else max(0, first - window + 1)
+        if window is None and not is_branch:
+            mask = causal[first:last, :last]
+        else:
+            seen = position[first:last, None] >= position[None, low:last]
+            seen &= (branch[None, low:last] == -1) | (branch[first:last, None] == branch[None, low:last])
             if window is not None:
-                seen &= position[queries, None] - position[None, keys] < window
-            mask = torch.zeros(seen.shape, dtype=like.dtype).masked_fill_(~seen, -torch.inf).to(like.device)
-        yield _Piece(start=start + first, stop=start + last, key_start=start, mask=mask)
+                seen &= position[first:last, None] - position[None, low:last] < window
+            mask = torch.zeros(seen.shape, dtype=causal.dtype).masked_fill_(~seen, -torch.inf)
+        yield _Piece(
+            start=start + first, stop=start + last, key_start=start + low, key_stop=start + last, mask=mask.to(device)
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------- attention
@@ -234,38 +251,112 @@ def _ragged_attention_forward(
         out = _varlen_attention(query_1HTD, key_1KTD, value_1KTD, packing, scale, sliding_window, softcap)
         if out is not None:
             return out, None
-    groups = query_1HTD.shape[1] // key_1KTD.shape[1]
-    if groups > 1:
-        key_1KTD = key_1KTD.repeat_interleave(groups, dim=1)
-        value_1KTD = value_1KTD.repeat_interleave(groups, dim=1)
-    pieces = packing.pieces(sliding_window, query_1HTD)
-    queries = query_1HTD.split([piece.stop - piece.start for piece in pieces], dim=2)
-    outs = []
-    for piece, query in zip(pieces, queries, strict=True):
-        keys = key_1KTD[:, :, piece.key_start : piece.stop]
-        values = value_1KTD[:, :, piece.key_start : piece.stop]
-        outs.append(_attend(query, keys, values, piece.mask, scale, softcap).transpose(1, 2))
-    return torch.cat(outs, dim=1), None
+    pieces = packing.pieces(sliding_window, dtype=_score_dtype(query_1HTD), device=query_1HTD.device)
+    query_THD, key_TKD, value_TKD = (part[0].transpose(0, 1) for part in (query_1HTD, key_1KTD, value_1KTD))
+    out_THD: torch.Tensor = _BlockAttention.apply(query_THD, key_TKD, value_TKD, pieces, scale, softcap)
+    return out_THD[None], None
 
 
-def _attend(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor | None,
-    scale: float,
-    softcap: float | None,
-) -> torch.Tensor:
-    """One block of attention [1, H, L, D]; with soft-capping spelt out, since no fused kernel on CPU has it."""
-    if softcap is None:
-        return functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale
-        )
-    weights = query @ key.transpose(2, 3) * scale
-    weights = torch.tanh(weights / softcap) * softcap
-    if mask is None:
-        mask = torch.full(weights.shape[-2:], -torch.inf, dtype=weights.dtype, device=weights.device).triu_(1)
-    return torch.softmax((weights + mask).float(), dim=-1).to(value.dtype) @ value
+class _BlockAttention(torch.autograd.Function):  # type: ignore[misc]
+    """Attention in blocks, written out in matrix products.
+
+    PyTorch's fused kernel for CPUs is made for long rows: on rows of 60 to 300 tokens its forward takes twice and its
+    backward seven times as long as these products. Scores and softmax are fp32 also where the rest is bf16, and query
+    heads that share a key head go through one product, so that keys are never repeated.
+
+    In the products a block's queries are [K, G * L, D]: key heads, then the G queries heads of each with L queries.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query_THD: torch.Tensor,
+        key_TKD: torch.Tensor,
+        value_TKD: torch.Tensor,
+        pieces: tuple[_Piece, ...],
+        scale: float,
+        softcap: float | None,
+    ) -> torch.Tensor:
+        tokens, heads, _ = query_THD.shape
+        out_THD = query_THD.new_empty(tokens, heads, value_TKD.shape[-1])
+        keep = query_THD.requires_grad or key_TKD.requires_grad or value_TKD.requires_grad
+        kept = []
+        for piece in pieces:
+            queries, keys = _block(query_THD, key_TKD, piece)
+            _, probabilities = _probabilities(queries, keys, piece, scale, softcap)
+            values = value_TKD[piece.key_start : piece.key_stop].transpose(0, 1)
+            out_THD[piece.start : piece.stop] = _ungrouped(torch.bmm(probabilities, values), heads)
+            if keep:
+                small = softcap is None and piece.key_stop - piece.key_start <= _KEPT_KEYS
+                kept.append(probabilities if small else None)
+        ctx.save_for_backward(query_THD, key_TKD, value_TKD, *kept)
+        ctx.pieces, ctx.scale, ctx.softcap = pieces, scale, softcap
+        return out_THD
+
+    @staticmethod
+    def backward(ctx: Any, grad_THD: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query_THD, key_TKD, value_TKD, *kept = ctx.saved_tensors
+        grad_query = torch.empty_like(query_THD)
+        wide = _score_dtype(query_THD)
+        # Keys of a long row are seen by several blocks: their gradients add up, in fp32.
+        grad_key = torch.zeros(key_TKD.shape, dtype=wide, device=key_TKD.device)
+        grad_value = torch.zeros(value_TKD.shape, dtype=wide, device=key_TKD.device)
+        heads, key_heads = query_THD.shape[1], key_TKD.shape[1]
+        for piece, probabilities in zip(ctx.pieces, kept, strict=True):
+            queries, keys = _block(query_THD, key_TKD, piece)
+            capped = None
+            if probabilities is None:
+                capped, probabilities = _probabilities(queries, keys, piece, ctx.scale, ctx.softcap)
+            seen = slice(piece.key_start, piece.key_stop)
+            grads = _grouped(grad_THD[piece.start : piece.stop], key_heads)
+            grad_probabilities = torch.bmm(grads, value_TKD[seen].permute(1, 2, 0))
+            grad_scores = torch._softmax_backward_data(grad_probabilities, probabilities, -1, probabilities.dtype)
+            if capped is not None and ctx.softcap is not None:
+                grad_scores = grad_scores * (1 - (capped / ctx.softcap).square()).to(grad_scores.dtype)
+            grad_queries = torch.bmm(grad_scores, keys).mul_(ctx.scale)
+            grad_query[piece.start : piece.stop] = _ungrouped(grad_queries, heads)
+            grad_key[seen] += torch.bmm(grad_scores.transpose(1, 2), queries).mul_(ctx.scale).transpose(0, 1)
+            grad_value[seen] += torch.bmm(probabilities.transpose(1, 2), grads).transpose(0, 1)
+        return grad_query, grad_key.to(key_TKD.dtype), grad_value.to(value_TKD.dtype), None, None, None
+
+
+def _score_dtype(like: torch.Tensor) -> torch.dtype:
+    return torch.promote_types(like.dtype, torch.float32)
+
+
+def _grouped(block_LHD: torch.Tensor, key_heads: int) -> torch.Tensor:
+    """[L, H, D] as [K, G * L, D]: the queries of all heads that share a key head, one after the other."""
+    length, heads, width = block_LHD.shape
+    groups = heads // key_heads
+    return block_LHD.view(length, key_heads, groups, width).permute(1, 2, 0, 3).reshape(key_heads, -1, width)
+
+
+def _ungrouped(block: torch.Tensor, heads: int) -> torch.Tensor:
+    """The way back of `_grouped`: [K, G * L, D] as [L, H, D]."""
+    key_heads, rows, width = block.shape
+    groups = heads // key_heads
+    return block.view(key_heads, groups, rows // groups, width).permute(2, 0, 1, 3).reshape(-1, heads, width)
+
+
+def _block(query_THD: torch.Tensor, key_TKD: torch.Tensor, piece: _Piece) -> tuple[torch.Tensor, torch.Tensor]:
+    """The block's queries [K, G * L, D] and keys [K, keys, D]."""
+    queries = _grouped(query_THD[piece.start : piece.stop], key_TKD.shape[1])
+    return queries, key_TKD[piece.key_start : piece.key_stop].transpose(0, 1)
+
+
+def _probabilities(
+    queries: torch.Tensor, keys: torch.Tensor, piece: _Piece, scale: float, softcap: float | None
+) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """The soft-capped scores before the mask (None without soft-capping), and probabilities in the queries' dtype."""
+    wide = piece.mask.dtype
+    scores = torch.bmm(queries.to(wide).mul(scale), keys.to(wide).transpose(1, 2))
+    capped = None
+    if softcap is not None:
+        capped = torch.tanh(scores / softcap) * softcap
+        scores = capped.clone()
+    shape = scores.shape
+    scores.view(shape[0], -1, *piece.mask.shape).add_(piece.mask)
+    return capped, torch.softmax(scores, dim=-1).to(queries.dtype)
 
 
 def _varlen_attention(
