@@ -1,0 +1,100 @@
+"""A `PreparedModel` to a transformers model, and a trained model to a folder that plain transformers loads."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from titrant.errors import ModelError
+from titrant.models.prepare import quiet_transformers
+from titrant.records import PreparedModel
+from titrant.store import write_json
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+                    "chat_template.jinja", "chat_template.json", "generation_config.json")  # fmt: skip
+
+
+def load_model(prepared: PreparedModel, *, device: str = "cpu") -> PreTrainedModel:
+    """The model with its exact values in float32, in evaluation mode, on `device`.
+
+    `ModelError` when the stored weights are not those of the architecture: transformers would start the rest at random.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = Path(prepared.folder)
+    with quiet_transformers():
+        model, told = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            low_cpu_mem_usage=True,
+            trust_remote_code=any(folder.glob("*.py")),
+            output_loading_info=True,
+        )
+    problems = sorted(map(str, [*told["missing_keys"], *told["mismatched_keys"]]))
+    if problems:
+        raise ModelError(
+            "the weights do not fit the architecture: some would start at random",
+            where=prepared.origin,
+            got=", ".join(problems[:5]),
+            expected=prepared.architecture,
+            fix="use the whole model, not a part of it",
+        )
+    loaded: PreTrainedModel = model.to(device).eval()
+    return loaded
+
+
+def load_tokenizer(prepared: PreparedModel) -> PreTrainedTokenizerBase:
+    """The transformers tokenizer of the model."""
+    from transformers import AutoTokenizer
+
+    folder = Path(prepared.folder)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=any(folder.glob("*.py"))
+    )
+    return tokenizer
+
+
+def save_model(
+    model: PreTrainedModel, prepared: PreparedModel, folder: Path, dtype: Literal["bf16", "fp32"] = "fp32"
+) -> None:
+    """Write `model` with the tokenizer of `prepared` into `folder`, so that
+    `AutoModelForCausalLM.from_pretrained(folder)` gives it back. The model in memory is not changed."""
+    import torch
+
+    wanted = torch.bfloat16 if dtype == "bf16" else torch.float32
+    folder.mkdir(parents=True, exist_ok=True)
+    with quiet_transformers():
+        model.save_pretrained(folder, state_dict=_converted(model, wanted), max_shard_size="20GB")
+    config = folder / "config.json"
+    write_json(config, {**_object(config), "dtype": str(wanted).removeprefix("torch.")})
+    origin = Path(prepared.folder)
+    for path in [origin / name for name in _TOKENIZER_FILES] + sorted(origin.glob("*.py")):
+        if path.is_file():
+            shutil.copyfile(path, folder / path.name)
+
+
+def _converted(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The state of the model on the CPU in `dtype`; tensors that share memory still do, so that ties stay ties."""
+    seen: dict[tuple[Any, ...], torch.Tensor] = {}
+    state = {}
+    for name, tensor in model.state_dict().items():
+        memory = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
+        if memory not in seen:
+            plain = tensor.detach().cpu()
+            seen[memory] = plain.to(dtype) if plain.is_floating_point() else plain
+        state[name] = seen[memory]
+    return state
+
+
+def _object(path: Path) -> dict[str, Any]:
+    from titrant.models.resolve import read_object
+
+    return read_object(path)
