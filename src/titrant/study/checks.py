@@ -1,0 +1,249 @@
+"""What only several keys of a study together can get wrong.
+
+These look at the values as they stand in the file, not at validated objects, so that a study with one wrong type still
+hears of everything else. A value of the wrong kind is somebody else's problem and is passed over here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from titrant.study.fields import described
+from titrant.study.yaml_source import KeyPath, Plain, Problem
+
+_COMMON_COLUMNS = ("id", "group", "task", "label", "source")
+_PARTNER = {"train": "test", "test": "train", "rows": "test_share", "test_share": "rows"}
+_CHOICE_METRICS = ("exact_match", "accuracy", "by_task")
+
+
+def cross_checks(study: Mapping[str, Any]) -> list[Problem]:
+    """Every problem that lies between keys, in no particular order."""
+    return [problem for check in _CHECKS for problem in check(study)]
+
+
+def _one_or_several(study: Mapping[str, Any]) -> Iterator[Problem]:
+    for one, several in (("model", "models"), ("target", "targets")):
+        if not _given(study, one) and not _given(study, several):
+            yield Problem(path=(one,), problem="a key is missing", expected=f"{one}, or {several} for several")
+        elif _given(study, one) and _given(study, several):
+            yield Problem(path=(several,), problem=f"both {one} and {several} are given", expected="one of the two")
+
+
+def _target_rows_of_files(study: Mapping[str, Any]) -> Iterator[Problem]:
+    """Either train and test, or rows and test_share."""
+    for path, target in _targets(study):
+        split = [key for key in ("train", "test") if _given(target, key)]
+        single = [key for key in ("rows", "test_share") if _given(target, key)]
+        pairs = "train and test, or rows and test_share"
+        if split and single:
+            problem = f"both {' and '.join(split)} and {' and '.join(single)} are given"
+            yield Problem(path=(*path, single[0]), problem=problem, expected=pairs)
+        elif not split and not single:
+            yield Problem(path=path, problem="the target has no rows", expected=pairs)
+        elif len(split) + len(single) == 1:
+            missing = {"train": "test", "test": "train", "rows": "test_share", "test_share": "rows"}[
+                (split or single)[0]
+            ]
+            problem = f"{(split or single)[0]} is given without {missing}"
+            yield Problem(path=(*path, (split or single)[0]), problem=problem, expected=pairs)
+
+
+def _answers(study: Mapping[str, Any]) -> Iterator[Problem]:
+    for path, target in _targets(study):
+        metric, answer = _word(target, "metric"), _word(target, "answer")
+        if answer == "choices" and metric in ("rouge_l", "f1", "last_number"):
+            yield Problem(
+                path=(*path, "metric"),
+                problem="an answer chosen from a closed set is right or wrong",
+                got=metric,
+                expected=" | ".join(_CHOICE_METRICS) + " with answer: choices",
+                fix="answer: text for this metric",
+            )
+        if answer == "text" and _given(target, "choices"):
+            problem = "choices are given, but answers are written"
+            yield Problem(path=(*path, "choices"), problem=problem, fix="answer: choices, or leave choices out")
+
+
+def _columns(study: Mapping[str, Any]) -> Iterator[Problem]:
+    from titrant.sources import SHAPES
+
+    known = sorted({name for shape in SHAPES.values() for name in shape.names}.union(_COMMON_COLUMNS))
+    for path, owner in (*_targets(study), *_sources(study)):
+        columns = owner.get("columns")
+        for name in columns if isinstance(columns, dict) else ():
+            if name not in known:
+                yield _unknown((*path, "columns", name), "no such column of a shape", name, known)
+
+
+def _pools(study: Mapping[str, Any]) -> Iterator[Problem]:
+    for path, source in _sources(study):
+        rows, text = _given(source, "rows"), _given(source, "text")
+        if rows == text:
+            problem = "both rows and text are given" if rows else "the source has no rows"
+            yield Problem(path=path, problem=problem, expected="rows: FILE, or text: FILE for plain text")
+        if text and _given(source, "instruction"):
+            problem = "plain text is not asked anything, so an instruction has no place"
+            yield Problem(path=(*path, "instruction"), problem=problem, fix="leave instruction out, or use rows")
+
+
+def _names_clash(study: Mapping[str, Any]) -> Iterator[Problem]:
+    """A row's source is a pool's name or its target's, so they have to differ."""
+    pools = study.get("generalist")
+    named = study.get("targets")
+    names = list(named) if isinstance(named, dict) else [study.get("name")]
+    for name in names:
+        if isinstance(pools, dict) and isinstance(name, str) and name in pools:
+            problem = "a source has the name of the " + ("target" if isinstance(named, dict) else "study")
+            yield Problem(path=("generalist", str(name)), problem=problem, fix="rename one of the two")
+
+
+def _dosed_sources(study: Mapping[str, Any]) -> Iterator[Problem]:
+    declared = study.get("generalist")
+    if declared is not None and not isinstance(declared, dict):
+        return
+    names = list(declared or ())
+    arms = _mapping(study, "arms")
+    for path, dosed in (
+        (("arms", "doses"), arms.get("doses")),
+        *((("arms", "blends", *at, "shares"), blend.get("shares")) for at, blend in _blends(arms)),
+    ):
+        for name in dosed if isinstance(dosed, dict) else ():
+            if name not in names:
+                yield _unknown((*path, name), "this source is not declared under generalist", name, names)
+
+
+def _something_to_titrate(study: Mapping[str, Any]) -> Iterator[Problem]:
+    arms = _mapping(study, "arms")
+    if study.get("generalist") and not _given(arms, "doses") and not _given(arms, "blends"):
+        path: KeyPath = ("arms",) if "arms" in study else ("generalist",)
+        problem = "there are generalist rows, but no dose of them"
+        yield Problem(path=path, problem=problem, expected="arms.doses: {SOURCE: [96, 352]}")
+    learned = _mapping(study, "retention").get("learned")
+    if learned is not None and not _is_null(learned) and not study.get("generalist"):
+        problem = "learned is about the generalist pool, and there is none"
+        yield Problem(path=("retention", "learned"), problem=problem, fix="declare generalist, or leave learned out")
+
+
+def _twice(study: Mapping[str, Any]) -> Iterator[Problem]:
+    """The same value twice in a ladder is the same arm twice."""
+    arms, training = _mapping(study, "arms"), _mapping(study, "training")
+    ladders: list[tuple[KeyPath, Any]] = [(("arms", key), arms.get(key)) for key in ("target_rows", "seeds")]
+    doses = arms.get("doses")
+    ladders += [
+        (("arms", "doses", name), ladder) for name, ladder in (doses.items() if isinstance(doses, dict) else ())
+    ]
+    ladders += [(("training", key), training.get(key)) for key in ("learning_rate", "passes")]
+    for path, ladder in ladders:
+        seen = set()
+        for index, item in enumerate(ladder if isinstance(ladder, list) else ()):
+            marked = _comparable(item)
+            if marked in seen:
+                yield Problem(path=(*path, index), problem="stands twice in the list", got=described(item))
+            seen.add(marked)
+
+
+def _verdict_size(study: Mapping[str, Any]) -> Iterator[Problem]:
+    wanted = study.get("verdict_at")
+    sizes = _mapping(study, "arms").get("target_rows", Plain("all"))
+    listed = [str(size) for size in (sizes if isinstance(sizes, list) else [sizes]) if isinstance(size, str)]
+    if isinstance(wanted, Plain) and wanted.isdecimal() and wanted not in listed:
+        yield Problem(
+            path=("verdict_at",),
+            problem="not one of arms.target_rows",
+            got=str(wanted),
+            expected=" | ".join([*dict.fromkeys(size for size in listed if size.isdecimal()), "largest"]),
+        )
+
+
+def _training(study: Mapping[str, Any]) -> Iterator[Problem]:
+    training = _mapping(study, "training")
+    if _given(training, "lora") and _word(training, "method") != "lora":
+        yield Problem(path=("training", "lora"), problem="adapters are set, but not used", fix="method: lora")
+    listed = [key for key in ("learning_rate", "passes") if _several(training.get(key))]
+    for path, target in _targets(study):
+        if listed and not _given(target, "validation"):
+            yield Problem(
+                path=("training", listed[0]),
+                problem=f"a list is chosen from on validation rows, and {'.'.join(map(str, path))} has none",
+                fix="validation: 0.1 in the target, or one value",
+            )
+
+
+_CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
+    _one_or_several,
+    _target_rows_of_files,
+    _answers,
+    _columns,
+    _pools,
+    _names_clash,
+    _dosed_sources,
+    _something_to_titrate,
+    _twice,
+    _verdict_size,
+    _training,
+)
+
+
+def _targets(study: Mapping[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+    single, several = study.get("target"), study.get("targets")
+    if isinstance(single, dict):
+        yield ("target",), single
+    for name, target in several.items() if isinstance(several, dict) else ():
+        if isinstance(target, dict):
+            yield ("targets", name), target
+
+
+def _sources(study: Mapping[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+    for name, source in _mapping(study, "generalist").items():
+        if isinstance(source, dict):
+            yield ("generalist", name), source
+
+
+def _blends(arms: Mapping[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+    blends = arms.get("blends")
+    if isinstance(blends, dict):
+        yield (), blends
+    for index, blend in enumerate(blends if isinstance(blends, list) else ()):
+        if isinstance(blend, dict):
+            yield (index,), blend
+
+
+def _mapping(owner: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = owner.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _is_null(value: Any) -> bool:
+    return isinstance(value, Plain) and value.is_null
+
+
+def _given(owner: Mapping[str, Any], key: str) -> bool:
+    return key in owner and not _is_null(owner[key]) and owner[key] != {} and owner[key] != []
+
+
+def _word(owner: Mapping[str, Any], key: str) -> str | None:
+    value = owner.get(key)
+    return str(value) if isinstance(value, str) else None
+
+
+def _several(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1
+
+
+def _comparable(value: Any) -> Any:
+    """Numbers by value, so that 2e-5 and 2.0e-5 are the same; everything else by what it says."""
+    if isinstance(value, dict):
+        return tuple(sorted((str(key), str(_comparable(item))) for key, item in value.items()))
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _unknown(path: KeyPath, problem: str, name: str, known: list[str]) -> Problem:
+    near = difflib.get_close_matches(name[:60], known, n=1, cutoff=0.6)
+    fix = f"did you mean {near[0]}?" if near else None
+    expected = "one of " + ", ".join(map(str, known)) if known else "a source under generalist"
+    return Problem(path=path, problem=problem, expected=expected, fix=fix)
