@@ -2,7 +2,7 @@
 
 The page computes nothing of substance: it shows numbers that it was given. A number that is None is shown as "not
 known", with the `reason` of its record, and never as 0. Empty tuples stand for "the study has none of this"; their
-section is left out or says so in one line. Texts may be anything: they are shown as text, shortened where they are long.
+section is left out or says so in one line. Texts may be anything: they are shown as text, and cut where they are long.
 
 Scores, shares and probabilities are 0 to 1; losses are in nats; tokens and visits count all of training.
 """
@@ -34,8 +34,8 @@ class SeedValue:
 class CurvePoint:
     """One arm's mean over items and seeds, with its interval.
 
-    `kind` is `alone` at dose 0, `dosed` elsewhere, and `matched` for the matched baseline, whose `dose` is the dose whose
-    steps it takes. `by_seed` is optional: the small dots behind the mean.
+    `kind` is `alone` at dose 0, `dosed` elsewhere, and `matched` for the matched baseline, whose `dose` is the one
+    whose steps it takes. `by_seed` is optional: the small dots behind the mean.
     """
 
     arm: str

@@ -1,0 +1,631 @@
+"""The charts: Altair specifications, drawn to SVG beforehand.
+
+No script draws anything in the reader's browser, so the page needs neither a charting library nor a relaxed content
+policy, and works on paper (docs/decisions/0004-report-charts.md). Two rules keep it safe and legible:
+
+- No text of a study ever enters a specification. Panels, legends and tables are HTML around the drawing; a mark carries
+  a code, and its tooltip is added to the finished SVG as an escaped text node.
+- Colours are CSS variables, so one drawing serves light and dark screens and paper.
+
+A figure is one or more small panels of one width, which the page puts side by side or below each other.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from titrant.records import ArmKind
+from titrant.report.data import (
+    CurvePoint,
+    DoseCurve,
+    Measure,
+    ReferenceLine,
+    RetentionRow,
+    SizeCurve,
+    SizePoint,
+    TrainingCurve,
+    TrainingPoint,
+)
+from titrant.report.wording import count, known, plural, score, shortened, signed, visible
+
+PANEL_WIDTH, PANEL_HEIGHT = 316, 214  # inside the axes; with them about 370 units wide
+MOST_PANELS = 12
+MOST_TRAINING_RUNS = 24  # a panel; above it only the means over seeds are drawn
+TRAINING_BINS = 50
+SOURCE_COLOURS = 6  # --s0 … --s5 in the style sheet
+_SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
+_SVG = "http://www.w3.org/2000/svg"
+_ELEMENTS = {"svg", "g", "path", "rect", "line", "text", "tspan", "defs", "clipPath", "title"}
+_DROPPED_ATTRIBUTES = {"style", "class", "role", "font-family", "pointer-events", "aria-label", "aria-roledescription"}
+
+Swatch = Literal["point", "line", "dashed", "dotted", "band"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegendEntry:
+    """A sign of the figure in words. `colour` is a class of the style sheet, `shape` one of the six of the sources."""
+
+    label: str
+    colour: str
+    swatch: Swatch
+    shape: str = "circle"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One drawing: `svg` is trusted markup of our own making, `alt` says what is to be seen."""
+
+    heading: str
+    svg: str
+    alt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """Panels that share their scales and a legend. `left_out` says what is not drawn, and why."""
+
+    panels: tuple[Panel, ...]
+    legend: tuple[LegendEntry, ...]
+    left_out: tuple[str, ...] = ()
+
+
+class Drawer:
+    """Turns layers into panels, with ids that are unique in the page."""
+
+    def __init__(self) -> None:
+        self._panels = 0
+
+    def panel(self, layers: Sequence[Any], *, heading: str, alt: str, tips: Sequence[str]) -> Panel:
+        """Draw the layers on top of each other. `tips[i]` is the tooltip of the mark with the code `tip-i`."""
+        import altair
+        import vl_convert
+
+        chart = altair.layer(*layers).properties(width=PANEL_WIDTH, height=PANEL_HEIGHT).configure(**_CONFIG)
+        self._panels += 1
+        drawn = vl_convert.vegalite_to_svg(chart.to_dict())
+        return Panel(heading=heading, svg=_cleaned(drawn, alt=alt, tips=tips, prefix=f"p{self._panels}-"), alt=alt)
+
+
+# ------------------------------------------------------------------------------------------------------------- figures
+
+
+def dose_response(curves: Sequence[DoseCurve], *, measure: Measure, drawer: Drawer) -> Figure | None:
+    """The score against the dose: a panel a target size, a line with its band a source, the matched baseline across.
+
+    None where no point has a value.
+    """
+    chosen = [curve for curve in curves if curve.measure == measure]
+    points = [point for curve in chosen for point in curve.points]
+    if not any(known(point.mean) for point in points):
+        return None
+    colours = _Colours(curve.source for curve in chosen)
+    domain = _score_domain(value for point in points for value in _values(point))
+    sizes = sorted({curve.target_rows for curve in chosen})
+    panels = tuple(
+        _dose_panel([c for c in chosen if c.target_rows == size], size, colours, domain, drawer)
+        for size in sizes[-MOST_PANELS:]
+    )
+    legend = [colours.entry(source, label=f"with rows of {source}") for source in colours.names]
+    if any(point.kind == "matched" for point in points):
+        legend.append(LegendEntry(label="matched baseline: no dose, as many steps", colour="ink", swatch="dashed"))
+    legend.append(LegendEntry(label="band: interval", colour="muted", swatch="band"))
+    if any(point.by_seed for point in points):
+        legend.append(LegendEntry(label="small dots: single seeds", colour="muted", swatch="point"))
+    return Figure(panels=panels, legend=tuple(legend), left_out=_panels_left_out(len(sizes), "target size"))
+
+
+def _dose_panel(
+    curves: Sequence[DoseCurve], size: int, colours: _Colours, domain: tuple[float, float], drawer: Drawer
+) -> Panel:
+    import altair
+
+    tips: list[str] = []
+    doses = sorted({point.dose for curve in curves for point in curve.points})
+    x = altair.X("x:Q", title="generalist rows (the dose)", scale=_count_scale(doses), axis=_count_axis(doses))
+    y = altair.Y("y:Q", title="score", scale=altair.Scale(domain=list(domain), nice=False, zero=False))
+    layers: list[Any] = []
+    for point in {p.arm: p for curve in curves for p in curve.points if p.kind == "matched"}.values():
+        layers += _across(point, doses, x, y, tips)
+    for curve in curves:
+        ladder = sorted((p for p in curve.points if p.kind != "matched" and known(p.mean)), key=lambda p: p.dose)
+        layers += _banded_line(
+            [(p.dose, p) for p in ladder],
+            x,
+            y,
+            colour=colours.css(curve.source),
+            shape=colours.shape(curve.source),
+            tips=tips,
+            tip=partial(_dose_tip, curve.source),
+        )
+    heading = plural(size, "target row")
+    return drawer.panel(layers or [_nothing(x, y)], heading=heading, alt=_dose_alt(curves, heading), tips=tips)
+
+
+def size_response(curves: Sequence[SizeCurve], lines: Sequence[ReferenceLine], *, drawer: Drawer) -> Figure | None:
+    """The score against target rows, with and without the dose, over the lines that cost no target rows.
+
+    None where fewer than two target sizes have a value: there is nothing to join.
+    """
+    import altair
+
+    drawn = [point for curve in curves for point in curve.points if known(point.mean)]
+    sizes = sorted({point.target_rows for point in drawn})
+    if len(sizes) < 2:
+        return None
+    shown_lines = [line for line in lines if known(line.value)]
+    domain = _score_domain(
+        [value for point in drawn for value in (point.mean, point.low, point.high)]
+        + [line.value for line in shown_lines]
+    )
+    x = altair.X("x:Q", title="target rows", scale=_count_scale(sizes), axis=_count_axis(sizes))
+    y = altair.Y("y:Q", title="score", scale=altair.Scale(domain=list(domain), nice=False, zero=False))
+    tips: list[str] = []
+    layers: list[Any] = []
+    legend: list[LegendEntry] = []
+    looks = {
+        "plain": ("ink", "circle", [1, 0]),
+        "matched": ("ink", "square", [5, 4]),
+        "dosed": ("s0", "circle", [1, 0]),
+    }
+    for curve in sorted(curves, key=lambda curve: ("plain", "matched", "dosed").index(curve.role)):
+        colour, shape, dash = looks[curve.role]
+        layers += _banded_line(
+            [(p.target_rows, p) for p in sorted(curve.points, key=lambda p: p.target_rows) if known(p.mean)],
+            x,
+            y,
+            colour=f"var(--{colour})",
+            shape=shape,
+            dash=dash,
+            tips=tips,
+            tip=partial(_size_tip, curve.label),
+        )
+        swatch: Swatch = "dashed" if curve.role == "matched" else "point"
+        legend.append(LegendEntry(label=curve.label, colour=colour, swatch=swatch, shape=shape))
+    dashes = {"untuned": [1, 3], "generalist_alone": [7, 3, 1, 3], "majority_label": [3, 3], "prior_answer": [3, 3]}
+    for line in shown_lines:
+        tips.append(f"{line.label}: {score(line.value or 0.0)}")
+        data = _data([{"x": sizes[0], "y": line.value, "tip": f"tip-{len(tips) - 1}"}])
+        layers.append(
+            altair.Chart(data)
+            .mark_rule(color="var(--muted)", strokeDash=dashes[line.kind], strokeWidth=1.5)
+            .encode(y=y, description="tip:N")
+        )
+        legend.append(LegendEntry(label=f"{line.label}: {score(line.value or 0.0)}", colour="muted", swatch="dotted"))
+    alt = f"Score against target rows, {len(curves)} recipes at {len(sizes)} target sizes; the table has the numbers."
+    return Figure(panels=(drawer.panel(layers, heading="", alt=alt, tips=tips),), legend=tuple(legend))
+
+
+def retention(rows: Sequence[RetentionRow], *, measure: Literal["kept", "learned"], drawer: Drawer) -> Figure | None:
+    """What was kept (or learned from the pool) against the gain on the target: a panel a target size.
+
+    None where no arm has both numbers.
+    """
+    chosen = [row for row in rows if row.target_rows > 0 and known(row.target_gain) and known(_retained(row, measure))]
+    if not chosen:
+        return None
+    colours = _Colours(row.source for row in chosen if row.source is not None)
+    untuned = next((r for r in rows if r.kind == "untuned" and known(_retained(r, measure))), None)
+    heights = [_retained(row, measure) for row in chosen]
+    if measure == "kept":
+        heights += [bound for row in chosen for bound in (row.kept_low, row.kept_high)]
+    if untuned is not None:
+        heights.append(_retained(untuned, measure))
+    domain = _score_domain(heights)
+    gains = [row.target_gain or 0.0 for row in chosen] + [0.0]
+    margin = 0.12 * (max(gains) - min(gains)) or 0.05
+    across = (min(gains) - margin, max(gains) + 1.6 * margin)  # room for the labels at the right of the points
+    sizes = sorted({row.target_rows for row in chosen})
+    panels = tuple(
+        _retention_panel(
+            [r for r in chosen if r.target_rows == size], untuned, measure, colours, across, domain, drawer
+        )
+        for size in sizes[-MOST_PANELS:]
+    )
+    legend = [colours.entry(name, label=f"with rows of {name} (the number is the dose)") for name in colours.names]
+    kinds = {row.kind for row in chosen}
+    if "alone" in kinds:
+        legend.append(LegendEntry(label="plain baseline", colour="ink", swatch="point"))
+    if "matched" in kinds:
+        legend.append(LegendEntry(label="matched baseline", colour="ink", swatch="point", shape="square"))
+    if untuned is not None:
+        label = f"untuned model: {score(_retained(untuned, measure) or 0.0)}"
+        legend.append(LegendEntry(label=label, colour="muted", swatch="dotted"))
+    return Figure(panels=panels, legend=tuple(legend), left_out=_panels_left_out(len(sizes), "target size"))
+
+
+def _retention_panel(
+    rows: Sequence[RetentionRow],
+    untuned: RetentionRow | None,
+    measure: Literal["kept", "learned"],
+    colours: _Colours,
+    across: tuple[float, float],
+    domain: tuple[float, float],
+    drawer: Drawer,
+) -> Panel:
+    import altair
+
+    title = "accuracy kept" if measure == "kept" else "probability of a token"
+    x = altair.X("x:Q", title="gain on the target", scale=altair.Scale(domain=list(across), nice=False, zero=False))
+    y = altair.Y("y:Q", title=title, scale=altair.Scale(domain=list(domain), nice=False, zero=False))
+    tips: list[str] = []
+    layers: list[Any] = [_rule(altair.Chart(_data([{"x": 0}])), "var(--line)").encode(x=x)]
+    if untuned is not None:
+        data = _data([{"y": _retained(untuned, measure)}])
+        layers.append(_rule(altair.Chart(data), "var(--muted)", dash=[1, 3]).encode(y=y))
+    for row in rows:
+        tips.append(_retention_tip(row, measure))
+        colour = colours.css(row.source) if row.source is not None else "var(--ink)"
+        shape = colours.shape(row.source) if row.source is not None else "square" if row.kind == "matched" else "circle"
+        record: dict[str, object] = {"x": row.target_gain, "y": _retained(row, measure), "tip": f"tip-{len(tips) - 1}"}
+        record["label"] = count(row.dose) if row.kind == "dosed" else ""
+        if measure == "kept" and known(row.kept_low) and known(row.kept_high):
+            whisker = altair.Chart(_data([{"x": row.target_gain, "l": row.kept_low, "h": row.kept_high}]))
+            layers.append(
+                whisker.mark_rule(color=colour, opacity=0.45, aria=False).encode(x=x, y=_y("l:Q", y), y2="h:Q")
+            )
+        base = altair.Chart(_data([record]))
+        layers.append(_dot(base, colour, shape).encode(x=x, y=y, description="tip:N"))
+        text = base.mark_text(align="left", dx=8, color="var(--muted)", aria=False)
+        layers.append(text.encode(x=x, y=y, text="label:N"))
+    heading = plural(rows[0].target_rows, "target row")
+    alt = f"{title.capitalize()} against the gain on the target, {heading}: " + "; ".join(tips) + "."
+    return drawer.panel(layers, heading=heading, alt=alt, tips=tips)
+
+
+def training(curves: Sequence[TrainingCurve], *, part: Literal["loss", "target"], drawer: Drawer) -> Figure | None:
+    """The loss of the step, or the target's part of it, against the step: a panel a target size, a thick line an arm.
+
+    Thin lines are single runs, where there are few. None where nothing was recorded.
+    """
+    series = [(curve, _binned(curve.points, part)) for curve in curves]
+    series = [(curve, points) for curve, points in series if points]
+    if not series:
+        return None
+    sizes = sorted({curve.target_rows for curve, _ in series})
+    colours = _Colours(c.source for c, _ in series if c.source is not None)
+    steps = max(step for _, points in series for step, _ in points)
+    top = 1.04 * max(value for _, points in series for _, value in points)
+    doses = sorted({(c.source or "", c.dose) for c, _ in series if c.source is not None})
+    panels = tuple(
+        _training_panel(
+            [(c, p) for c, p in series if c.target_rows == size], part, colours, doses, (steps, top), drawer
+        )
+        for size in sizes[-MOST_PANELS:]
+    )
+    kinds = {curve.kind for curve, _ in series}
+    legend = [LegendEntry(label="plain baseline", colour="ink", swatch="line")] if "alone" in kinds else []
+    if "matched" in kinds:
+        legend.append(LegendEntry(label="matched baseline", colour="ink", swatch="dashed"))
+    legend += [
+        LegendEntry(
+            label=f"with rows of {name}; the larger the dose, the stronger", colour=colours.name(name), swatch="line"
+        )
+        for name in colours.names
+    ]
+    return Figure(panels=panels, legend=tuple(legend), left_out=_panels_left_out(len(sizes), "target size"))
+
+
+def _training_panel(
+    series: Sequence[tuple[TrainingCurve, list[tuple[float, float]]]],
+    part: Literal["loss", "target"],
+    colours: _Colours,
+    doses: Sequence[tuple[str, int]],
+    ends: tuple[float, float],
+    drawer: Drawer,
+) -> Panel:
+    import altair
+
+    title = "loss of the step" if part == "loss" else "the target's part of it"
+    x = altair.X("x:Q", title="optimiser step", scale=altair.Scale(domain=[0, ends[0]], nice=False))
+    y = altair.Y("y:Q", title=title, scale=altair.Scale(domain=[0, ends[1] or 1.0], nice=False))
+    thin: list[Any] = []
+    thick: list[Any] = []
+    tips: list[str] = []
+    for arm in dict.fromkeys(curve.arm for curve, _ in series):
+        mine = [(curve, points) for curve, points in series if curve.arm == arm]
+        curve = mine[0][0]
+        colour = colours.css(curve.source) if curve.source is not None else "var(--ink)"
+        ladder = [dose for source, dose in doses if source == curve.source]
+        opacity = 0.4 + 0.6 * (ladder.index(curve.dose) + 1) / len(ladder) if ladder else 1.0
+        dash = [5, 4] if curve.kind == "matched" else [1, 0]
+        mean = _mean_line([points for _, points in mine])
+        tips.append(f"{_arm_words(curve.kind, curve.source, curve.dose)}, mean of {plural(len(mine), 'seed')}")
+        thick.append(_path(mean, colour, width=2.0, opacity=opacity, dash=dash, tip=len(tips) - 1).encode(x=x, y=y))
+        if len(mine) > 1 and len(series) <= MOST_TRAINING_RUNS:
+            thin += [_path(p, colour, width=0.8, opacity=0.28, dash=dash).encode(x=x, y=y) for _, p in mine]
+    size = series[0][0].target_rows
+    heading = plural(size, "target row") if size else "no target rows (generalist alone)"
+    return drawer.panel(thin + thick, heading=heading, alt=f"{title.capitalize()} by step, {heading}.", tips=tips)
+
+
+# -------------------------------------------------------------------------------------------------------------- layers
+
+
+class _Colours:
+    """Colours and shapes of the sources, by name; beyond six they repeat, and the tables tell them apart."""
+
+    def __init__(self, sources: Iterable[str]) -> None:
+        self.names = tuple(sorted(set(sources)))
+
+    def _place(self, source: str) -> int:
+        return self.names.index(source) % SOURCE_COLOURS
+
+    def name(self, source: str) -> str:
+        return f"s{self._place(source)}"
+
+    def css(self, source: str) -> str:
+        return f"var(--s{self._place(source)})"
+
+    def shape(self, source: str) -> str:
+        return _SHAPES[self._place(source)]
+
+    def entry(self, source: str, *, label: str) -> LegendEntry:
+        return LegendEntry(label=label, colour=self.name(source), swatch="point", shape=self.shape(source))
+
+
+def _banded_line(
+    points: Sequence[tuple[int, Any]],
+    x: Any,
+    y: Any,
+    *,
+    colour: str,
+    shape: str,
+    tips: list[str],
+    tip: Callable[[Any], str],
+    dash: Sequence[int] = (1, 0),
+) -> list[Any]:
+    """Band, line, dots of the seeds and points with tooltips. Points have mean, low, high and perhaps by_seed."""
+    import altair
+
+    if not points:
+        return []
+    records = []
+    for place, point in points:
+        tips.append(tip(point))
+        records.append({"x": place, "y": point.mean, "tip": f"tip-{len(tips) - 1}"})
+    bounds = [{"x": at, "l": p.low, "h": p.high} for at, p in points if known(p.low) and known(p.high)]
+    seeds = [{"x": at, "y": s.value} for at, p in points for s in getattr(p, "by_seed", ()) if known(s.value)]
+    layers: list[Any] = []
+    if bounds:
+        band = altair.Chart(_data(bounds))
+        layers.append(band.mark_area(color=colour, opacity=0.14, aria=False).encode(x=x, y=_y("l:Q", y), y2="h:Q"))
+        layers.append(band.mark_rule(color=colour, opacity=0.5, aria=False).encode(x=x, y=_y("l:Q", y), y2="h:Q"))
+    line = altair.Chart(_data(records))
+    layers.append(line.mark_line(color=colour, strokeWidth=2, strokeDash=list(dash), aria=False).encode(x=x, y=y))
+    if seeds:
+        dots = altair.Chart(_data(seeds)).mark_point(filled=True, size=12, color=colour, opacity=0.45, aria=False)
+        layers.append(dots.encode(x=x, y=y))
+    layers.append(_dot(line, colour, shape).encode(x=x, y=y, description="tip:N"))
+    return layers
+
+
+def _across(point: CurvePoint, doses: Sequence[int], x: Any, y: Any, tips: list[str]) -> list[Any]:
+    """The matched baseline: a dashed line with its band over the whole width."""
+    import altair
+
+    if not known(point.mean):
+        return []
+    layers: list[Any] = []
+    if known(point.low) and known(point.high):
+        ends = [{"x": dose, "l": point.low, "h": point.high} for dose in (0, max(doses))]
+        band = altair.Chart(_data(ends)).mark_area(color="var(--ink)", opacity=0.07, aria=False)
+        layers.append(band.encode(x=x, y=_y("l:Q", y), y2="h:Q"))
+    tips.append(f"matched baseline, {plural(point.seeds, 'seed')}: {_with_interval(point)}")
+    data = _data([{"x": dose, "y": point.mean, "tip": f"tip-{len(tips) - 1}"} for dose in (0, max(doses))])
+    line = altair.Chart(data).mark_line(color="var(--ink)", strokeDash=[5, 4], strokeWidth=1.6)
+    return [*layers, line.encode(x=x, y=y, description="tip:N")]
+
+
+def _path(
+    points: Sequence[tuple[float, float]],
+    colour: str,
+    *,
+    width: float,
+    opacity: float,
+    dash: Sequence[int],
+    tip: int | None = None,
+) -> Any:
+    import altair
+
+    code = "" if tip is None else f"tip-{tip}"
+    chart = altair.Chart(_data([{"x": place, "y": value, "tip": code} for place, value in points]))
+    line = chart.mark_line(
+        color=colour, strokeWidth=width, opacity=opacity, strokeDash=list(dash), aria=tip is not None
+    )
+    return line if tip is None else line.encode(description="tip:N")
+
+
+def _dot(chart: Any, colour: str, shape: str) -> Any:
+    return chart.mark_point(
+        filled=True, size=58, color=colour, shape=shape, opacity=1, stroke="var(--card)", strokeWidth=1
+    )
+
+
+def _rule(chart: Any, colour: str, *, dash: Sequence[int] = (1, 0)) -> Any:
+    return chart.mark_rule(color=colour, strokeDash=list(dash), strokeWidth=1.5, aria=False)
+
+
+def _nothing(x: Any, y: Any) -> Any:
+    """Axes without marks: every run of this panel failed."""
+    import altair
+
+    return altair.Chart(_data([{"x": 0, "y": None}])).mark_point(aria=False).encode(x=x, y=y)
+
+
+def _data(values: list[Any]) -> Any:
+    import altair
+
+    return altair.Data(values=values)
+
+
+def _y(field: str, like: Any) -> Any:
+    """The vertical axis `like`, for another field."""
+    import altair
+
+    return altair.Y(field, title=like["title"], scale=like["scale"])
+
+
+# -------------------------------------------------------------------------------------------------------------- scales
+
+
+def _score_domain(values: Iterable[float | None]) -> tuple[float, float]:
+    """The ends of an axis of scores: what is there with a margin, never outside 0 to 1, never narrower than 0.1."""
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    low, high = min(finite), max(finite)
+    margin = max(0.06 * (high - low), (0.1 - (high - low)) / 2, 0.01)
+    return max(0.0, low - margin), min(1.0, high + margin)
+
+
+def _spreads(counts: Sequence[int]) -> bool:
+    """Whether counts span so much that a straight axis would press the small ones together."""
+    positive = [value for value in counts if value > 0]
+    return bool(positive) and max(positive) > 12 * min(positive)
+
+
+def _count_scale(counts: Sequence[int]) -> Any:
+    import altair
+
+    ends = [0 if 0 in counts else min(counts), max(max(counts), 1)]
+    if not _spreads(counts):
+        return altair.Scale(domain=ends, nice=False, zero=False, padding=10)
+    if 0 not in counts:
+        return altair.Scale(type="log", domain=ends, nice=False, padding=10)
+    smallest = min(value for value in counts if value > 0)
+    return altair.Scale(type="symlog", constant=smallest / 2, domain=ends, nice=False, padding=10)
+
+
+def _count_axis(counts: Sequence[int]) -> Any:
+    import altair
+
+    return altair.Axis(values=list(counts), format=",d", grid=False, labelOverlap="greedy", labelSeparation=4)
+
+
+def _binned(points: Sequence[TrainingPoint], part: Literal["loss", "target"]) -> list[tuple[float, float]]:
+    """At most `TRAINING_BINS` means of neighbouring steps: single steps are too noisy to be read."""
+    values = [
+        (point.step, value)
+        for point in points
+        if (value := point.loss if part == "loss" else point.target_loss) is not None and math.isfinite(value)
+    ]
+    width = max(1, math.ceil(len(values) / TRAINING_BINS))
+    bins = [values[start : start + width] for start in range(0, len(values), width)]
+    return [(sum(s for s, _ in b) / len(b), round(sum(v for _, v in b) / len(b), 5)) for b in bins]
+
+
+def _mean_line(lines: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
+    """The mean of lines over the same steps; lines that stop early (failed runs) drop out where they stop."""
+    heights: dict[float, list[float]] = {}
+    for line in lines:
+        for place, value in line:
+            heights.setdefault(place, []).append(value)
+    return [(place, sum(values) / len(values)) for place, values in sorted(heights.items())]
+
+
+def _values(point: CurvePoint) -> list[float | None]:
+    return [point.mean, point.low, point.high, *(seed.value for seed in point.by_seed)]
+
+
+def _retained(row: RetentionRow, measure: Literal["kept", "learned"]) -> float | None:
+    return row.kept if measure == "kept" else row.learned
+
+
+# --------------------------------------------------------------------------------------------------------------- words
+
+
+def _with_interval(point: Any) -> str:
+    text = score(point.mean)
+    if known(point.low) and known(point.high):
+        text += f" ({score(point.low)} to {score(point.high)})"
+    return text
+
+
+def _size_tip(label: str, point: SizePoint) -> str:
+    return f"{shortened(label, limit=60)}, {plural(point.target_rows, 'target row')}: {_with_interval(point)}"
+
+
+def _dose_tip(source: str, point: CurvePoint) -> str:
+    name = f"{count(point.dose)} rows of {shortened(source, limit=60)}" if point.dose else "no dose"
+    return f"{name}, {plural(point.seeds, 'seed')}: {_with_interval(point)}"
+
+
+def _dose_alt(curves: Sequence[DoseCurve], heading: str) -> str:
+    parts = [_dose_tip(c.source, p) for c in curves for p in c.points if known(p.mean) and p.kind != "matched"][:24]
+    return f"Score by dose, {heading}: " + "; ".join(parts) + "."
+
+
+def _retention_tip(row: RetentionRow, measure: Literal["kept", "learned"]) -> str:
+    value, gain = _retained(row, measure) or 0.0, row.target_gain or 0.0
+    return f"{_arm_words(row.kind, row.source, row.dose)}: gain {signed(gain)}, {measure} {score(value)}"
+
+
+def _arm_words(kind: ArmKind, source: str | None, dose: int) -> str:
+    if kind == "alone":
+        return "plain baseline"
+    if kind == "matched":
+        return "matched baseline"
+    if kind == "untuned":
+        return "untuned model"
+    rows = f"{count(dose)} rows of {shortened(source or 'a pool', limit=60)}"
+    return f"{rows} alone" if kind == "generalist_alone" else rows
+
+
+def _panels_left_out(sizes: int, noun: str) -> tuple[str, ...]:
+    left = sizes - MOST_PANELS
+    return (f"{plural(left, noun)} not drawn (the smallest); the table holds them.",) if left > 0 else ()
+
+
+# ----------------------------------------------------------------------------------------------------------------- svg
+
+_CONFIG: dict[str, Any] = {
+    "background": "transparent",
+    "font": "sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": "var(--muted)",
+        "titleColor": "var(--muted)",
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "titlePadding": 8,
+        "gridColor": "var(--grid)",
+        "domainColor": "var(--line)",
+        "tickColor": "var(--line)",
+        "tickSize": 4,
+        "tickCount": 5,
+        "domain": False,
+    },
+    "axisX": {"domain": True, "grid": False},
+    "text": {"fontSize": 11},
+}
+
+
+def _cleaned(drawn: str, *, alt: str, tips: Sequence[str], prefix: str) -> str:
+    """The drawing with an accessible name, tooltips and ids of its own, and without anything that was not expected."""
+    ElementTree.register_namespace("", _SVG)
+    root = ElementTree.fromstring(drawn)
+    for element in root.iter():
+        name = element.tag.removeprefix(f"{{{_SVG}}}")
+        assert name in _ELEMENTS, f"the drawing holds an unexpected <{name}>"
+        code = element.attrib.get("aria-label", "")
+        for attribute in list(element.attrib):
+            if attribute in _DROPPED_ATTRIBUTES:
+                del element.attrib[attribute]
+        if "id" in element.attrib:
+            element.set("id", prefix + element.attrib["id"])
+        if "clip-path" in element.attrib:
+            element.set("clip-path", re.sub(r"#", f"#{prefix}", element.attrib["clip-path"]))
+        if code.startswith("tip-"):
+            title = ElementTree.Element(f"{{{_SVG}}}title")
+            title.text = visible(tips[int(code.removeprefix("tip-"))])
+            element.insert(0, title)
+    for size in ("width", "height"):
+        root.attrib.pop(size, None)  # the view box gives the shape, the page the size
+    root.set("role", "img")
+    root.set("aria-label", shortened(alt, limit=1500))
+    return ElementTree.tostring(root, encoding="unicode")

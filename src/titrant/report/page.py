@@ -1,0 +1,300 @@
+"""The page: one HTML file that shows all of `ReportData`, works offline and asks nothing of anybody.
+
+Three things keep foreign text from being more than text: Jinja2 escapes every value, every value passes `visible` on
+its way out, and a content security policy lets only our own style sheet and script run, by their hashes. There are no
+links and no inline styles, so no value ever stands where a browser would act on it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from titrant.records import Numerics
+from titrant.report import figures, tables
+from titrant.report.data import ArmAnswers, ItemComparison, ItemTable, ReportData, SeedAnswer
+from titrant.report.wording import count, known, parameters, percent, plural, score, shortened, signed, visible
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+MOST_ITEMS = 400
+ITEM_CHARACTERS = 1_500_000  # of all texts of the items together
+PROMPT_LIMIT, ANSWER_LIMIT, STUDY_LIMIT = 2_000, 400, 20_000
+VALUE_LIMIT = 40_000  # no single value on the page is longer, whatever it is
+
+VERDICT_WORDS = {
+    "mix": "Mix",
+    "train_alone": "Train alone",
+    "no_difference": "No difference that matters",
+    "cannot_tell": "Cannot tell yet",
+}
+
+
+def render(data: ReportData) -> str:
+    """The whole page as text that encodes as UTF-8, a few hundred kilobytes, at most about 6 MB.
+
+    The same data give the same page: it holds no date but one that it is given.
+    """
+    drawer = figures.Drawer()
+    style, script = _asset("page.css"), _asset("page.js")
+    return _template().render(
+        data=data,
+        verdict=data.verdict,
+        badge=VERDICT_WORDS[data.verdict.verdict],
+        style=_trusted(style),
+        script=_trusted(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        standing=_standing(data),
+        contrasts=tables.contrast_tables(data.verdict, metric=shortened(data.metric, limit=tables.NAME_LIMIT)),
+        responses=_responses(data, drawer),
+        sizes=figures.size_response(data.sizes, data.lines, drawer=drawer),
+        size_table=tables.size_table(data.sizes, data.lines),
+        exchange=tables.exchange_table(data.exchange) if data.exchange else None,
+        kept=figures.retention(data.retention, measure="kept", drawer=drawer),
+        learned=figures.retention(data.retention, measure="learned", drawer=drawer),
+        retention_table=tables.retention_table(data.retention),
+        fairness=tables.fairness_table(data.fairness),
+        losses=figures.training(data.training, part="loss", drawer=drawer),
+        target_losses=figures.training(data.training, part="target", drawer=drawer),
+        explorer=None if data.comparison is None else _explorer(data.comparison),
+        collapse=tables.collapse_table(data.collapse),
+        failures=tables.failure_table(data.failures),
+        removed=tables.removed_table(data.removed),
+        removed_rows=sum(row.rows for row in data.removed),
+        facts=_facts(data),
+        files=tables.file_table(data.provenance.files),
+        study_yaml=shortened(data.provenance.study_yaml, limit=STUDY_LIMIT),
+        others=[
+            (other.name, VERDICT_WORDS[other.verdict.verdict], other.verdict.verdict, other.verdict)
+            for other in data.other_verdicts
+        ],
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ sections
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fact:
+    """A name and a value; `note` explains a value that is not known."""
+
+    name: str
+    value: str
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Response:
+    """The dose curves of one measure."""
+
+    title: str
+    figure: figures.Figure | None
+    table: tables.Table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ShownAnswer:
+    seeds: str
+    text: str
+    mark: str
+    graded: str
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ShownItem:
+    outcome: str
+    gain: str
+    score_gain: str
+    prompt: str
+    references: tuple[str, ...]
+    columns: tuple[tuple[str, str, tuple[_ShownAnswer, ...]], ...]
+
+    @property
+    def characters(self) -> int:
+        answers = sum(len(answer.text) + 80 for _, _, shown in self.columns for answer in shown)
+        return len(self.prompt) + sum(map(len, self.references)) + answers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Explorer:
+    table: ItemTable
+    items: tuple[_ShownItem, ...]
+    left_out: int
+
+
+def _standing(data: ReportData) -> tuple[_Fact, ...]:
+    """The few facts that the verdict stands on."""
+    verdict, model = data.verdict, data.provenance.model
+    size = "parameters not known" if model.parameters is None else f"{parameters(model.parameters)} parameters"
+    detectable = verdict.smallest_detectable
+    facts = [
+        _Fact(name="Model", value=f"{shortened(model.name, limit=tables.NAME_LIMIT)} ({size})"),
+        _Fact(name="Target", value=shortened(data.target, limit=tables.NAME_LIMIT)),
+        _Fact(name="Target rows", value="not known" if verdict.target_rows is None else count(verdict.target_rows)),
+        _Fact(name="Test items", value=f"{count(data.items)}, judged by {shortened(data.metric, limit=60)}"),
+        _Fact(name="Seeds", value=count(data.seeds)),
+        _Fact(name="Smallest effect that matters", value=score(verdict.smallest_effect)),
+        _Fact(
+            name="Smallest effect this design detects",
+            value=score(detectable) if known(detectable) else "not known",
+        ),
+        _Fact(name="Speaks about", value=shortened(verdict.estimand, limit=tables.NAME_LIMIT)),
+    ]
+    if data.times_judged >= 2:
+        facts.append(_Fact(name="This test set has been judged", value=f"{count(data.times_judged)} times"))
+    return tuple(facts)
+
+
+def _responses(data: ReportData, drawer: figures.Drawer) -> tuple[_Response, ...]:
+    responses = []
+    for measure in ("score", "graded"):
+        curves = [curve for curve in data.curves if curve.measure == measure]
+        if not curves and measure == "graded":
+            continue
+        name = data.metric if measure == "score" else data.graded or "graded score"
+        figure = figures.dose_response(curves, measure=measure, drawer=drawer)
+        title = shortened(name, limit=tables.NAME_LIMIT)
+        responses.append(_Response(title=title, figure=figure, table=tables.dose_table(curves)))
+    return tuple(responses)
+
+
+def _explorer(table: ItemTable) -> _Explorer:
+    """The items with the largest gains and losses, as many as fit, by gain."""
+    chosen: list[tuple[float, _ShownItem]] = []
+    characters = 0
+    for item in sorted(table.items, key=lambda item: (-abs(item.gain), item.key)):
+        shown = _shown_item(item)
+        characters += shown.characters
+        if len(chosen) == MOST_ITEMS or characters > ITEM_CHARACTERS:
+            break
+        chosen.append((item.gain, shown))
+    chosen.sort(key=lambda pair: -pair[0])
+    return _Explorer(table=table, items=tuple(item for _, item in chosen), left_out=table.total - len(chosen))
+
+
+def _shown_item(item: ItemComparison) -> _ShownItem:
+    return _ShownItem(
+        outcome="won" if item.gain > 0 else "lost" if item.gain < 0 else "even",
+        gain=signed(item.gain),
+        score_gain=signed(item.score_gain),
+        prompt=shortened(item.prompt, limit=PROMPT_LIMIT),
+        references=tuple(shortened(text, limit=ANSWER_LIMIT) for text in item.references[:8]),
+        columns=tuple(
+            (shortened(arm.arm, limit=tables.NAME_LIMIT), _ROLE_WORDS[arm.role], _grouped(arm))
+            for arm in sorted(item.answers, key=lambda arm: ("dosed", "matched", "plain").index(arm.role))
+        ),
+    )
+
+
+_ROLE_WORDS = {"dosed": "with the dose", "matched": "matched baseline", "plain": "plain baseline"}
+
+
+def _grouped(arm: ArmAnswers) -> tuple[_ShownAnswer, ...]:
+    """Equal answers of several seeds once, with their seeds."""
+    groups: dict[tuple[str, float | None, bool], list[SeedAnswer]] = {}
+    for answer in arm.answers:
+        groups.setdefault((answer.text, answer.score, answer.ended), []).append(answer)
+    return tuple(_shown_answer(group) for group in groups.values())
+
+
+def _shown_answer(group: list[SeedAnswer]) -> _ShownAnswer:
+    first = group[0]
+    value = first.score
+    graded = [answer.graded for answer in group if known(answer.graded)]
+    seeds = ", ".join(count(answer.seed) for answer in group)
+    return _ShownAnswer(
+        seeds=f"seed{'s' if len(group) > 1 else ''} {seeds}",
+        text=shortened(first.text, limit=ANSWER_LIMIT),
+        mark="not judged" if not known(value) else {1.0: "right", 0.0: "wrong"}.get(value, f"score {score(value)}"),
+        graded=f"graded {score(sum(graded) / len(graded))}" if graded else "",
+        ended=first.ended,
+    )
+
+
+def _facts(data: ReportData) -> tuple[_Fact, ...]:
+    """Provenance as names and values."""
+    provenance, model = data.provenance, data.provenance.model
+    facts = [
+        _Fact(name="Base model", value=model.name),
+        _Fact(name="Model from", value=model.origin),
+        _Fact(name="Model fingerprint", value=model.fingerprint),
+        _Fact(name="Prompt template", value=model.template),
+        _Fact(name="Parameters", value="not known" if model.parameters is None else count(model.parameters)),
+        _Fact(name="Licence of the model", value=model.licence or "not known: the model's files name none"),
+        _Fact(name="Seeds", value=", ".join(count(seed) for seed in provenance.seeds)),
+        _Fact(name="Times this test set was judged", value=count(data.times_judged)),
+        _Fact(name="Titrant", value=provenance.titrant_version),
+    ]
+    if provenance.made is not None:
+        facts.append(_Fact(name="Made", value=provenance.made))
+    facts += [_Fact(name=f"Fingerprint: {name}", value=value) for name, value in provenance.fingerprints]
+    facts += [_Fact(name="Numerics", value=_numerics_words(numerics)) for numerics in provenance.numerics[:20]]
+    facts += [_Fact(name=name, value=value) for name, value in provenance.settings]
+    return tuple(
+        _Fact(name=shortened(fact.name, limit=tables.NAME_LIMIT), value=shortened(fact.value, limit=tables.TEXT_LIMIT))
+        for fact in facts[:200]
+    )
+
+
+def _numerics_words(numerics: Numerics) -> str:
+    compiled = "compiled" if numerics.compiled else "not compiled"
+    versions = ", ".join(f"{name} {version}" for name, version in numerics.versions)
+    threads = plural(numerics.threads, "thread")
+    return f"{numerics.device}, {numerics.dtype}, {threads} a run, {compiled}, {numerics.isa}; {versions}"
+
+
+# ------------------------------------------------------------------------------------------------------------ template
+
+
+@cache
+def _template() -> Template:
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_finalized,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(_asset),
+    )
+    environment.filters.update(count=count, score=score, signed=signed, percent=percent, plural=plural, cut=_cut)
+    environment.filters["drawn"] = _trusted
+    return environment.get_template("page.html.j2")
+
+
+def _finalized(value: Any) -> Any:
+    """Every value on its way into the page: visible, bounded, and never the word None."""
+    from markupsafe import Markup
+
+    if isinstance(value, Markup):
+        return value
+    assert value is not None, "a value that may be unknown was not given words"
+    return shortened(str(value), limit=VALUE_LIMIT) if len(str(value)) > VALUE_LIMIT else visible(str(value))
+
+
+def _cut(text: str, limit: int = tables.TEXT_LIMIT) -> str:
+    return shortened(text, limit=limit)
+
+
+def _trusted(text: str) -> Any:
+    """Markup of our own making (style sheet, script, drawings): not escaped again."""
+    from markupsafe import Markup
+
+    return Markup(text)
+
+
+def _asset(name: str) -> str:
+    return resources.files("titrant.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """The hash by which the content security policy lets a style sheet or script run."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,383 @@
+"""The tables of the page: records to cells of text, with every unknown number explained below its table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from titrant.records import ArmKind, Contrast, Verdict
+from titrant.report.data import (
+    CollapseRow,
+    CurvePoint,
+    DoseCurve,
+    ExchangeRow,
+    FailedRun,
+    FairnessRow,
+    FileFacts,
+    ReferenceLine,
+    RemovedRows,
+    RetentionRow,
+    SizeCurve,
+)
+from titrant.report.wording import count, known, percent, probability, quantity, score, shortened, signed
+
+MOST_ROWS = 1000
+NAME_LIMIT, TEXT_LIMIT = 120, 600
+KIND_WORDS: dict[ArmKind, str] = {
+    "untuned": "untuned model",
+    "alone": "plain baseline",
+    "matched": "matched baseline",
+    "dosed": "with a dose",
+    "generalist_alone": "generalist alone",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A drawn interval on the scale of its table, 0 to 100: where it lies, zero, and the zone that does not matter."""
+
+    low: float
+    value: float
+    high: float
+    zero: float
+    zone_low: float
+    zone_high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """Text, or an unknown number with the number of its note, or a drawn interval."""
+
+    text: str
+    numeric: bool = False
+    note: int | None = None
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A heading; `numeric` columns are set flush right."""
+
+    title: str
+    numeric: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Columns, rows of as many cells, and notes that the cells refer to by number from 1."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+    left_out: str | None = None
+
+
+@dataclass(slots=True)
+class _Notes:
+    """Collects the reasons of unknown numbers, each once."""
+
+    reasons: list[str] = field(default_factory=list)
+
+    def number(
+        self, value: float | None, form: Callable[[float], str], *, reason: str | None, numeric: bool = True
+    ) -> Cell:
+        """The number, or "not known" with the number of its reason."""
+        if known(value):
+            return Cell(text=form(value), numeric=numeric)
+        return self.unknown(reason if value is None else "the value is not a finite number")
+
+    def unknown(self, reason: str | None) -> Cell:
+        text = shortened(reason or "no reason was recorded", limit=TEXT_LIMIT)
+        if text not in self.reasons:
+            self.reasons.append(text)
+        return Cell(text="not known", numeric=True, note=self.reasons.index(text) + 1)
+
+
+def _table(caption: str, columns: Sequence[Column], rows: Iterable[Sequence[Cell]], notes: _Notes) -> Table:
+    every = [tuple(row) for row in rows]
+    left = len(every) - MOST_ROWS
+    return Table(
+        caption=caption,
+        columns=tuple(columns),
+        rows=tuple(every[:MOST_ROWS]),
+        notes=tuple(notes.reasons),
+        left_out=f"{count(left)} further rows are not shown; they are in the study's folder." if left > 0 else None,
+    )
+
+
+def _name(text: str) -> Cell:
+    return Cell(text=shortened(text, limit=NAME_LIMIT))
+
+
+def _number(text: str) -> Cell:
+    return Cell(text=text, numeric=True)
+
+
+def _text(*titles: str) -> list[Column]:
+    return [Column(title=title) for title in titles]
+
+
+def _numeric(*titles: str) -> list[Column]:
+    return [Column(title=title, numeric=True) for title in titles]
+
+
+def dose_words(source: str | None, dose: int) -> str:
+    """A dose in words.
+
+    >>> dose_words("dolly", 96), dose_words(None, 0)
+    ('96 rows of dolly', 'none')
+    """
+    return f"{count(dose)} rows of {source}" if source is not None and dose else "none"
+
+
+# ----------------------------------------------------------------------------------------------------------- contrasts
+
+
+def contrast_tables(verdict: Verdict, *, metric: str) -> tuple[Table, ...]:
+    """A table a baseline, the fair one first, with all intervals drawn on one scale; other probes come last."""
+    order = {verdict.matched: 0, verdict.baseline: 1}
+    groups: dict[tuple[str, str], list[Contrast]] = {}
+    for contrast in verdict.contrasts:
+        groups.setdefault((contrast.probe, contrast.baseline), []).append(contrast)
+    keys = sorted(groups, key=lambda key: (key[0] != "target", key[0], order.get(key[1], 2), key[1]))
+    scale = _difference_scale(verdict)
+    return tuple(_contrast_table(key, groups[key], verdict, scale, metric) for key in keys)
+
+
+def _contrast_table(
+    key: tuple[str, str],
+    contrasts: Sequence[Contrast],
+    verdict: Verdict,
+    scale: tuple[float, float],
+    metric: str,
+) -> Table:
+    probe, baseline = key
+    notes = _Notes()
+    rows = []
+    for contrast in contrasts:
+        difference = contrast.difference
+        reason = difference.reason
+        rows.append(
+            (
+                _name(contrast.arm),
+                notes.number(difference.value, signed, reason=reason),
+                _interval_cell(contrast, verdict.smallest_effect, scale),
+                _bounds(contrast, notes),
+                notes.number(contrast.p_adjusted, probability, reason=reason or "no p value for this contrast"),
+                _number(count(difference.n_items)),
+                _number(count(difference.n_seeds)),
+                _name(difference.method),
+            )
+        )
+    role = (
+        "matched baseline, "
+        if baseline == verdict.matched
+        else "plain baseline, "
+        if baseline == verdict.baseline
+        else ""
+    )
+    subject = "" if probe == "target" else f"{shortened(probe, limit=NAME_LIMIT)}: "
+    columns = [*_text("arm"), *_numeric("difference"), *_text("interval drawn"), *_numeric("interval")]
+    columns += [*_numeric("p, adjusted", "items", "seeds"), *_text("method")]
+    caption = f"{subject}difference in {metric} from the {role}{shortened(baseline, limit=NAME_LIMIT)}"
+    return _table(caption, columns, rows, notes)
+
+
+def _bounds(contrast: Contrast, notes: _Notes) -> Cell:
+    low, high = contrast.difference.low, contrast.difference.high
+    if known(low) and known(high):
+        return _number(f"{signed(low)} to {signed(high)}")
+    return notes.unknown(contrast.difference.reason)
+
+
+def _difference_scale(verdict: Verdict) -> tuple[float, float]:
+    """The ends of the scale on which all intervals are drawn: all bounds and the zone that does not matter."""
+    ends = [-1.4 * verdict.smallest_effect, 1.4 * verdict.smallest_effect]
+    for contrast in verdict.contrasts:
+        ends += [v for v in (contrast.difference.low, contrast.difference.high, contrast.difference.value) if known(v)]
+    margin = 0.05 * (max(ends) - min(ends)) or 0.01
+    return min(ends) - margin, max(ends) + margin
+
+
+def _interval_cell(contrast: Contrast, smallest_effect: float, scale: tuple[float, float]) -> Cell:
+    difference = contrast.difference
+    if not (known(difference.low) and known(difference.high) and known(difference.value)):
+        return Cell(text="")
+
+    def place(value: float) -> float:
+        return round(100 * (value - scale[0]) / (scale[1] - scale[0]), 2)
+
+    drawn = Interval(
+        low=place(difference.low),
+        value=place(difference.value),
+        high=place(difference.high),
+        zero=place(0.0),
+        zone_low=place(-smallest_effect),
+        zone_high=place(smallest_effect),
+    )
+    return Cell(text="", interval=drawn)
+
+
+# -------------------------------------------------------------------------------------------------------------- curves
+
+
+def dose_table(curves: Sequence[DoseCurve]) -> Table:
+    """All points of the dose curves of one measure."""
+    notes = _Notes()
+    rows = []
+    seen: set[tuple[int, str]] = set()  # the baselines stand in the curve of every source
+    for curve in sorted(curves, key=lambda curve: (curve.target_rows, curve.source)):
+        for point in sorted(curve.points, key=lambda p: (p.kind != "alone", p.kind != "matched", p.dose)):
+            if point.kind != "dosed" and (curve.target_rows, point.arm) in seen:
+                continue
+            seen.add((curve.target_rows, point.arm))
+            dose = dose_words(curve.source, point.dose) if point.kind == "dosed" else KIND_WORDS[point.kind]
+            rows.append((_number(count(curve.target_rows)), _name(dose), *_estimate_cells(point, notes)))
+    columns = [*_numeric("target rows"), *_text("dose"), *_numeric("mean", "interval", "seeds")]
+    return _table("The numbers of this figure", columns, rows, notes)
+
+
+def size_table(curves: Sequence[SizeCurve], lines: Sequence[ReferenceLine]) -> Table:
+    """All points of the curves over target sizes, and the lines that need no target rows."""
+    notes = _Notes()
+    rows = []
+    for line in lines:
+        value = notes.number(line.value, score, reason=line.reason)
+        bounds = f"{score(line.low)} to {score(line.high)}" if known(line.low) and known(line.high) else ""
+        rows.append((_name(line.label), _number("0"), value, _number(bounds)))
+    for curve in curves:
+        for point in sorted(curve.points, key=lambda point: point.target_rows):
+            value = notes.number(point.mean, score, reason=point.reason)
+            bounds = f"{score(point.low)} to {score(point.high)}" if known(point.low) and known(point.high) else ""
+            rows.append((_name(curve.label), _number(count(point.target_rows)), value, _number(bounds)))
+    columns = [*_text("recipe"), *_numeric("target rows", "mean score", "interval")]
+    return _table("The numbers of this figure", columns, rows, notes)
+
+
+def _estimate_cells(point: CurvePoint, notes: _Notes) -> tuple[Cell, ...]:
+    mean = notes.number(point.mean, score, reason=point.reason)
+    if known(point.low) and known(point.high):
+        bounds = _number(f"{score(point.low)} to {score(point.high)}")
+    else:
+        bounds = notes.unknown(point.reason)
+    return mean, bounds, _number(count(point.seeds))
+
+
+# ---------------------------------------------------------------------------------------------------------- other ones
+
+
+def fairness_table(rows: Sequence[FairnessRow]) -> Table:
+    """What every arm's training did."""
+    notes = _Notes()
+    body = []
+    for row in rows:
+        cells = [_name(row.arm), Cell(text=KIND_WORDS[row.kind])]
+        cells += [_number(count(row.target_rows)), _name(dose_words(row.source, row.dose)), _number(count(row.seeds))]
+        for value in (row.steps, row.tokens, row.target_visits_per_row, row.generalist_visits):
+            cells.append(notes.number(value, quantity, reason=row.reason))
+        for value in (row.target_share_of_rows, row.target_share_of_loss_tokens, row.target_share_of_loss):
+            cells.append(notes.number(value, percent, reason=row.reason))
+        body.append(cells)
+    columns = [*_text("arm", "kind"), *_numeric("target rows"), *_text("dose"), *_numeric("seeds", "steps", "tokens")]
+    columns += _numeric("visits of a target row", "generalist visits")
+    columns += _numeric("target's share of rows", "of loss tokens", "of loss")
+    return _table("What training really did, mean over seeds", columns, body, notes)
+
+
+def retention_table(rows: Sequence[RetentionRow]) -> Table:
+    """What every arm kept."""
+    notes = _Notes()
+    body = [
+        (
+            _name(row.arm),
+            _name(dose_words(row.source, row.dose)),
+            notes.number(row.target_gain, signed, reason=row.reason),
+            notes.number(row.kept, score, reason=row.reason),
+            _number(f"{score(row.kept_low)} to {score(row.kept_high)}")
+            if known(row.kept_low) and known(row.kept_high)
+            else notes.unknown(row.reason),
+            notes.number(row.learned, score, reason=row.reason),
+        )
+        for row in rows
+    ]
+    columns = [*_text("arm", "dose"), *_numeric("gain on the target", "kept", "interval", "learned from the pool")]
+    return _table("The numbers of this figure", columns, body, notes)
+
+
+def collapse_table(rows: Sequence[CollapseRow]) -> Table:
+    """How varied every arm's answers are."""
+    notes = _Notes()
+    body = [
+        (
+            _name(row.arm),
+            Cell(text=KIND_WORDS[row.kind]),
+            notes.unknown(row.reason) if row.commonest_label is None else _name(row.commonest_label),
+            notes.number(row.commonest_share, percent, reason=row.reason),
+            notes.number(row.entropy_bits, lambda bits: f"{bits:.2f}", reason=row.reason),
+            notes.number(row.never_ended, percent, reason=row.reason),
+            notes.number(row.matched_no_label, percent, reason=row.reason),
+        )
+        for row in rows
+    ]
+    columns = [*_text("arm", "kind", "commonest answer"), *_numeric("its share", "entropy (bits)", "never ended")]
+    return _table("How varied the answers are", [*columns, *_numeric("matched no label")], body, notes)
+
+
+def exchange_table(rows: Sequence[ExchangeRow]) -> Table:
+    """What a dose is worth in target rows."""
+    notes = _Notes()
+    words = {"matched": "matched baseline", "plain": "plain baseline", "dosed": "with a dose"}
+    body = [
+        (
+            _number(count(row.target_rows)),
+            _name(dose_words(row.source, row.dose)),
+            Cell(text=words[row.baseline]),
+            notes.number(row.rows, count, reason=row.reason),
+            _name(row.interval),
+        )
+        for row in sorted(rows, key=lambda row: (row.baseline != "matched", row.target_rows, row.source, row.dose))
+    ]
+    columns = [*_numeric("target rows"), *_text("dose", "read against"), *_numeric("worth, in target rows")]
+    return _table("What a dose is worth", [*columns, *_text("interval")], body, notes)
+
+
+def failure_table(rows: Sequence[FailedRun]) -> Table:
+    """Runs without scores."""
+    body = [
+        (
+            _name(row.arm),
+            _number(count(row.seed)),
+            _name(row.kind),
+            _number("" if row.step is None else count(row.step)),
+            Cell(text=shortened(row.message, limit=TEXT_LIMIT)),
+        )
+        for row in rows
+    ]
+    columns = [*_text("arm"), *_numeric("seed"), *_text("what"), *_numeric("at step"), *_text("message")]
+    return _table("Runs that failed", columns, body, _Notes())
+
+
+def removed_table(rows: Sequence[RemovedRows]) -> Table:
+    """Rows taken out before anything was drawn."""
+    body = [
+        (_name(row.pool), Cell(text=shortened(row.why, limit=TEXT_LIMIT)), _number(count(row.rows))) for row in rows
+    ]
+    return _table("Rows removed before the draw", [*_text("pool", "why"), *_numeric("rows")], body, _Notes())
+
+
+def file_table(rows: Sequence[FileFacts]) -> Table:
+    """The files that were read."""
+    notes = _Notes()
+    body = [
+        (
+            _name(row.use),
+            Cell(text=shortened(row.path, limit=300)),
+            _number(count(row.rows)),
+            notes.unknown("no licence was given") if row.licence is None else _name(row.licence),
+            Cell(text=shortened(row.fingerprint, limit=NAME_LIMIT)),
+        )
+        for row in rows
+    ]
+    columns = [*_text("use", "file"), *_numeric("rows"), *_text("licence", "fingerprint")]
+    return _table("Files", columns, body, notes)
