@@ -56,7 +56,7 @@ class HubFile:
 def parse_address(text: str) -> HubAddress:
     """The parts of a hub address; `DataError` where it is none."""
     match = _ADDRESS.fullmatch(text)
-    if match is None:
+    if match is None or ".." in (match["revision"] or "").split("/"):
         raise DataError("this is no address of a hub dataset", got=text, expected="hub:org/name[@revision][:split]")
     return HubAddress(
         repository=match["repository"],
@@ -124,8 +124,9 @@ def _files_in(snapshot: Path, address: HubAddress, text: str) -> tuple[HubFile, 
 def _download(address: HubAddress, text: str) -> tuple[HubFile, ...]:
     import huggingface_hub
 
+    endpoint = os.environ.get("HF_ENDPOINT") or None
     info = _within(
-        lambda: huggingface_hub.HfApi().dataset_info(
+        lambda: huggingface_hub.HfApi(endpoint=endpoint).dataset_info(
             address.repository, revision=address.revision, timeout=NETWORK_SECONDS
         ),
         address,
@@ -135,7 +136,12 @@ def _download(address: HubAddress, text: str) -> tuple[HubFile, ...]:
     def fetched(name: str) -> Path:
         return Path(
             huggingface_hub.hf_hub_download(
-                address.repository, name, repo_type="dataset", revision=info.sha, cache_dir=_cache_folder()
+                address.repository,
+                name,
+                repo_type="dataset",
+                revision=info.sha,
+                cache_dir=_cache_folder(),
+                endpoint=endpoint,
             )
         )
 

@@ -1,0 +1,209 @@
+"""Hub datasets: from a small mirror of the hub on this machine, from the cache, and without either."""
+
+import hashlib
+import io
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from titrant.errors import DataError
+from titrant.sources import load_examples
+from titrant.sources.hub import HubAddress, choose_files, parse_address
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def _parquet(*prompts: str) -> bytes:
+    target = io.BytesIO()
+    pq.write_table(pa.table({"prompt": list(prompts), "completion": ["010"] * len(prompts)}), target)
+    return target.getvalue()
+
+
+FILES = {
+    "README.md": b"---\nlicense: mit\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n"
+    b"    path: data/train-*\n  - split: test\n    path: data/test-*\n---\n# A card\n",
+    "data/train-00000-of-00002.parquet": _parquet("a", "b"),
+    "data/train-00001-of-00002.parquet": _parquet("c"),
+    "data/test-00000-of-00001.parquet": _parquet("d"),
+    "evil.py": b"raise SystemExit('code from the hub ran')",
+}
+
+
+class Mirror(BaseHTTPRequestHandler):
+    """As much of the hub as a download asks for."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, *, body: bool) -> None:
+        self.asked.append(self.path)
+        content, status = self._content()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def _content(self) -> tuple[bytes, int]:
+        path = self.path.split("?")[0]
+        if path in ("/api/datasets/team/rows/revision/main", f"/api/datasets/team/rows/revision/{COMMIT}"):
+            siblings = [{"rfilename": name} for name in FILES]
+            return json.dumps({"id": "team/rows", "sha": COMMIT, "siblings": siblings}).encode(), 200
+        name = path.removeprefix(f"/datasets/team/rows/resolve/{COMMIT}/")
+        return (FILES[name], 200) if name in FILES else (b"{}", 404)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        return None
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    Mirror.asked.clear()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    yield str(tmp_path / "hub")
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def cached(root: Path, files: dict[str, bytes]) -> Path:
+    """A dataset in the layout that huggingface_hub keeps."""
+    folder = root / "datasets--team--rows"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text(COMMIT)
+    for name, content in files.items():
+        path = folder / "snapshots" / COMMIT / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return root
+
+
+def test_a_split_is_fetched_and_its_values_stay_what_they_were(mirror: str) -> None:
+    rows = load_examples("hub:team/rows:train", source="s", task="t")
+    assert [(row.turns[0].text, row.answer) for row in rows] == [("a", "010"), ("b", "010"), ("c", "010")]
+    assert str(rows[2].origin) == f"hub:team/rows@{COMMIT}/data/train-00001-of-00002.parquet:1"
+    assert not any("evil.py" in path for path in Mirror.asked)
+
+
+def test_a_pinned_commit_that_lies_in_the_cache_needs_no_network(mirror: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"hub:team/rows@{COMMIT}:test"
+    first = load_examples(address, source="s", task="t")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert load_examples(address, source="s", task="t") == first
+
+
+def test_a_dataset_that_the_hub_does_not_have_is_named(mirror: str) -> None:
+    with pytest.raises(DataError, match=r"hub:team/nothing: .*(no such dataset|cannot be reached)"):
+        load_examples("hub:team/nothing", source="s", task="t")
+
+
+def test_without_network_the_cached_copy_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(cached(tmp_path, FILES)))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert [row.turns[0].text for row in load_examples("hub:team/rows:test", source="s", task="t")] == ["d"]
+    with pytest.raises(DataError, match=r"several splits .*test, train"):
+        load_examples("hub:team/rows", source="s", task="t")
+    with pytest.raises(DataError, match=r"no such split .*dev"):
+        load_examples("hub:team/rows:dev", source="s", task="t")
+
+
+def test_half_a_split_in_the_cache_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    half = {name: content for name, content in FILES.items() if "train-00000" not in name}
+    monkeypatch.setenv("HF_HUB_CACHE", str(cached(tmp_path, half)))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DataError, match="incomplete"):
+        load_examples("hub:team/rows:train", source="s", task="t")
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://no.such.host.invalid"])
+def test_without_network_or_cache_the_error_names_what_is_missing_within_five_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    began = time.monotonic()
+    with pytest.raises(DataError, match=r"(?s)team/rows at revision v1 is not in the cache.*cannot be reached"):
+        load_examples("hub:team/rows@v1:train", source="s", task="t")
+    assert time.monotonic() - began < 5
+
+
+def test_a_hub_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(8)
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr("titrant.sources.hub.NETWORK_SECONDS", 0.5)
+        began = time.monotonic()
+        with pytest.raises(DataError, match="cannot be reached"):
+            load_examples("hub:team/rows", source="s", task="t")
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("address", ["hub:rows", "hub:", "hub:a/b/c", "hub:a/b@", "hub:a/b:x:y", "hub:a/b@../../x"])
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(DataError, match="hub:org/name"):
+        parse_address(address)
+
+
+def test_an_address_says_repository_revision_configuration_and_split() -> None:
+    assert parse_address("hub:a/b@refs/convert/parquet:en/test") == HubAddress(
+        repository="a/b", revision="refs/convert/parquet", config="en", split="test"
+    )
+    assert parse_address("hub:a/b") == HubAddress(repository="a/b", revision="main", config=None, split=None)
+
+
+@pytest.mark.parametrize(
+    ("names", "card", "address", "expected"),
+    [
+        (["train.jsonl", "test.jsonl"], "", "hub:a/b:test", ("test.jsonl",)),
+        (["data/dev.csv", "data/train.csv"], "", "hub:a/b:validation", ("data/dev.csv",)),
+        (["rows.jsonl.gz", "README.md", "dataset_infos.json"], "", "hub:a/b", ("rows.jsonl.gz",)),
+        (["contest/rows.csv"], "", "hub:a/b:train", ("contest/rows.csv",)),
+        (
+            ["en/x.csv", "de/x.csv"],
+            "---\nconfigs:\n- config_name: en\n  data_files: en/*\n- config_name: de\n  data_files: de/*\n---\n",
+            "hub:a/b:de/train",
+            ("de/x.csv",),
+        ),
+    ],
+)
+def test_splits_are_found_as_the_hub_finds_them(
+    names: list[str], card: str, address: str, expected: tuple[str, ...]
+) -> None:
+    assert choose_files(names, card, parse_address(address), address) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "card", "message"),
+    [
+        (["rows.py"], "", "code from the hub is never run"),
+        (["README.md", "model.bin"], "", "no data files"),
+        (["x.csv"], "---\nconfigs:\n- config_name: en\n- config_name: de\n---\n", "which configuration"),
+        (["x.csv"], "---\na: [\n---\n", "no YAML"),
+    ],
+)
+def test_a_dataset_that_cannot_be_read_without_guessing_is_refused(names: list[str], card: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        choose_files(names, card, parse_address("hub:a/b"), "hub:a/b")
