@@ -68,9 +68,14 @@ def hub_cache() -> Path:
 
 
 def hub_endpoint() -> str:
-    """The address of the hub: `HF_ENDPOINT`, https or this machine; `ModelError` for anything else."""
+    """The address of the hub: `HF_ENDPOINT`, https or this machine, no password in it; else `ModelError`."""
     endpoint = (os.environ.get("HF_ENDPOINT") or _DEFAULT_ENDPOINT).rstrip("/")
     parts = urlsplit(endpoint)
+    if parts.username or parts.password:
+        fix = "put the token into HF_TOKEN"
+        raise ModelError(
+            "the address of the hub carries a password", where="HF_ENDPOINT", got=_shown(endpoint), fix=fix
+        )
     if parts.scheme == "https" or (parts.scheme == "http" and _is_this_machine(parts.hostname or "")):
         return endpoint
     raise ModelError(

@@ -249,7 +249,8 @@ def _speech(folder: Path, origin: str, tokenizer: Tokenizer, asked: Template) ->
     chat = _chat_template(folder, settings)
     ends = _stated_ends(folder)
     eos = _token_text(settings.get("eos_token")) or next(filter(None, map(tokenizer.id_to_token, ends)), None)
-    if eos is None or tokenizer.token_to_id(eos) is None:
+    eos_id = None if eos is None else tokenizer.token_to_id(eos)
+    if eos is None or eos_id is None:
         fix = "name eos_token in tokenizer_config.json"
         raise ModelError("this model has no end token", where=origin, got=eos, fix=fix)
     bos = _token_text(settings.get("bos_token"))
@@ -269,7 +270,7 @@ def _speech(folder: Path, origin: str, tokenizer: Tokenizer, asked: Template) ->
             reason = judged.reason
     if not _prepends(tokenizer, bos) and "bos_token" not in (chat or ""):
         bos = None
-    marks: list[int] = [*(closing[:1] if template == "chat" else ()), tokenizer.token_to_id(eos), *ends]
+    marks: list[int] = [*(closing[:1] if template == "chat" else ()), eos_id, *ends]
     return _Speech(
         template=template,
         chat_template=chat if template == "chat" else None,

@@ -67,7 +67,7 @@ def resolve(
                 "no such file", where=spec, got=str(path), fix="check the path; it starts at the study file"
             )
         return _gguf(path, root=path.resolve().parent, origin=str(path))
-    if path.is_dir():
+    if spec and path.is_dir():
         return folder_files(path, allow_pickle=allow_pickle, allow_remote_code=allow_remote_code)
     match = _HUB_ID.fullmatch(spec)
     if match is None or spec.startswith((".", "/", "~")) or ".." in spec:
