@@ -40,21 +40,31 @@ MOST_TRAINING_RUNS = 24  # a panel; above it only the means over seeds are drawn
 TRAINING_BINS = 50
 SOURCE_COLOURS = 6  # --s0 … --s5 in the style sheet
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
+_LINE_DASHES = {
+    "untuned": [1, 3],
+    "generalist_alone": [7, 3, 1, 3],
+    "majority_label": [3, 3],
+    "prior_answer": [9, 3],
+}
 _SVG = "http://www.w3.org/2000/svg"
 _ELEMENTS = {"svg", "g", "path", "rect", "line", "text", "tspan", "defs", "clipPath", "title"}
 _DROPPED_ATTRIBUTES = {"style", "class", "role", "font-family", "pointer-events", "aria-label", "aria-roledescription"}
 
-Swatch = Literal["point", "line", "dashed", "dotted", "band"]
+Swatch = Literal["point", "mark", "line", "band"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegendEntry:
-    """A sign of the figure in words. `colour` is a class of the style sheet, `shape` one of the six of the sources."""
+    """A sign of the figure in words: `point` on a line, `mark` alone, `line`, or `band`.
+
+    `colour` is a class of the style sheet, `shape` one of the six of the sources, `dash` the line's dash pattern.
+    """
 
     label: str
     colour: str
     swatch: Swatch
     shape: str = "circle"
+    dash: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,10 +123,12 @@ def dose_response(curves: Sequence[DoseCurve], *, measure: Measure, drawer: Draw
     )
     legend = [colours.entry(source, label=f"with rows of {source}") for source in colours.names]
     if any(point.kind == "matched" for point in points):
-        legend.append(LegendEntry(label="matched baseline: no dose, as many steps", colour="ink", swatch="dashed"))
+        legend.append(
+            LegendEntry(label="matched baseline: no dose, as many steps", colour="ink", swatch="line", dash="5 4")
+        )
     legend.append(LegendEntry(label="band: interval", colour="muted", swatch="band"))
     if any(point.by_seed for point in points):
-        legend.append(LegendEntry(label="small dots: single seeds", colour="muted", swatch="point"))
+        legend.append(LegendEntry(label="small dots: single seeds", colour="muted", swatch="mark"))
     return Figure(panels=panels, legend=tuple(legend), left_out=_panels_left_out(len(sizes), "target size"))
 
 
@@ -185,18 +197,19 @@ def size_response(curves: Sequence[SizeCurve], lines: Sequence[ReferenceLine], *
             tips=tips,
             tip=partial(_size_tip, curve.label),
         )
-        swatch: Swatch = "dashed" if curve.role == "matched" else "point"
-        legend.append(LegendEntry(label=curve.label, colour=colour, swatch=swatch, shape=shape))
-    dashes = {"untuned": [1, 3], "generalist_alone": [7, 3, 1, 3], "majority_label": [3, 3], "prior_answer": [3, 3]}
+        dashes = "5 4" if curve.role == "matched" else ""
+        legend.append(LegendEntry(label=curve.label, colour=colour, swatch="point", shape=shape, dash=dashes))
     for line in shown_lines:
         tips.append(f"{line.label}: {score(line.value or 0.0)}")
         data = _data([{"x": sizes[0], "y": line.value, "tip": f"tip-{len(tips) - 1}"}])
         layers.append(
             altair.Chart(data)
-            .mark_rule(color="var(--muted)", strokeDash=dashes[line.kind], strokeWidth=1.5)
+            .mark_rule(color="var(--muted)", strokeDash=_LINE_DASHES[line.kind], strokeWidth=1.5)
             .encode(y=y, description="tip:N")
         )
-        legend.append(LegendEntry(label=f"{line.label}: {score(line.value or 0.0)}", colour="muted", swatch="dotted"))
+        dashes = " ".join(map(str, _LINE_DASHES[line.kind]))
+        label = f"{shortened(line.label, limit=80)}: {score(line.value or 0.0)}"
+        legend.append(LegendEntry(label=label, colour="muted", swatch="line", dash=dashes))
     alt = f"Score against target rows, {len(curves)} recipes at {len(sizes)} target sizes; the table has the numbers."
     return Figure(panels=(drawer.panel(layers, heading="", alt=alt, tips=tips),), legend=tuple(legend))
 
@@ -227,15 +240,18 @@ def retention(rows: Sequence[RetentionRow], *, measure: Literal["kept", "learned
         )
         for size in sizes[-MOST_PANELS:]
     )
-    legend = [colours.entry(name, label=f"with rows of {name} (the number is the dose)") for name in colours.names]
+    legend = [
+        colours.entry(name, label=f"with rows of {name} (the number is the dose)", swatch="mark")
+        for name in colours.names
+    ]
     kinds = {row.kind for row in chosen}
     if "alone" in kinds:
-        legend.append(LegendEntry(label="plain baseline", colour="ink", swatch="point"))
+        legend.append(LegendEntry(label="plain baseline", colour="ink", swatch="mark"))
     if "matched" in kinds:
-        legend.append(LegendEntry(label="matched baseline", colour="ink", swatch="point", shape="square"))
+        legend.append(LegendEntry(label="matched baseline", colour="ink", swatch="mark", shape="square"))
     if untuned is not None:
         label = f"untuned model: {score(_retained(untuned, measure) or 0.0)}"
-        legend.append(LegendEntry(label=label, colour="muted", swatch="dotted"))
+        legend.append(LegendEntry(label=label, colour="muted", swatch="line", dash="1 3"))
     return Figure(panels=panels, legend=tuple(legend), left_out=_panels_left_out(len(sizes), "target size"))
 
 
@@ -301,10 +317,10 @@ def training(curves: Sequence[TrainingCurve], *, part: Literal["loss", "target"]
     kinds = {curve.kind for curve, _ in series}
     legend = [LegendEntry(label="plain baseline", colour="ink", swatch="line")] if "alone" in kinds else []
     if "matched" in kinds:
-        legend.append(LegendEntry(label="matched baseline", colour="ink", swatch="dashed"))
+        legend.append(LegendEntry(label="matched baseline", colour="ink", swatch="line", dash="5 4"))
     legend += [
         LegendEntry(
-            label=f"with rows of {name}; the larger the dose, the stronger", colour=colours.name(name), swatch="line"
+            label=f"with rows of {name} (stronger colour: larger dose)", colour=colours.name(name), swatch="line"
         )
         for name in colours.names
     ]
@@ -365,8 +381,8 @@ class _Colours:
     def shape(self, source: str) -> str:
         return _SHAPES[self._place(source)]
 
-    def entry(self, source: str, *, label: str) -> LegendEntry:
-        return LegendEntry(label=label, colour=self.name(source), swatch="point", shape=self.shape(source))
+    def entry(self, source: str, *, label: str, swatch: Swatch = "point") -> LegendEntry:
+        return LegendEntry(label=label, colour=self.name(source), swatch=swatch, shape=self.shape(source))
 
 
 def _banded_line(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MOST_ITEMS = 400
 ITEM_CHARACTERS = 1_500_000  # of all texts of the items together
-PROMPT_LIMIT, ANSWER_LIMIT, STUDY_LIMIT = 2_000, 400, 20_000
+PROMPT_LIMIT, SNIPPET_LIMIT, ANSWER_LIMIT, STUDY_LIMIT = 2_000, 260, 400, 20_000
 VALUE_LIMIT = 40_000  # no single value on the page is longer, whatever it is
 
 VERDICT_WORDS = {
@@ -112,6 +112,7 @@ class _ShownItem:
     outcome: str
     gain: str
     score_gain: str
+    snippet: str
     prompt: str
     references: tuple[str, ...]
     columns: tuple[tuple[str, str, tuple[_ShownAnswer, ...]], ...]
@@ -137,18 +138,19 @@ def _standing(data: ReportData) -> tuple[_Fact, ...]:
     facts = [
         _Fact(name="Model", value=f"{shortened(model.name, limit=tables.NAME_LIMIT)} ({size})"),
         _Fact(name="Target", value=shortened(data.target, limit=tables.NAME_LIMIT)),
-        _Fact(name="Target rows", value="not known" if verdict.target_rows is None else count(verdict.target_rows)),
+        _Fact(
+            name="Target rows",
+            value="not known: the verdict names none" if verdict.target_rows is None else count(verdict.target_rows),
+        ),
         _Fact(name="Test items", value=f"{count(data.items)}, judged by {shortened(data.metric, limit=60)}"),
         _Fact(name="Seeds", value=count(data.seeds)),
         _Fact(name="Smallest effect that matters", value=score(verdict.smallest_effect)),
         _Fact(
             name="Smallest effect this design detects",
-            value=score(detectable) if known(detectable) else "not known",
+            value=score(detectable) if known(detectable) else "not known: the analysis gave none",
         ),
         _Fact(name="Speaks about", value=shortened(verdict.estimand, limit=tables.NAME_LIMIT)),
     ]
-    if data.times_judged >= 2:
-        facts.append(_Fact(name="This test set has been judged", value=f"{count(data.times_judged)} times"))
     return tuple(facts)
 
 
@@ -168,9 +170,10 @@ def _responses(data: ReportData, drawer: figures.Drawer) -> tuple[_Response, ...
 def _explorer(table: ItemTable) -> _Explorer:
     """The items with the largest gains and losses, as many as fit, by gain."""
     chosen: list[tuple[float, _ShownItem]] = []
+    instruction = _shared_start([item.prompt for item in table.items])
     characters = 0
     for item in sorted(table.items, key=lambda item: (-abs(item.gain), item.key)):
-        shown = _shown_item(item)
+        shown = _shown_item(item, instruction)
         characters += shown.characters
         if len(chosen) == MOST_ITEMS or characters > ITEM_CHARACTERS:
             break
@@ -179,11 +182,27 @@ def _explorer(table: ItemTable) -> _Explorer:
     return _Explorer(table=table, items=tuple(item for _, item in chosen), left_out=table.total - len(chosen))
 
 
-def _shown_item(item: ItemComparison) -> _ShownItem:
+def _shared_start(prompts: list[str]) -> int:
+    """How many characters all prompts share at their start (the task's instruction), up to the end of a line or word.
+
+    >>> _shared_start(["Name the team.\\n\\nNo invoice", "Name the team.\\n\\nNo signal"])
+    16
+    """
+    if len(prompts) < 2:
+        return 0
+    first, last = min(prompts), max(prompts)  # the shared start of the extremes is that of all
+    shared = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    start = first[:shared]
+    cut = start.rfind("\n") + 1 or start.rfind(" ") + 1
+    return cut if cut >= 12 and cut < len(first) else 0
+
+
+def _shown_item(item: ItemComparison, instruction: int) -> _ShownItem:
     return _ShownItem(
         outcome="won" if item.gain > 0 else "lost" if item.gain < 0 else "even",
         gain=signed(item.gain),
         score_gain=signed(item.score_gain),
+        snippet=shortened(item.prompt[instruction : instruction + SNIPPET_LIMIT], limit=SNIPPET_LIMIT),
         prompt=shortened(item.prompt, limit=PROMPT_LIMIT),
         references=tuple(shortened(text, limit=ANSWER_LIMIT) for text in item.references[:8]),
         columns=tuple(
@@ -226,7 +245,10 @@ def _facts(data: ReportData) -> tuple[_Fact, ...]:
         _Fact(name="Model from", value=model.origin),
         _Fact(name="Model fingerprint", value=model.fingerprint),
         _Fact(name="Prompt template", value=model.template),
-        _Fact(name="Parameters", value="not known" if model.parameters is None else count(model.parameters)),
+        _Fact(
+            name="Parameters",
+            value="not known: the model was not counted" if model.parameters is None else count(model.parameters),
+        ),
         _Fact(name="Licence of the model", value=model.licence or "not known: the model's files name none"),
         _Fact(name="Seeds", value=", ".join(count(seed) for seed in provenance.seeds)),
         _Fact(name="Times this test set was judged", value=count(data.times_judged)),

@@ -19,7 +19,7 @@ from titrant.report.data import (
     RetentionRow,
     SizeCurve,
 )
-from titrant.report.wording import count, known, percent, probability, quantity, score, shortened, signed
+from titrant.report.wording import count, known, percent, plural, probability, quantity, score, shortened, signed
 
 MOST_ROWS = 1000
 NAME_LIMIT, TEXT_LIMIT = 120, 600
@@ -46,9 +46,10 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """Text, or an unknown number with the number of its note, or a drawn interval."""
+    """Text (with a line in smaller type below), or an unknown number with its note, or a drawn interval."""
 
     text: str
+    below: str | None = None
     numeric: bool = False
     note: int | None = None
     interval: Interval | None = None
@@ -71,6 +72,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
     left_out: str | None = None
+    remark: str | None = None
 
 
 @dataclass(slots=True)
@@ -79,22 +81,22 @@ class _Notes:
 
     reasons: list[str] = field(default_factory=list)
 
-    def number(
-        self, value: float | None, form: Callable[[float], str], *, reason: str | None, numeric: bool = True
-    ) -> Cell:
+    def number(self, value: float | None, form: Callable[[float], str], *, reason: str | None) -> Cell:
         """The number, or "not known" with the number of its reason."""
         if known(value):
-            return Cell(text=form(value), numeric=numeric)
+            return Cell(text=form(value), numeric=True)
         return self.unknown(reason if value is None else "the value is not a finite number")
 
-    def unknown(self, reason: str | None) -> Cell:
+    def unknown(self, reason: str | None, *, numeric: bool = True) -> Cell:
         text = shortened(reason or "no reason was recorded", limit=TEXT_LIMIT)
         if text not in self.reasons:
             self.reasons.append(text)
-        return Cell(text="not known", numeric=True, note=self.reasons.index(text) + 1)
+        return Cell(text="not known", numeric=numeric, note=self.reasons.index(text) + 1)
 
 
-def _table(caption: str, columns: Sequence[Column], rows: Iterable[Sequence[Cell]], notes: _Notes) -> Table:
+def _table(
+    caption: str, columns: Sequence[Column], rows: Iterable[Sequence[Cell]], notes: _Notes, *, remark: str | None = None
+) -> Table:
     every = [tuple(row) for row in rows]
     left = len(every) - MOST_ROWS
     return Table(
@@ -103,6 +105,7 @@ def _table(caption: str, columns: Sequence[Column], rows: Iterable[Sequence[Cell
         rows=tuple(every[:MOST_ROWS]),
         notes=tuple(notes.reasons),
         left_out=f"{count(left)} further rows are not shown; they are in the study's folder." if left > 0 else None,
+        remark=remark,
     )
 
 
@@ -120,6 +123,17 @@ def _text(*titles: str) -> list[Column]:
 
 def _numeric(*titles: str) -> list[Column]:
     return [Column(title=title, numeric=True) for title in titles]
+
+
+def recipe_words(kind: ArmKind, source: str | None, dose: int) -> str:
+    """What was added to the target rows, in words.
+
+    >>> recipe_words("dosed", "dolly", 96), recipe_words("generalist_alone", "dolly", 96)
+    ('96 rows of dolly', '96 rows of dolly, alone')
+    """
+    if kind == "dosed":
+        return dose_words(source, dose)
+    return f"{dose_words(source, dose)}, alone" if kind == "generalist_alone" else KIND_WORDS[kind]
 
 
 def dose_words(source: str | None, dose: int) -> str:
@@ -154,34 +168,37 @@ def _contrast_table(
 ) -> Table:
     probe, baseline = key
     notes = _Notes()
+    common = len({_evidence(contrast) for contrast in contrasts}) == 1  # then it is said once, below the caption
     rows = []
     for contrast in contrasts:
         difference = contrast.difference
         reason = difference.reason
-        rows.append(
-            (
-                _name(contrast.arm),
-                notes.number(difference.value, signed, reason=reason),
-                _interval_cell(contrast, verdict.smallest_effect, scale),
-                _bounds(contrast, notes),
-                notes.number(contrast.p_adjusted, probability, reason=reason or "no p value for this contrast"),
-                _number(count(difference.n_items)),
-                _number(count(difference.n_seeds)),
-                _name(difference.method),
-            )
-        )
-    role = (
-        "matched baseline, "
-        if baseline == verdict.matched
-        else "plain baseline, "
-        if baseline == verdict.baseline
-        else ""
-    )
-    subject = "" if probe == "target" else f"{shortened(probe, limit=NAME_LIMIT)}: "
-    columns = [*_text("arm"), *_numeric("difference"), *_text("interval drawn"), *_numeric("interval")]
-    columns += [*_numeric("p, adjusted", "items", "seeds"), *_text("method")]
-    caption = f"{subject}difference in {metric} from the {role}{shortened(baseline, limit=NAME_LIMIT)}"
-    return _table(caption, columns, rows, notes)
+        row = [
+            Cell(text=shortened(contrast.arm, limit=NAME_LIMIT), below=_dose_below(contrast)),
+            notes.number(difference.value, signed, reason=reason),
+            _bounds(contrast, notes),
+            _interval_cell(contrast, verdict.smallest_effect, scale),
+            notes.number(contrast.p_adjusted, probability, reason=reason or "no p value for this contrast"),
+        ]
+        rows.append(row if common else [*row, _name(_evidence(contrast))])
+    columns = [*_text("arm"), *_numeric("difference", "interval"), *_text("interval, drawn")]
+    columns += [*_numeric("p, adjusted"), *([] if common else _text("from"))]
+    role = {verdict.baseline: "plain baseline, ", verdict.matched: "matched baseline, "}.get(baseline, "")
+    caption = f"Difference in {metric} from the {role}{shortened(baseline, limit=NAME_LIMIT)}"
+    if probe != "target":
+        caption = f"{shortened(probe, limit=NAME_LIMIT)}: {caption}"
+    return _table(caption, columns, rows, notes, remark=_evidence(contrasts[0]) if common else None)
+
+
+def _dose_below(contrast: Contrast) -> str | None:
+    return None if contrast.dose is None else shortened(dose_words(contrast.source, contrast.dose), limit=60)
+
+
+def _evidence(contrast: Contrast) -> str:
+    """What a contrast was estimated from, and how."""
+    difference = contrast.difference
+    sample = f"{plural(difference.n_items, 'item')}, {plural(difference.n_seeds, 'seed')}"
+    return f"{sample}; {shortened(difference.method, limit=NAME_LIMIT)}"
 
 
 def _bounds(contrast: Contrast, notes: _Notes) -> Cell:
@@ -232,8 +249,8 @@ def dose_table(curves: Sequence[DoseCurve]) -> Table:
             if point.kind != "dosed" and (curve.target_rows, point.arm) in seen:
                 continue
             seen.add((curve.target_rows, point.arm))
-            dose = dose_words(curve.source, point.dose) if point.kind == "dosed" else KIND_WORDS[point.kind]
-            rows.append((_number(count(curve.target_rows)), _name(dose), *_estimate_cells(point, notes)))
+            recipe = recipe_words(point.kind, curve.source, point.dose)
+            rows.append((_number(count(curve.target_rows)), _name(recipe), *_estimate_cells(point, notes)))
     columns = [*_numeric("target rows"), *_text("dose"), *_numeric("mean", "interval", "seeds")]
     return _table("The numbers of this figure", columns, rows, notes)
 
@@ -272,17 +289,25 @@ def fairness_table(rows: Sequence[FairnessRow]) -> Table:
     notes = _Notes()
     body = []
     for row in rows:
-        cells = [_name(row.arm), Cell(text=KIND_WORDS[row.kind])]
-        cells += [_number(count(row.target_rows)), _name(dose_words(row.source, row.dose)), _number(count(row.seeds))]
-        for value in (row.steps, row.tokens, row.target_visits_per_row, row.generalist_visits):
-            cells.append(notes.number(value, quantity, reason=row.reason))
+        cells = [_name(row.arm), _name(recipe_words(row.kind, row.source, row.dose))]
+        cells += [_number(count(row.target_rows)), _number(count(row.seeds))]
+        of_target = row.target_rows > 0
+        cells.append(notes.number(row.steps, quantity, reason=row.reason))
+        cells.append(notes.number(row.tokens, quantity, reason=row.reason))
+        cells.append(_where(of_target, row.target_visits_per_row, quantity, row.reason, notes))
+        cells.append(notes.number(row.generalist_visits, quantity, reason=row.reason))
         for value in (row.target_share_of_rows, row.target_share_of_loss_tokens, row.target_share_of_loss):
-            cells.append(notes.number(value, percent, reason=row.reason))
+            cells.append(_where(of_target, value, percent, row.reason, notes))
         body.append(cells)
-    columns = [*_text("arm", "kind"), *_numeric("target rows"), *_text("dose"), *_numeric("seeds", "steps", "tokens")]
+    columns = [*_text("arm", "recipe"), *_numeric("target rows", "seeds", "steps", "tokens")]
     columns += _numeric("visits of a target row", "generalist visits")
-    columns += _numeric("target's share of rows", "of loss tokens", "of loss")
+    columns += _numeric("target's share of rows", "… of loss tokens", "… of loss")
     return _table("What training really did, mean over seeds", columns, body, notes)
+
+
+def _where(applies: bool, value: float | None, form: Callable[[float], str], reason: str | None, notes: _Notes) -> Cell:
+    """The number, or a dash where there is nothing to have a number of."""
+    return notes.number(value, form, reason=reason) if applies or value is not None else _number("–")
 
 
 def retention_table(rows: Sequence[RetentionRow]) -> Table:
@@ -291,7 +316,7 @@ def retention_table(rows: Sequence[RetentionRow]) -> Table:
     body = [
         (
             _name(row.arm),
-            _name(dose_words(row.source, row.dose)),
+            _name(recipe_words(row.kind, row.source, row.dose)),
             notes.number(row.target_gain, signed, reason=row.reason),
             notes.number(row.kept, score, reason=row.reason),
             _number(f"{score(row.kept_low)} to {score(row.kept_high)}")
@@ -301,27 +326,32 @@ def retention_table(rows: Sequence[RetentionRow]) -> Table:
         )
         for row in rows
     ]
-    columns = [*_text("arm", "dose"), *_numeric("gain on the target", "kept", "interval", "learned from the pool")]
+    columns = [*_text("arm", "recipe"), *_numeric("gain on the target", "kept", "interval", "learned from the pool")]
     return _table("The numbers of this figure", columns, body, notes)
 
 
 def collapse_table(rows: Sequence[CollapseRow]) -> Table:
-    """How varied every arm's answers are."""
+    """How varied every arm's answers are. What is unknown for every arm has no column; a remark says why."""
     notes = _Notes()
-    body = [
-        (
-            _name(row.arm),
-            Cell(text=KIND_WORDS[row.kind]),
-            notes.unknown(row.reason) if row.commonest_label is None else _name(row.commonest_label),
-            notes.number(row.commonest_share, percent, reason=row.reason),
-            notes.number(row.entropy_bits, lambda bits: f"{bits:.2f}", reason=row.reason),
-            notes.number(row.never_ended, percent, reason=row.reason),
-            notes.number(row.matched_no_label, percent, reason=row.reason),
-        )
-        for row in rows
+    measures: list[tuple[str, Callable[[CollapseRow], float | None], Callable[[float], str]]] = [
+        ("its share", lambda row: row.commonest_share, percent),
+        ("entropy (bits)", lambda row: row.entropy_bits, lambda bits: f"{bits:.2f}"),
+        ("never ended", lambda row: row.never_ended, percent),
+        ("matched no label", lambda row: row.matched_no_label, percent),
     ]
-    columns = [*_text("arm", "kind", "commonest answer"), *_numeric("its share", "entropy (bits)", "never ended")]
-    return _table("How varied the answers are", [*columns, *_numeric("matched no label")], body, notes)
+    dropped = [title for title, value, _ in measures if all(value(row) is None for row in rows)]
+    kept = [measure for measure in measures if measure[0] not in dropped]
+    body = []
+    for row in rows:
+        label = row.commonest_label
+        cells = [_name(row.arm), Cell(text=KIND_WORDS[row.kind])]
+        cells.append(notes.unknown(row.reason, numeric=False) if label is None else _name(label))
+        cells += [notes.number(value(row), form, reason=row.reason) for _, value, form in kept]
+        body.append(cells)
+    reasons = sorted({shortened(row.reason or "no reason was recorded", limit=TEXT_LIMIT) for row in rows})[:3]
+    remark = f"Not known for any arm: {', '.join(dropped)} ({'; '.join(reasons)})" if dropped else None
+    columns = [*_text("arm", "recipe", "commonest answer"), *_numeric(*(title for title, _, _ in kept))]
+    return _table("How varied the answers are", columns, body, notes, remark=remark)
 
 
 def exchange_table(rows: Sequence[ExchangeRow]) -> Table:
@@ -374,7 +404,7 @@ def file_table(rows: Sequence[FileFacts]) -> Table:
             _name(row.use),
             Cell(text=shortened(row.path, limit=300)),
             _number(count(row.rows)),
-            notes.unknown("no licence was given") if row.licence is None else _name(row.licence),
+            notes.unknown("no licence was given", numeric=False) if row.licence is None else _name(row.licence),
             Cell(text=shortened(row.fingerprint, limit=NAME_LIMIT)),
         )
         for row in rows
