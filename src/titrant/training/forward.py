@@ -1,0 +1,142 @@
+"""From rows to the losses of their answer tokens, by the fastest way that is right for the model.
+
+Two questions are asked of every model once, and answered by trying: can its rows go without padding, and is its head a
+plain matrix (soft-capped or not) over its last hidden states? A no costs speed, never the treatment, and is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from titrant.models.ragged import RaggedLayout, ragged_hidden, ragged_logits, ragged_refusal
+from titrant.records import TokenRow
+from titrant.training.loss import answer_losses
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forward:
+    """How one model is run. `ragged`: rows end to end, else padded. `plain_head`: loss in chunks, else own logits."""
+
+    model: Any
+    ragged: bool
+    plain_head: bool
+    softcap: float | None
+
+    def losses(self, rows: Sequence[TokenRow]) -> torch.Tensor:
+        """The losses (nats, fp32) of all answer tokens of these rows, row after row, with their gradient."""
+        device = next(self.model.parameters()).device
+        batch = _laid_out(rows, padded_to=None if self.ragged else max(len(row.ids) for row in rows))
+        ids, positions_P = batch.ids.to(device), batch.positions.to(device)
+        targets_P = torch.tensor([token for row in rows for token in row.ids[row.loss_from :]], device=device)
+        if not self.plain_head:
+            logits_PV = self._logits(ids, positions_P, rows)
+            return torch.nn.functional.cross_entropy(logits_PV.float(), targets_P, reduction="none")
+        hidden = self._hidden(ids, rows)
+        head = self.model.get_output_embeddings()
+        hidden_PE = hidden.index_select(0, positions_P)
+        return answer_losses(hidden_PE, head.weight, head.bias, targets_P, softcap=self.softcap)
+
+    def _hidden(self, ids: torch.Tensor, rows: Sequence[TokenRow]) -> torch.Tensor:
+        """Last hidden states of all tokens, padding included, one after the other."""
+        if self.ragged:
+            return ragged_hidden(self.model, ids, _layout(rows))
+        hidden: torch.Tensor = self.model.base_model(**_padded_inputs(ids, rows)).last_hidden_state
+        return hidden.flatten(0, 1)
+
+    def _logits(self, ids: torch.Tensor, positions_P: torch.Tensor, rows: Sequence[TokenRow]) -> torch.Tensor:
+        if self.ragged:
+            return ragged_logits(self.model, ids, _layout(rows), positions_P)
+        logits: torch.Tensor = self.model(**_padded_inputs(ids, rows)).logits
+        return logits.flatten(0, 1).index_select(0, positions_P)
+
+
+def forward_for(model: Any) -> Forward:
+    """Try out how the model can be run, and log what it cannot do."""
+    refusal = ragged_refusal(model)
+    if refusal is not None:
+        log.warning("training with padding, which is slower and otherwise the same: %s", refusal)
+    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    plain_head = _head_is_plain(model, softcap)
+    if not plain_head:
+        log.warning("%s makes its logits in its own way: the loss is not cut into chunks", type(model).__name__)
+    return Forward(model=model, ragged=refusal is None, plain_head=plain_head, softcap=softcap)
+
+
+def activation_bytes_per_token(forward: Forward, *, probe_tokens: int = 128) -> int:
+    """Bytes that one token's activations keep alive between forward and backward, counted in a forward of one row.
+
+    Counted from what autograd saves, weights left out, so the number is the same on every run and machine.
+    """
+    vocabulary = forward.model.get_input_embeddings().num_embeddings
+    ids = tuple((index * 7919 + 11) % vocabulary for index in range(probe_tokens))
+    row = TokenRow(key="probe", source="probe", ids=ids, loss_from=probe_tokens - 1)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in forward.model.parameters()}
+    saved: dict[int, int] = {}
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        losses = forward.losses([row])
+    del losses
+    return max(1, sum(saved.values()) // probe_tokens)
+
+
+# ------------------------------------------------------------------------------------------------------------- helpers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """Token ids, [T] or [rows, padded_to], and the flat indices of the tokens in front of answer tokens."""
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+
+
+def _laid_out(rows: Sequence[TokenRow], *, padded_to: int | None) -> _Batch:
+    positions: list[torch.Tensor] = []
+    start = 0
+    for row in rows:
+        positions.append(torch.arange(start + row.loss_from - 1, start + len(row.ids) - 1))
+        start += padded_to or len(row.ids)
+    if padded_to is None:
+        ids = torch.tensor([token for row in rows for token in row.ids])
+    else:
+        ids = torch.tensor([row.ids + (0,) * (padded_to - len(row.ids)) for row in rows])
+    return _Batch(ids=ids, positions=torch.cat(positions))
+
+
+def _layout(rows: Sequence[TokenRow]) -> RaggedLayout:
+    return RaggedLayout.of_lengths([len(row.ids) for row in rows])
+
+
+def _padded_inputs(ids: torch.Tensor, rows: Sequence[TokenRow]) -> dict[str, Any]:
+    lengths = torch.tensor([len(row.ids) for row in rows], device=ids.device)
+    mask = (torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]).long()
+    return {"input_ids": ids, "attention_mask": mask, "use_cache": False}
+
+
+def _head_is_plain(model: Any, softcap: float | None) -> bool:
+    """Whether the head's matrix over the last hidden states gives the model's logits, soft-capping included."""
+    head = model.get_output_embeddings()
+    if not isinstance(head, torch.nn.Linear):
+        return False
+    ids = (torch.arange(8, device=head.weight.device) * 7919 + 11)[None] % model.get_input_embeddings().num_embeddings
+    with torch.no_grad():
+        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        logits = head(hidden)
+        if softcap is not None:
+            logits = torch.tanh(logits / softcap) * softcap
+        theirs = model(input_ids=ids, use_cache=False).logits
+    tolerance = 1e-4 if head.weight.dtype == torch.float32 else 2e-2
+    return bool(torch.allclose(logits.float(), theirs.float(), rtol=tolerance, atol=tolerance, equal_nan=True))
