@@ -142,7 +142,7 @@ class Place(str):
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_plain_validator_function(
-            _place,
+            cls._validated,
             serialization=core_schema.plain_serializer_function_ser_schema(
                 lambda place: getattr(place, "written", place)
             ),
@@ -151,6 +151,31 @@ class Place(str):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"type": "string", "minLength": 1}
+
+    @classmethod
+    def _validated(cls, value: Any, info: ValidationInfo) -> Place:
+        if isinstance(value, Place):
+            return value
+        written = text(value)
+        if isinstance(info.context, Surroundings):
+            return cls.resolved(written, info.context.folder)
+        return cls(written)
+
+    @classmethod
+    def resolved(cls, written: str, folder: Path) -> Place:
+        """What `written` names, seen from the study's folder; pydantic's error when there is no such file."""
+        return resolve_place(written, folder)
+
+
+class ModelPlace(Place):
+    """A model: `package:…` and hub ids stay what they are, a local folder or .gguf file becomes a full path."""
+
+    @classmethod
+    def resolved(cls, written: str, folder: Path) -> Place:
+        local = written.startswith((".", "/", "~")) or (written.endswith(".gguf") and ":" not in written)
+        if local or (not written.startswith("package:") and "\0" not in written and _exists(folder / written)):
+            return resolve_place(written, folder)
+        return cls(written)
 
 
 def resolve_place(written: str, folder: Path) -> Place:
@@ -163,10 +188,9 @@ def resolve_place(written: str, folder: Path) -> Place:
         return _in_pack(written)
     try:
         path = folder / Path(written).expanduser()
-        present = path.exists()
-    except (OSError, RuntimeError, ValueError) as error:
+    except RuntimeError as error:
         refuse(f"no usable path ({error})", got=written)
-    if not present:
+    if not _exists(path):
         refuse("no such file or folder", got=written, expected="a path relative to the study file", fix=_near(path))
     return Place(str(path.resolve()), written=written)
 
@@ -191,13 +215,12 @@ def _near(path: Path) -> str | None:
     return f"did you mean {near[0]}?" if near else None
 
 
-def _place(value: Any, info: ValidationInfo) -> Place:
-    if isinstance(value, Place):
-        return value
-    written = text(value)
-    if isinstance(info.context, Surroundings):
-        return resolve_place(written, info.context.folder)
-    return Place(written)
+def _exists(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have has none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _whole_within(low: int, high: int) -> Callable[[Any], int]:

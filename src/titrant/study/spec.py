@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,12 +18,23 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
-from pydantic_core import PydanticCustomError
 
 from titrant.records import HoldEqual, LoraSettings, LossWeight, Method, Presentation, TrainingSettings
 from titrant.study import fields
 from titrant.study.checks import cross_checks
-from titrant.study.fields import Name, Place, Surroundings, Text, described, listed, real, refuse, whole, whole_field
+from titrant.study.fields import (
+    ModelPlace,
+    Name,
+    Place,
+    Surroundings,
+    Text,
+    described,
+    listed,
+    real,
+    refuse,
+    whole,
+    whole_field,
+)
 from titrant.study.yaml_source import Document, KeyPath, Plain, Problem, expand_environment, read_document
 
 Metric = Literal["exact_match", "rouge_l", "f1", "accuracy", "last_number", "by_task"]
@@ -419,7 +429,7 @@ def model_name(spec: str) -> str:
 
 
 Models = Annotated[
-    dict[Name, Text],
+    dict[Name, ModelPlace],
     BeforeValidator(_models),
     WithJsonSchema(
         {
@@ -438,7 +448,7 @@ class StudyFile(Section):
     model_config = ConfigDict(title="Titrant study")
     name: Annotated[Name, Field(description="the study's name; results go to titrations/<name>")]
     model: Annotated[
-        Text | None,
+        ModelPlace | None,
         Field(description="package:NAME/FILE.gguf, a hub id, a local folder or a .gguf file; or models for several"),
     ] = None
     models: Annotated[Models | None, Field(min_length=1, description="several models: a named map, or a list")] = None
@@ -492,7 +502,7 @@ class Study:
     """
 
     name: str
-    models: Mapping[str, str]
+    models: Mapping[str, ModelPlace]
     targets: Mapping[str, Target]
     generalist: Mapping[str, Source]
     arms: Arms
@@ -567,7 +577,11 @@ class Study:
 def load_study(path: str | Path, environment: Mapping[str, str] = os.environ) -> Study:
     """The study in a YAML file. `SpecError` holds every problem found, one a line as `file:line:column: key: …`."""
     path = Path(path)
-    document = read_document(path, name=str(path))
+    return study_of(read_document(path, name=str(path)), path=path, environment=environment)
+
+
+def study_of(document: Document, *, path: Path, environment: Mapping[str, str] = os.environ) -> Study:
+    """The study in a parsed document that stands, or is to stand, at `path`."""
     value, unset = expand_environment(document.value, environment)
     problems = [*document.problems, *unset]
     if not isinstance(value, dict):
@@ -582,13 +596,9 @@ def load_study(path: str | Path, environment: Mapping[str, str] = os.environ) ->
         # What could not be read or expanded has been said once; its empty stand-in is nobody's mistake.
         problems += (problem for problem in _as_problems(error) if problem.path not in spoiled)
     problems += cross_checks(value)
-    models: dict[str, str] = {}
-    if file is not None:
-        models, unreadable = _resolved_models(file, folder)
-        problems += unreadable
     if problems or file is None:
         raise document.error(problems)
-    return _study(file, models, path=path.resolve(), document=document)
+    return _study(file, path=path.resolve(), document=document)
 
 
 def json_schema() -> dict[str, Any]:
@@ -597,15 +607,18 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _study(file: StudyFile, models: dict[str, str], *, path: Path, document: Document) -> Study:
+def _study(file: StudyFile, *, path: Path, document: Document) -> Study:
     targets = file.targets or {}
     if file.target is not None:
         targets = {file.name: file.target}
+    models = file.models or {}
+    if file.model is not None:
+        models = {model_name(file.model.written): file.model}
     return Study(
         name=file.name,
-        models=types.MappingProxyType(models),
-        targets=types.MappingProxyType(targets),
-        generalist=types.MappingProxyType(file.generalist),
+        models=models,
+        targets=targets,
+        generalist=file.generalist,
         arms=file.arms,
         hold_equal=file.hold_equal,
         presentation=file.presentation,
@@ -623,31 +636,13 @@ def _study(file: StudyFile, models: dict[str, str], *, path: Path, document: Doc
     )
 
 
-def _resolved_models(file: StudyFile, folder: Path) -> tuple[dict[str, str], list[Problem]]:
-    """Model specs by name, local ones as full paths; a local path that leads nowhere is a problem."""
-    given = file.models if file.models is not None else {model_name(str(file.model)): str(file.model)}
-    resolved, problems = {}, []
-    for name, spec in given.items():
-        try:
-            resolved[name] = _resolved_model(spec, folder)
-        except PydanticCustomError as error:
-            place: KeyPath = ("model",) if file.models is None else ("models", name)
-            problems.append(_problem(place, error.context or {}))
-    return resolved, problems
-
-
-def _resolved_model(spec: str, folder: Path) -> str:
-    local = spec.startswith((".", "/", "~")) or (spec.endswith(".gguf") and not spec.startswith("package:"))
-    if spec.startswith("package:") or (not local and ("\0" in spec or not (folder / spec).exists())):
-        return spec
-    return str(fields.resolve_place(spec, folder))
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Place):
+        return value.written
     return value
 
 
