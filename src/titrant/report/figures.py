@@ -13,10 +13,7 @@ A figure is one or more small panels of one width, which the page puts side by s
 from __future__ import annotations
 
 import math
-import re
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -32,77 +29,37 @@ from titrant.report.data import (
     TrainingCurve,
     TrainingPoint,
 )
-from titrant.report.wording import count, known, plural, score, shortened, signed, visible
+from titrant.report.drawing import (
+    Colours,
+    Drawer,
+    Figure,
+    LegendEntry,
+    Panel,
+    banded_line,
+    count_axis,
+    count_scale,
+    data_of,
+    dot,
+    nothing,
+    path,
+    rule,
+    same_axis,
+    score_domain,
+)
+from titrant.report.wording import count, known, plural, score, shortened, signed
 
-PANEL_WIDTH, PANEL_HEIGHT = 316, 214  # inside the axes; with them about 370 units wide
 MOST_PANELS = 12
 MOST_TRAINING_RUNS = 24  # a panel; above it only the means over seeds are drawn
 TRAINING_BINS = 50
-SOURCE_COLOURS = 6  # --s0 … --s5 in the style sheet
-_SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 _LINE_DASHES = {
     "untuned": [1, 3],
     "generalist_alone": [7, 3, 1, 3],
     "majority_label": [3, 3],
     "prior_answer": [9, 3],
 }
-_SVG = "http://www.w3.org/2000/svg"
-_ELEMENTS = {"svg", "g", "path", "rect", "line", "text", "tspan", "defs", "clipPath", "title"}
-_DROPPED_ATTRIBUTES = {"style", "class", "role", "font-family", "pointer-events", "aria-label", "aria-roledescription"}
-
-Swatch = Literal["point", "mark", "line", "band"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LegendEntry:
-    """A sign of the figure in words: `point` on a line, `mark` alone, `line`, or `band`.
-
-    `colour` is a class of the style sheet, `shape` one of the six of the sources, `dash` the line's dash pattern.
-    """
-
-    label: str
-    colour: str
-    swatch: Swatch
-    shape: str = "circle"
-    dash: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Panel:
-    """One drawing: `svg` is trusted markup of our own making, `alt` says what is to be seen."""
-
-    heading: str
-    svg: str
-    alt: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """Panels that share their scales and a legend. `left_out` says what is not drawn, and why."""
-
-    panels: tuple[Panel, ...]
-    legend: tuple[LegendEntry, ...]
-    left_out: tuple[str, ...] = ()
-
-
-class Drawer:
-    """Turns layers into panels, with ids that are unique in the page."""
-
-    def __init__(self) -> None:
-        self._panels = 0
-
-    def panel(self, layers: Sequence[Any], *, heading: str, alt: str, tips: Sequence[str]) -> Panel:
-        """Draw the layers on top of each other. `tips[i]` is the tooltip of the mark with the code `tip-i`."""
-        import altair
-        import vl_convert
-
-        chart = altair.layer(*layers).properties(width=PANEL_WIDTH, height=PANEL_HEIGHT).configure(**_CONFIG)
-        self._panels += 1
-        drawn = vl_convert.vegalite_to_svg(chart.to_dict())
-        return Panel(heading=heading, svg=_cleaned(drawn, alt=alt, tips=tips, prefix=f"p{self._panels}-"), alt=alt)
-
-
-# ------------------------------------------------------------------------------------------------------------- figures
+# -------------------------------------------------------------------------------------------------------------- figures
 
 
 def dose_response(curves: Sequence[DoseCurve], *, measure: Measure, drawer: Drawer) -> Figure | None:
@@ -114,8 +71,8 @@ def dose_response(curves: Sequence[DoseCurve], *, measure: Measure, drawer: Draw
     points = [point for curve in chosen for point in curve.points]
     if not any(known(point.mean) for point in points):
         return None
-    colours = _Colours(curve.source for curve in chosen)
-    domain = _score_domain(value for point in points for value in _values(point))
+    colours = Colours(curve.source for curve in chosen)
+    domain = score_domain(value for point in points for value in _values(point))
     sizes = sorted({curve.target_rows for curve in chosen})
     panels = tuple(
         _dose_panel([c for c in chosen if c.target_rows == size], size, colours, domain, drawer)
@@ -133,20 +90,20 @@ def dose_response(curves: Sequence[DoseCurve], *, measure: Measure, drawer: Draw
 
 
 def _dose_panel(
-    curves: Sequence[DoseCurve], size: int, colours: _Colours, domain: tuple[float, float], drawer: Drawer
+    curves: Sequence[DoseCurve], size: int, colours: Colours, domain: tuple[float, float], drawer: Drawer
 ) -> Panel:
     import altair
 
     tips: list[str] = []
     doses = sorted({point.dose for curve in curves for point in curve.points})
-    x = altair.X("x:Q", title="generalist rows (the dose)", scale=_count_scale(doses), axis=_count_axis(doses))
+    x = altair.X("x:Q", title="generalist rows (the dose)", scale=count_scale(doses), axis=count_axis(doses))
     y = altair.Y("y:Q", title="score", scale=altair.Scale(domain=list(domain), nice=False, zero=False))
     layers: list[Any] = []
     for point in {p.arm: p for curve in curves for p in curve.points if p.kind == "matched"}.values():
         layers += _across(point, doses, x, y, tips)
     for curve in curves:
         ladder = sorted((p for p in curve.points if p.kind != "matched" and known(p.mean)), key=lambda p: p.dose)
-        layers += _banded_line(
+        layers += banded_line(
             [(p.dose, p) for p in ladder],
             x,
             y,
@@ -156,7 +113,7 @@ def _dose_panel(
             tip=partial(_dose_tip, curve.source),
         )
     heading = plural(size, "target row")
-    return drawer.panel(layers or [_nothing(x, y)], heading=heading, alt=_dose_alt(curves, heading), tips=tips)
+    return drawer.panel(layers or [nothing(x, y)], heading=heading, alt=_dose_alt(curves, heading), tips=tips)
 
 
 def size_response(curves: Sequence[SizeCurve], lines: Sequence[ReferenceLine], *, drawer: Drawer) -> Figure | None:
@@ -171,11 +128,11 @@ def size_response(curves: Sequence[SizeCurve], lines: Sequence[ReferenceLine], *
     if len(sizes) < 2:
         return None
     shown_lines = [line for line in lines if known(line.value)]
-    domain = _score_domain(
+    domain = score_domain(
         [value for point in drawn for value in (point.mean, point.low, point.high)]
         + [line.value for line in shown_lines]
     )
-    x = altair.X("x:Q", title="target rows", scale=_count_scale(sizes), axis=_count_axis(sizes))
+    x = altair.X("x:Q", title="target rows", scale=count_scale(sizes), axis=count_axis(sizes))
     y = altair.Y("y:Q", title="score", scale=altair.Scale(domain=list(domain), nice=False, zero=False))
     tips: list[str] = []
     layers: list[Any] = []
@@ -187,7 +144,7 @@ def size_response(curves: Sequence[SizeCurve], lines: Sequence[ReferenceLine], *
     }
     for curve in sorted(curves, key=lambda curve: ("plain", "matched", "dosed").index(curve.role)):
         colour, shape, dash = looks[curve.role]
-        layers += _banded_line(
+        layers += banded_line(
             [(p.target_rows, p) for p in sorted(curve.points, key=lambda p: p.target_rows) if known(p.mean)],
             x,
             y,
@@ -201,7 +158,7 @@ def size_response(curves: Sequence[SizeCurve], lines: Sequence[ReferenceLine], *
         legend.append(LegendEntry(label=curve.label, colour=colour, swatch="point", shape=shape, dash=dashes))
     for line in shown_lines:
         tips.append(f"{line.label}: {score(line.value or 0.0)}")
-        data = _data([{"x": sizes[0], "y": line.value, "tip": f"tip-{len(tips) - 1}"}])
+        data = data_of([{"x": sizes[0], "y": line.value, "tip": f"tip-{len(tips) - 1}"}])
         layers.append(
             altair.Chart(data)
             .mark_rule(color="var(--muted)", strokeDash=_LINE_DASHES[line.kind], strokeWidth=1.5)
@@ -222,14 +179,14 @@ def retention(rows: Sequence[RetentionRow], *, measure: Literal["kept", "learned
     chosen = [row for row in rows if row.target_rows > 0 and known(row.target_gain) and known(_retained(row, measure))]
     if not chosen:
         return None
-    colours = _Colours(row.source for row in chosen if row.source is not None)
+    colours = Colours(row.source for row in chosen if row.source is not None)
     untuned = next((r for r in rows if r.kind == "untuned" and known(_retained(r, measure))), None)
     heights = [_retained(row, measure) for row in chosen]
     if measure == "kept":
         heights += [bound for row in chosen for bound in (row.kept_low, row.kept_high)]
     if untuned is not None:
         heights.append(_retained(untuned, measure))
-    domain = _score_domain(heights)
+    domain = score_domain(heights)
     gains = [row.target_gain or 0.0 for row in chosen] + [0.0]
     margin = 0.12 * (max(gains) - min(gains)) or 0.05
     across = (min(gains) - margin, max(gains) + 1.6 * margin)  # room for the labels at the right of the points
@@ -259,7 +216,7 @@ def _retention_panel(
     rows: Sequence[RetentionRow],
     untuned: RetentionRow | None,
     measure: Literal["kept", "learned"],
-    colours: _Colours,
+    colours: Colours,
     across: tuple[float, float],
     domain: tuple[float, float],
     drawer: Drawer,
@@ -270,10 +227,10 @@ def _retention_panel(
     x = altair.X("x:Q", title="gain on the target", scale=altair.Scale(domain=list(across), nice=False, zero=False))
     y = altair.Y("y:Q", title=title, scale=altair.Scale(domain=list(domain), nice=False, zero=False))
     tips: list[str] = []
-    layers: list[Any] = [_rule(altair.Chart(_data([{"x": 0}])), "var(--line)").encode(x=x)]
+    layers: list[Any] = [rule(altair.Chart(data_of([{"x": 0}])), "var(--line)").encode(x=x)]
     if untuned is not None:
-        data = _data([{"y": _retained(untuned, measure)}])
-        layers.append(_rule(altair.Chart(data), "var(--muted)", dash=[1, 3]).encode(y=y))
+        data = data_of([{"y": _retained(untuned, measure)}])
+        layers.append(rule(altair.Chart(data), "var(--muted)", dash=[1, 3]).encode(y=y))
     for row in rows:
         tips.append(_retention_tip(row, measure))
         colour = colours.css(row.source) if row.source is not None else "var(--ink)"
@@ -281,12 +238,12 @@ def _retention_panel(
         record: dict[str, object] = {"x": row.target_gain, "y": _retained(row, measure), "tip": f"tip-{len(tips) - 1}"}
         record["label"] = count(row.dose) if row.kind == "dosed" else ""
         if measure == "kept" and known(row.kept_low) and known(row.kept_high):
-            whisker = altair.Chart(_data([{"x": row.target_gain, "l": row.kept_low, "h": row.kept_high}]))
+            whisker = altair.Chart(data_of([{"x": row.target_gain, "l": row.kept_low, "h": row.kept_high}]))
             layers.append(
-                whisker.mark_rule(color=colour, opacity=0.45, aria=False).encode(x=x, y=_y("l:Q", y), y2="h:Q")
+                whisker.mark_rule(color=colour, opacity=0.45, aria=False).encode(x=x, y=same_axis("l:Q", y), y2="h:Q")
             )
-        base = altair.Chart(_data([record]))
-        layers.append(_dot(base, colour, shape).encode(x=x, y=y, description="tip:N"))
+        base = altair.Chart(data_of([record]))
+        layers.append(dot(base, colour, shape).encode(x=x, y=y, description="tip:N"))
         text = base.mark_text(align="left", dx=8, color="var(--muted)", aria=False)
         layers.append(text.encode(x=x, y=y, text="label:N"))
     heading = plural(rows[0].target_rows, "target row")
@@ -304,7 +261,7 @@ def training(curves: Sequence[TrainingCurve], *, part: Literal["loss", "target"]
     if not series:
         return None
     sizes = sorted({curve.target_rows for curve, _ in series})
-    colours = _Colours(c.source for c, _ in series if c.source is not None)
+    colours = Colours(c.source for c, _ in series if c.source is not None)
     steps = max(step for _, points in series for step, _ in points)
     top = 1.04 * max(value for _, points in series for _, value in points)
     doses = sorted({(c.source or "", c.dose) for c, _ in series if c.source is not None})
@@ -330,7 +287,7 @@ def training(curves: Sequence[TrainingCurve], *, part: Literal["loss", "target"]
 def _training_panel(
     series: Sequence[tuple[TrainingCurve, list[tuple[float, float]]]],
     part: Literal["loss", "target"],
-    colours: _Colours,
+    colours: Colours,
     doses: Sequence[tuple[str, int]],
     ends: tuple[float, float],
     drawer: Drawer,
@@ -352,73 +309,15 @@ def _training_panel(
         dash = [5, 4] if curve.kind == "matched" else [1, 0]
         mean = _mean_line([points for _, points in mine])
         tips.append(f"{_arm_words(curve.kind, curve.source, curve.dose)}, mean of {plural(len(mine), 'seed')}")
-        thick.append(_path(mean, colour, width=2.0, opacity=opacity, dash=dash, tip=len(tips) - 1).encode(x=x, y=y))
+        thick.append(path(mean, colour, width=2.0, opacity=opacity, dash=dash, tip=len(tips) - 1).encode(x=x, y=y))
         if len(mine) > 1 and len(series) <= MOST_TRAINING_RUNS:
-            thin += [_path(p, colour, width=0.8, opacity=0.28, dash=dash).encode(x=x, y=y) for _, p in mine]
+            thin += [path(p, colour, width=0.8, opacity=0.28, dash=dash).encode(x=x, y=y) for _, p in mine]
     size = series[0][0].target_rows
     heading = plural(size, "target row") if size else "no target rows (generalist alone)"
     return drawer.panel(thin + thick, heading=heading, alt=f"{title.capitalize()} by step, {heading}.", tips=tips)
 
 
-# -------------------------------------------------------------------------------------------------------------- layers
-
-
-class _Colours:
-    """Colours and shapes of the sources, by name; beyond six they repeat, and the tables tell them apart."""
-
-    def __init__(self, sources: Iterable[str]) -> None:
-        self.names = tuple(sorted(set(sources)))
-
-    def _place(self, source: str) -> int:
-        return self.names.index(source) % SOURCE_COLOURS
-
-    def name(self, source: str) -> str:
-        return f"s{self._place(source)}"
-
-    def css(self, source: str) -> str:
-        return f"var(--s{self._place(source)})"
-
-    def shape(self, source: str) -> str:
-        return _SHAPES[self._place(source)]
-
-    def entry(self, source: str, *, label: str, swatch: Swatch = "point") -> LegendEntry:
-        return LegendEntry(label=label, colour=self.name(source), swatch=swatch, shape=self.shape(source))
-
-
-def _banded_line(
-    points: Sequence[tuple[int, Any]],
-    x: Any,
-    y: Any,
-    *,
-    colour: str,
-    shape: str,
-    tips: list[str],
-    tip: Callable[[Any], str],
-    dash: Sequence[int] = (1, 0),
-) -> list[Any]:
-    """Band, line, dots of the seeds and points with tooltips. Points have mean, low, high and perhaps by_seed."""
-    import altair
-
-    if not points:
-        return []
-    records = []
-    for place, point in points:
-        tips.append(tip(point))
-        records.append({"x": place, "y": point.mean, "tip": f"tip-{len(tips) - 1}"})
-    bounds = [{"x": at, "l": p.low, "h": p.high} for at, p in points if known(p.low) and known(p.high)]
-    seeds = [{"x": at, "y": s.value} for at, p in points for s in getattr(p, "by_seed", ()) if known(s.value)]
-    layers: list[Any] = []
-    if bounds:
-        band = altair.Chart(_data(bounds))
-        layers.append(band.mark_area(color=colour, opacity=0.14, aria=False).encode(x=x, y=_y("l:Q", y), y2="h:Q"))
-        layers.append(band.mark_rule(color=colour, opacity=0.5, aria=False).encode(x=x, y=_y("l:Q", y), y2="h:Q"))
-    line = altair.Chart(_data(records))
-    layers.append(line.mark_line(color=colour, strokeWidth=2, strokeDash=list(dash), aria=False).encode(x=x, y=y))
-    if seeds:
-        dots = altair.Chart(_data(seeds)).mark_point(filled=True, size=12, color=colour, opacity=0.45, aria=False)
-        layers.append(dots.encode(x=x, y=y))
-    layers.append(_dot(line, colour, shape).encode(x=x, y=y, description="tip:N"))
-    return layers
+# ---------------------------------------------------------------------------------------------------------------- lines
 
 
 def _across(point: CurvePoint, doses: Sequence[int], x: Any, y: Any, tips: list[str]) -> list[Any]:
@@ -430,96 +329,12 @@ def _across(point: CurvePoint, doses: Sequence[int], x: Any, y: Any, tips: list[
     layers: list[Any] = []
     if known(point.low) and known(point.high):
         ends = [{"x": dose, "l": point.low, "h": point.high} for dose in (0, max(doses))]
-        band = altair.Chart(_data(ends)).mark_area(color="var(--ink)", opacity=0.07, aria=False)
-        layers.append(band.encode(x=x, y=_y("l:Q", y), y2="h:Q"))
+        band = altair.Chart(data_of(ends)).mark_area(color="var(--ink)", opacity=0.07, aria=False)
+        layers.append(band.encode(x=x, y=same_axis("l:Q", y), y2="h:Q"))
     tips.append(f"matched baseline, {plural(point.seeds, 'seed')}: {_with_interval(point)}")
-    data = _data([{"x": dose, "y": point.mean, "tip": f"tip-{len(tips) - 1}"} for dose in (0, max(doses))])
+    data = data_of([{"x": dose, "y": point.mean, "tip": f"tip-{len(tips) - 1}"} for dose in (0, max(doses))])
     line = altair.Chart(data).mark_line(color="var(--ink)", strokeDash=[5, 4], strokeWidth=1.6)
     return [*layers, line.encode(x=x, y=y, description="tip:N")]
-
-
-def _path(
-    points: Sequence[tuple[float, float]],
-    colour: str,
-    *,
-    width: float,
-    opacity: float,
-    dash: Sequence[int],
-    tip: int | None = None,
-) -> Any:
-    import altair
-
-    code = "" if tip is None else f"tip-{tip}"
-    chart = altair.Chart(_data([{"x": place, "y": value, "tip": code} for place, value in points]))
-    line = chart.mark_line(
-        color=colour, strokeWidth=width, opacity=opacity, strokeDash=list(dash), aria=tip is not None
-    )
-    return line if tip is None else line.encode(description="tip:N")
-
-
-def _dot(chart: Any, colour: str, shape: str) -> Any:
-    return chart.mark_point(
-        filled=True, size=58, color=colour, shape=shape, opacity=1, stroke="var(--card)", strokeWidth=1
-    )
-
-
-def _rule(chart: Any, colour: str, *, dash: Sequence[int] = (1, 0)) -> Any:
-    return chart.mark_rule(color=colour, strokeDash=list(dash), strokeWidth=1.5, aria=False)
-
-
-def _nothing(x: Any, y: Any) -> Any:
-    """Axes without marks: every run of this panel failed."""
-    import altair
-
-    return altair.Chart(_data([{"x": 0, "y": None}])).mark_point(aria=False).encode(x=x, y=y)
-
-
-def _data(values: list[Any]) -> Any:
-    import altair
-
-    return altair.Data(values=values)
-
-
-def _y(field: str, like: Any) -> Any:
-    """The vertical axis `like`, for another field."""
-    import altair
-
-    return altair.Y(field, title=like["title"], scale=like["scale"])
-
-
-# -------------------------------------------------------------------------------------------------------------- scales
-
-
-def _score_domain(values: Iterable[float | None]) -> tuple[float, float]:
-    """The ends of an axis of scores: what is there with a margin, never outside 0 to 1, never narrower than 0.1."""
-    finite = [value for value in values if value is not None and math.isfinite(value)]
-    low, high = min(finite), max(finite)
-    margin = max(0.06 * (high - low), (0.1 - (high - low)) / 2, 0.01)
-    return max(0.0, low - margin), min(1.0, high + margin)
-
-
-def _spreads(counts: Sequence[int]) -> bool:
-    """Whether counts span so much that a straight axis would press the small ones together."""
-    positive = [value for value in counts if value > 0]
-    return bool(positive) and max(positive) > 12 * min(positive)
-
-
-def _count_scale(counts: Sequence[int]) -> Any:
-    import altair
-
-    ends = [0 if 0 in counts else min(counts), max(max(counts), 1)]
-    if not _spreads(counts):
-        return altair.Scale(domain=ends, nice=False, zero=False, padding=10)
-    if 0 not in counts:
-        return altair.Scale(type="log", domain=ends, nice=False, padding=10)
-    smallest = min(value for value in counts if value > 0)
-    return altair.Scale(type="symlog", constant=smallest / 2, domain=ends, nice=False, padding=10)
-
-
-def _count_axis(counts: Sequence[int]) -> Any:
-    import altair
-
-    return altair.Axis(values=list(counts), format=",d", grid=False, labelOverlap="greedy", labelSeparation=4)
 
 
 def _binned(points: Sequence[TrainingPoint], part: Literal["loss", "target"]) -> list[tuple[float, float]]:
@@ -551,7 +366,7 @@ def _retained(row: RetentionRow, measure: Literal["kept", "learned"]) -> float |
     return row.kept if measure == "kept" else row.learned
 
 
-# --------------------------------------------------------------------------------------------------------------- words
+# ---------------------------------------------------------------------------------------------------------------- words
 
 
 def _with_interval(point: Any) -> str:
@@ -594,54 +409,3 @@ def _arm_words(kind: ArmKind, source: str | None, dose: int) -> str:
 def _panels_left_out(sizes: int, noun: str) -> tuple[str, ...]:
     left = sizes - MOST_PANELS
     return (f"{plural(left, noun)} not drawn (the smallest); the table holds them.",) if left > 0 else ()
-
-
-# ----------------------------------------------------------------------------------------------------------------- svg
-
-_CONFIG: dict[str, Any] = {
-    "background": "transparent",
-    "font": "sans-serif",
-    "view": {"stroke": None},
-    "axis": {
-        "labelColor": "var(--muted)",
-        "titleColor": "var(--muted)",
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "titleFontWeight": "normal",
-        "titlePadding": 8,
-        "gridColor": "var(--grid)",
-        "domainColor": "var(--line)",
-        "tickColor": "var(--line)",
-        "tickSize": 4,
-        "tickCount": 5,
-        "domain": False,
-    },
-    "axisX": {"domain": True, "grid": False},
-    "text": {"fontSize": 11},
-}
-
-
-def _cleaned(drawn: str, *, alt: str, tips: Sequence[str], prefix: str) -> str:
-    """The drawing with an accessible name, tooltips and ids of its own, and without anything that was not expected."""
-    ElementTree.register_namespace("", _SVG)
-    root = ElementTree.fromstring(drawn)
-    for element in root.iter():
-        name = element.tag.removeprefix(f"{{{_SVG}}}")
-        assert name in _ELEMENTS, f"the drawing holds an unexpected <{name}>"
-        code = element.attrib.get("aria-label", "")
-        for attribute in list(element.attrib):
-            if attribute in _DROPPED_ATTRIBUTES:
-                del element.attrib[attribute]
-        if "id" in element.attrib:
-            element.set("id", prefix + element.attrib["id"])
-        if "clip-path" in element.attrib:
-            element.set("clip-path", re.sub(r"#", f"#{prefix}", element.attrib["clip-path"]))
-        if code.startswith("tip-"):
-            title = ElementTree.Element(f"{{{_SVG}}}title")
-            title.text = visible(tips[int(code.removeprefix("tip-"))])
-            element.insert(0, title)
-    for size in ("width", "height"):
-        root.attrib.pop(size, None)  # the view box gives the shape, the page the size
-    root.set("role", "img")
-    root.set("aria-label", shortened(alt, limit=1500))
-    return ElementTree.tostring(root, encoding="unicode")

@@ -8,6 +8,7 @@
   const element = (id) => document.getElementById(id);
   const [search, more, shown, nothing] = ["search", "more", "shown", "nothing"].map(element);
   let limit = page;
+  let reversed = false;
 
   const textOf = (item) => {
     if (item.text === null) item.text = item.element.textContent.normalize("NFC").toLowerCase();
@@ -21,12 +22,14 @@
       (item) =>
         (which === "all" || item.element.classList.contains(which)) && words.every((word) => textOf(item).includes(word))
     );
-    if (which === "lost") matching.reverse(); // the largest loss first
-    for (const item of items) item.element.hidden = true;
-    for (const item of matching.slice(0, limit)) {
-      item.element.hidden = false;
-      list.append(item.element);
+    const backwards = which === "lost"; // then the largest loss comes first
+    if (backwards) matching.reverse();
+    if (backwards !== reversed) {
+      list.append(...(backwards ? Array.from(items).reverse() : items).map((item) => item.element));
+      reversed = backwards;
     }
+    const visible = new Set(matching.slice(0, limit));
+    for (const item of items) item.element.hidden = !visible.has(item);
     shown.textContent = `${Math.min(limit, matching.length)} of ${matching.length} shown`;
     more.hidden = matching.length <= limit;
     nothing.hidden = matching.length > 0;

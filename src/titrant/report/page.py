@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from titrant.records import Numerics
 from titrant.report import figures, tables
 from titrant.report.data import ArmAnswers, ItemComparison, ItemTable, ReportData, SeedAnswer
+from titrant.report.drawing import Drawer, Figure
 from titrant.report.wording import count, known, parameters, percent, plural, score, shortened, signed, visible
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def render(data: ReportData) -> str:
 
     The same data give the same page: it holds no date but one that it is given.
     """
-    drawer = figures.Drawer()
+    drawer = Drawer()
     style, script = _asset("page.css"), _asset("page.js")
     return _template().render(
         data=data,
@@ -94,7 +95,7 @@ class _Response:
     """The dose curves of one measure."""
 
     title: str
-    figure: figures.Figure | None
+    figure: Figure | None
     table: tables.Table
 
 
@@ -154,7 +155,7 @@ def _standing(data: ReportData) -> tuple[_Fact, ...]:
     return tuple(facts)
 
 
-def _responses(data: ReportData, drawer: figures.Drawer) -> tuple[_Response, ...]:
+def _responses(data: ReportData, drawer: Drawer) -> tuple[_Response, ...]:
     responses = []
     for measure in ("score", "graded"):
         curves = [curve for curve in data.curves if curve.measure == measure]
