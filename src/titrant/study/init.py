@@ -417,9 +417,9 @@ loss_weight: row  # each row weighs the same (row), or each token (token)
 
 def _training_section(design: _Design) -> str:
     return f"""\
-training:
+training:  # the same for every arm
   method: full  # full: all weights, 2e-5; lora: adapters, 2e-4
-  passes: {design.passes}  # how often each target row is seen; {design.baseline_steps} steps or more where target rows are trained on
+  passes: {design.passes}  # visits of each target row: {design.baseline_steps} steps at the smallest size
   generalist_passes: 1  # how often each dosed row is seen
   learning_rate: 2.0e-5  # the peak; a list is chosen from on validation rows
   batch_rows: {design.batch_rows}  # rows that share an optimiser step

@@ -282,7 +282,14 @@ class Arms(Section):
     seeds: Annotated[
         tuple[Annotated[int, *whole_field(0, 2**32 - 1)], ...],
         BeforeValidator(_seeds),
-        _list_or_one({"type": "integer", "minimum": 0, "maximum": 2**32 - 1}),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "integer", "minimum": 1, "maximum": 1000},
+                    {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}, "minItems": 1},
+                ]
+            }
+        ),
         Field(description="3 means 0, 1 and 2; a list means exactly those"),
     ] = (0, 1, 2)
     stratify: Annotated[
@@ -588,7 +595,7 @@ def study_of(document: Document, *, path: Path, environment: Mapping[str, str] =
         got = described(value)
         raise document.error([*problems, Problem(path=(), problem="no study", got=got, expected="keys and values")])
     folder = path.resolve().parent
-    spoiled = {problem.path for problem in problems}
+    spoiled = {problem.path for problem in problems if problem.spoils}
     file: StudyFile | None = None
     try:
         file = StudyFile.model_validate(value, context=Surroundings(folder=folder))

@@ -47,7 +47,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that is wrong with a study, at a key path; `position` only where it is not the key's own."""
+    """One thing that is wrong with a study, at a key path; `position` only where it is not the key's own.
+
+    `spoils` says that the value at the path is only a stand-in, so that nothing more is to be said of it.
+    """
 
     path: KeyPath
     problem: str
@@ -55,6 +58,7 @@ class Problem:
     expected: str | None = None
     fix: str | None = None
     position: Position | None = None
+    spoils: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +154,8 @@ def parse_document(text: str, *, name: str) -> Document:
 def expand_environment(value: Any, environment: Mapping[str, str], *, path: KeyPath = ()) -> tuple[Any, list[Problem]]:
     """`value` with `${NAME}` and `${NAME:-default}` replaced in every scalar, and what could not be.
 
-    As in a shell, the default also stands in for an empty variable. `$${` is a plain `${`.
+    As in a shell, the default also stands in for an empty variable. `$${` is a plain `${`. A scalar that is one
+    reference and nothing else counts as unquoted: between brackets YAML lets it stand in no other way.
     """
     if isinstance(value, dict):
         parts = {key: expand_environment(item, environment, path=(*path, key)) for key, item in value.items()}
@@ -169,11 +174,12 @@ def expand_environment(value: Any, environment: Mapping[str, str], *, path: KeyP
             return "${"
         found, problem = _variable(match, environment)
         if problem is not None:
-            problems.append(Problem(path=path, problem=problem[0], got=match[0], fix=problem[1]))
+            problems.append(Problem(path=path, problem=problem[0], got=match[0], fix=problem[1], spoils=True))
         return found
 
     expanded = _VARIABLE.sub(replacement, value)
-    return (Plain(expanded) if isinstance(value, Plain) else expanded), problems
+    unquoted = isinstance(value, Plain) or _VARIABLE.fullmatch(value) is not None
+    return (Plain(expanded) if unquoted else expanded), problems
 
 
 _VARIABLE = re.compile(r"(?P<escaped>\$\$\{)|\$\{(?P<name>[^}:]*)(?P<rest>:-(?P<default>[^}]*)|[^}]*)\}?")
@@ -264,7 +270,7 @@ class _Builder:
         text = str(event.value)
         if any("\ud800" <= character <= "\udfff" for character in text):
             problem = "half a surrogate pair: no character"
-            self.problems.append(Problem(path=path, problem=problem, got=ascii(text), position=here))
+            self.problems.append(Problem(path=path, problem=problem, got=ascii(text), position=here, spoils=True))
             return ""
         return Plain(text) if event.style in (None, "") else text
 
@@ -306,4 +312,5 @@ class _Builder:
         return entries
 
     def refuse(self, path: KeyPath, here: Position, what: str, got: str | None, fix: str) -> None:
-        self.problems.append(Problem(path=path, problem=f"{what} is not allowed", got=got, fix=fix, position=here))
+        problem = f"{what} is not allowed"
+        self.problems.append(Problem(path=path, problem=problem, got=got, fix=fix, position=here, spoils=True))
