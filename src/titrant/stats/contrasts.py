@@ -1,0 +1,408 @@
+"""Arm minus baseline with items and seeds both random: the variance of the difference and its degrees of freedom.
+
+Array names end in shape letters: B studies (any leading shape), A arms, S seeds, I items, G clusters of items, K doses.
+
+The model of one contrast is d[s, i] = difference + item_i + seed_s + error_si, crossed. Its mean has the variance
+`item + seed - error`, each of them a mean square divided by the number of cells, as both mean squares hold the error
+once (Searle, Casella and McCulloch, *Variance Components*, 1992, chapter 4). What is done with few seeds, and what was
+tried before, is in docs/decisions/0003-contrast-intervals.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+Floats = NDArray[np.float64]
+TaskWeights = Literal["macro", "by_item"]
+
+FEW_SEEDS = 4
+"""Up to this many seeds the seed variance is moderated across arms and combined with the items' after Cochran."""
+
+BORROWED_DF = 1.0
+"""Degrees of freedom lent by the other arms with few seeds. More is narrower and fails with one arm of four times the
+others' seed variance; fewer pays for an equality that usually holds."""
+
+SMALLEST_VARIANCE = 1e-20
+"""Variances of means below this are rounding; scores are 0 to 1."""
+
+
+# -------------------------------------------------------------------------------------------------------------- layout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How items weigh and which of them belong together; the same for every arm and seed.
+
+    `weight_I` adds up to 1. `order_I` sorts items by cluster, `start_G` are the clusters' first places in that order,
+    `weight_G` their weights. `stratum_G` is the task that a cluster lies in (tasks are fixed, not a sample); deviations
+    are taken within it and blown up by `inflation_G` for the mean that was estimated. `item_df` are the degrees of
+    freedom of the variance between clusters, fewer where clusters are unequal; 0 where it cannot be estimated.
+    """
+
+    weight_I: Floats
+    order_I: NDArray[np.intp]
+    start_G: NDArray[np.intp]
+    weight_G: Floats
+    stratum_G: NDArray[np.intp]
+    inflation_G: Floats
+    item_df: float
+    grouped: bool
+    plain: bool
+
+    @property
+    def n_items(self) -> int:
+        return len(self.weight_I)
+
+    @property
+    def n_clusters(self) -> int:
+        return len(self.weight_G)
+
+
+def layout(
+    n_items: int,
+    *,
+    groups: Sequence[str | None] | None = None,
+    tasks: Sequence[str] | None = None,
+    task_weights: TaskWeights = "macro",
+) -> Layout:
+    """The layout of `n_items` items. An item without a group (None) is its own. Several tasks: every task weighs the
+    same (`macro`) or every item does (`by_item`).
+
+    >>> layout(4, tasks=["a", "a", "a", "b"]).weight_I.round(3).tolist()
+    [0.167, 0.167, 0.167, 0.5]
+    >>> layout(4, groups=["x", "x", "y", None]).n_clusters
+    3
+    """
+    task_I = _codes(tasks) if tasks is not None and task_weights == "macro" else np.zeros(n_items, dtype=np.intp)
+    count_T = np.bincount(task_I)
+    weight_I = 1.0 / (len(count_T) * count_T[task_I])
+    named = (
+        [("item", str(index)) if group is None else ("group", group) for index, group in enumerate(groups)]
+        if groups is not None
+        else None
+    )
+    group_I = _codes(named) if named is not None else np.arange(n_items)
+    order_I = np.argsort(group_I, kind="stable")
+    _, start_G = np.unique(group_I[order_I], return_index=True)
+    weight_G = np.add.reduceat(weight_I[order_I], start_G)
+    stratum_G, nested = _strata(task_I[order_I], start_G)
+    size_T = np.bincount(stratum_G)
+    n_clusters, n_strata = len(start_G), len(size_T)
+    if nested:
+        inflation_G = np.sqrt(size_T / np.maximum(size_T - 1, 1))[stratum_G]
+    else:
+        inflation_G = np.full(n_clusters, np.sqrt(n_clusters / max(n_clusters - 1, 1)))
+    effective = (weight_G**2).sum() ** 2 / (weight_G**4).sum()
+    item_df = 0.0 if n_clusters < 2 else max(float(effective) * (1 - n_strata / n_clusters), 1.0)
+    return Layout(
+        weight_I=weight_I,
+        order_I=order_I,
+        start_G=start_G,
+        weight_G=weight_G,
+        stratum_G=stratum_G,
+        inflation_G=inflation_G,
+        item_df=item_df,
+        grouped=n_clusters < n_items,
+        plain=n_clusters == n_items and n_strata == 1 and bool(np.ptp(weight_G) < 1e-15),
+    )
+
+
+def _codes(names: Sequence[Any]) -> NDArray[np.intp]:
+    codes: dict[Any, int] = {}
+    return np.array([codes.setdefault(name, len(codes)) for name in names], dtype=np.intp)
+
+
+def _strata(task_I: NDArray[np.intp], start_G: NDArray[np.intp]) -> tuple[NDArray[np.intp], bool]:
+    """The stratum of each cluster and whether every cluster lies within one task. Tasks with one cluster have no
+    deviation of their own: they are put together, and a single one joins the largest task."""
+    first, last = np.minimum.reduceat(task_I, start_G), np.maximum.reduceat(task_I, start_G)
+    if not np.array_equal(first, last):
+        return np.zeros(len(start_G), dtype=np.intp), False
+    stratum_G = first.copy()
+    size = np.bincount(stratum_G)
+    lone = np.flatnonzero(size == 1)
+    if len(lone) and len(size) > 1:
+        home = int(np.argmax(size)) if len(lone) == 1 else int(lone[0])
+        stratum_G[np.isin(stratum_G, lone)] = home
+    return _codes(stratum_G.tolist()), True
+
+
+# ------------------------------------------------------------------------------------------------------------- moments
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moments:
+    """All that contrasts among these arms need, computed once: any pair of arms is a few additions from here.
+
+    `mean_BAS` weighted means over items. `item_BAA` and `error_BAA` are covariances between arms of what is left after
+    arm means: of the clusters' means over seeds, and of the cells after cluster and seed means. Both are variances *of
+    the mean* over clusters (and seeds). Undefined ones are 0, with `item_df` 0 or `n_seeds` 1.
+    """
+
+    mean_BAS: Floats
+    item_BAA: Floats
+    error_BAA: Floats
+    item_df: float
+    n_clusters: int
+
+    @property
+    def n_seeds(self) -> int:
+        return int(self.mean_BAS.shape[-1])
+
+    @property
+    def n_arms(self) -> int:
+        return int(self.mean_BAS.shape[-2])
+
+
+def moments(values_BASI: NDArray[np.floating[Any]], layout: Layout) -> Moments:
+    """Moments of complete scores; leading axes, if any, are separate studies (many at once are cheap)."""
+    cells_BASG, mean_BAS = _cells(values_BASI, layout)
+    n_seeds, n_clusters = cells_BASG.shape[-2:]
+    over_seeds_BAG = cells_BASG.mean(-2)
+    item_BAA = over_seeds_BAG @ over_seeds_BAG.swapaxes(-1, -2) / n_clusters**2
+    if n_seeds > 1 and layout.item_df > 0:
+        flat_BAC = cells_BASG.reshape(*cells_BASG.shape[:-2], n_seeds * n_clusters)
+        total_BAA = flat_BAC @ flat_BAC.swapaxes(-1, -2)
+        left_BAA = total_BAA - n_seeds * n_clusters**2 * item_BAA
+        error_BAA = left_BAA / ((n_seeds - 1) * n_seeds * n_clusters**2)
+    else:
+        error_BAA = np.zeros_like(item_BAA)
+    return Moments(
+        mean_BAS=mean_BAS,
+        item_BAA=item_BAA,
+        error_BAA=error_BAA,
+        item_df=layout.item_df,
+        n_clusters=n_clusters,
+    )
+
+
+def _cells(values_BASI: NDArray[np.floating[Any]], layout: Layout) -> tuple[Floats, Floats]:
+    """Deviations of clusters from their stratum's mean, scaled so that their plain variance is that of the weighted
+    mean (a linearised ratio estimator), and the weighted means. Deviations sum to 0 over clusters."""
+    values = np.asarray(values_BASI, dtype=np.float64)
+    if layout.plain:
+        mean_BAS = values.mean(-1)
+        return (values - mean_BAS[..., None]) * layout.inflation_G[0], mean_BAS
+    weighted = (values * layout.weight_I)[..., layout.order_I]
+    sum_G = np.add.reduceat(weighted, layout.start_G, axis=-1)
+    mean_BAS = sum_G.sum(-1)
+    by_stratum = np.argsort(layout.stratum_G, kind="stable")
+    _, start_T = np.unique(layout.stratum_G[by_stratum], return_index=True)
+    sum_T = np.add.reduceat(sum_G[..., by_stratum], start_T, axis=-1)
+    weight_T = np.add.reduceat(layout.weight_G[by_stratum], start_T)
+    centre_G = (sum_T / weight_T)[..., layout.stratum_G]
+    deviation = (sum_G - layout.weight_G * centre_G) * layout.n_clusters * layout.inflation_G
+    return deviation, mean_BAS
+
+
+# ------------------------------------------------------------------------------------------------------------- spreads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Differences (arm minus baseline), their standard errors and degrees of freedom; all of one shape.
+
+    `item`, `seed` and `error` are the parts of the squared standard error (variance of the mean; `seed` moderated where
+    seeds are few). `constant` marks differences that are the same in every cell, for which no variance speaks.
+    `df` 0: no interval can be had.
+    """
+
+    difference: Floats
+    standard_error: Floats
+    df: Floats
+    item: Floats
+    seed: Floats
+    error: Floats
+    constant: NDArray[np.bool_]
+    n_clusters: int
+    n_seeds: int
+    method: str
+
+
+def contrast_batch(
+    moments: Moments, arms: Sequence[int], baseline: int | NDArray[np.intp], *, overlap: float = 0.0
+) -> Spread:
+    """Contrasts of `arms` with `baseline`, shape B×K. `baseline` may be one index or one for each study.
+
+    `overlap` is n/N where seeds draw n of N target rows and the estimand is *rows like these*: means over overlapping
+    draws vary by 1 - n/N less than means over fresh ones, so the seed component is divided by it (0: as it is).
+
+    Two seeds, three items, differences 0, 1, 2 and 1, 2, 3: items alone vary by 1/3, seeds by 1/4, no error.
+
+    >>> scores = np.array([[[0, 0, 0], [0, 0, 0]], [[0, 1, 2], [1, 2, 3]]]) / 4
+    >>> spread = contrast_batch(moments(scores, layout(3)), [1], 0)
+    >>> [round(float(part[0] * 16), 6) for part in (spread.difference, spread.item, spread.seed)]
+    [6.0, 0.333333, 0.25]
+    """
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap must be at least 0 and below 1, got {overlap}")
+    difference_BKS, item, error = _parts(moments, arms, baseline)
+    difference = difference_BKS.mean(-1)
+    n_seeds = moments.n_seeds
+    swing_BKS = difference_BKS - difference[..., None]
+    own_sum = (swing_BKS**2).sum(-1)
+    own = own_sum / max(n_seeds - 1, 1) / n_seeds
+    if n_seeds == 1:
+        parts = (item, np.zeros_like(item), np.zeros_like(item))
+        variance, df = item, np.full_like(item, moments.item_df)
+        method = "items only, this run only"
+    elif moments.item_df == 0:
+        parts = (np.zeros_like(own), _fresh(own, np.zeros_like(own), overlap), np.zeros_like(own))
+        variance, df = parts[1], np.full_like(own, n_seeds - 1.0)
+        method = "seeds only, these items only"
+    elif n_seeds <= FEW_SEEDS:
+        seed, seed_df = _moderated(moments.mean_BAS, own_sum)
+        parts = (item, _fresh(seed, error, overlap), error)
+        variance, df = _cochran(*parts, item_df=moments.item_df, seed_df=seed_df)
+        method = "crossed items and seeds, seed variance moderated across arms"
+    else:
+        parts = (item, _fresh(own, error, overlap), error)
+        variance, df = _satterthwaite(*parts, item_df=moments.item_df, seed_df=n_seeds - 1)
+        method = "crossed items and seeds, Satterthwaite"
+    constant = (item < SMALLEST_VARIANCE) & (own < SMALLEST_VARIANCE)
+    return Spread(
+        difference=difference,
+        standard_error=np.sqrt(variance),
+        df=df,
+        item=parts[0],
+        seed=parts[1],
+        error=parts[2],
+        constant=constant & (moments.item_df > 0),
+        n_clusters=moments.n_clusters,
+        n_seeds=n_seeds,
+        method=method,
+    )
+
+
+def _parts(moments: Moments, arms: Sequence[int], baseline: int | NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
+    """Differences of seed means, and the items' and the error's variance of the mean difference; B×K×S, B×K, B×K."""
+    index = list(arms)
+    base_B = np.broadcast_to(np.asarray(baseline, dtype=np.intp), moments.mean_BAS.shape[:-2])
+    base_BS = np.take_along_axis(moments.mean_BAS, base_B[..., None, None], axis=-2)[..., 0, :]
+    difference_BKS = moments.mean_BAS[..., index, :] - base_BS[..., None, :]
+    found = []
+    for matrix in (moments.item_BAA, moments.error_BAA):
+        cross, own = _picked(matrix, base_B, index)
+        diagonal = np.diagonal(matrix, axis1=-2, axis2=-1)[..., index]
+        found.append(np.maximum(diagonal - 2 * cross + own, 0.0))
+    item = np.where(found[0] < SMALLEST_VARIANCE, 0.0, found[0])
+    error = np.where(found[1] < SMALLEST_VARIANCE, 0.0, found[1])
+    return difference_BKS, item, error
+
+
+def _picked(matrix_BAA: Floats, base_B: NDArray[np.intp], index: list[int]) -> tuple[Floats, Floats]:
+    row_BA = np.take_along_axis(matrix_BAA, base_B[..., None, None], axis=-2)[..., 0, :]
+    return row_BA[..., index], np.take_along_axis(row_BA, base_B[..., None], axis=-1)
+
+
+def _fresh(seed: Floats, error: Floats, overlap: float) -> Floats:
+    """The seeds' part as it would be for fresh draws; the error's share in it does not come from draws."""
+    return seed + np.maximum(seed - error, 0.0) * (1 / (1 - overlap) - 1)
+
+
+def _moderated(mean_BAS: Floats, own_sum_BK: Floats) -> tuple[Floats, float]:
+    """The seeds' part, with up to `BORROWED_DF` degrees of freedom from the other arms; and its degrees of freedom.
+
+    The arm×seed interaction splits into the contrast's own swing and a rest that is independent of it where arms vary
+    alike (orthogonal directions among arms). The rest counts for little, so that an arm that varies more still shows.
+    """
+    n_arms, n_seeds = mean_BAS.shape[-2:]
+    own_df, rest_df = n_seeds - 1, (n_arms - 2) * (n_seeds - 1)
+    if rest_df == 0:
+        return own_sum_BK / own_df / n_seeds, float(own_df)
+    interaction = mean_BAS - mean_BAS.mean(-2, keepdims=True)
+    interaction = interaction - interaction.mean(-1, keepdims=True)
+    all_sum = (interaction**2).sum((-1, -2))[..., None]
+    rest = 2 * np.maximum(all_sum - own_sum_BK / 2, 0.0) / rest_df
+    borrowed = min(BORROWED_DF, 0.75 * rest_df)
+    return (own_sum_BK + borrowed * rest) / (own_df + borrowed) / n_seeds, own_df + borrowed
+
+
+def _cochran(item: Floats, seed: Floats, error: Floats, *, item_df: float, seed_df: float) -> tuple[Floats, Floats]:
+    """Variance and the degrees of freedom whose 97.5% point is Cochran's: the two parts' points, weighted by them.
+
+    Satterthwaite's trusts the estimated mixture of the parts, which one or two degrees of freedom do not bear.
+    """
+    pure_item = np.maximum(item - error, 0.0)
+    variance = pure_item + seed
+    weight = np.divide(seed, variance, out=np.ones_like(seed), where=variance > 0)
+    point = np.sqrt((1 - weight) * t_point(0.975, item_df) ** 2 + weight * t_point(0.975, seed_df) ** 2)
+    return variance, df_of_point(point)
+
+
+def _satterthwaite(item: Floats, seed: Floats, error: Floats, *, item_df: float, seed_df: int) -> tuple[Floats, Floats]:
+    """Variance `item + seed - error` and Satterthwaite's degrees of freedom for it, at least 1.
+
+    The variance is kept at a tenth of its larger part or more: by luck the difference can be next to nothing.
+    """
+    variance = np.maximum(item + seed - error, 0.1 * np.maximum(item, seed))
+    error_df = item_df * seed_df
+    spread = item**2 / item_df + seed**2 / seed_df + error**2 / error_df
+    df = np.divide(variance**2, spread, out=np.full_like(item, item_df), where=spread > 0)
+    return variance, np.clip(df, 1.0, max(item_df, seed_df))
+
+
+# ----------------------------------------------------------------------------------------------------------- intervals
+
+
+def t_point(probability: float, df: Any) -> Any:
+    """The quantile of Student's t (df may be fractional); NaN where df is 0."""
+    return special.stdtrit(df, probability)
+
+
+def df_of_point(point: Floats) -> Floats:
+    """The degrees of freedom whose 97.5% point is `point`.
+
+    >>> df_of_point(np.array([12.706, 3.182])).round(2).tolist()
+    [1.0, 3.0]
+    """
+    points, log_df = _df_grid()
+    found: Floats = np.exp(np.interp(np.log(point), points, log_df))
+    return found
+
+
+@lru_cache(maxsize=1)
+def _df_grid() -> tuple[Floats, Floats]:
+    log_df = np.linspace(np.log(0.5), np.log(1e6), 2000)
+    points = np.log(special.stdtrit(np.exp(log_df), 0.975))
+    return points[::-1].copy(), log_df[::-1].copy()
+
+
+def bounds(spread: Spread, tail: float | Floats, *, critical: Floats | None = None) -> tuple[Floats, Floats]:
+    """Lower and upper bounds, each wrong with probability `tail`; NaN where there is no interval (df 0).
+
+    `critical` replaces the quantile of t. Where every cell shows the same difference c, the interval is exact for the
+    share of items on which it could be another: with n independent clusters, at most u = 1 - tail^(1/n), and there the
+    difference can be anything from -1 to 1, so the bounds are c - u(1 + c) and c + u(1 - c).
+    """
+    tails = np.broadcast_to(np.asarray(tail, dtype=np.float64), spread.difference.shape)
+    point = t_point_array(1 - tails, spread.df) if critical is None else critical
+    half = np.where(spread.df > 0, point * spread.standard_error, np.nan)
+    share = 1 - tails ** (1 / spread.n_clusters)
+    low = np.where(spread.constant, spread.difference - share * (1 + spread.difference), spread.difference - half)
+    high = np.where(spread.constant, spread.difference + share * (1 - spread.difference), spread.difference + half)
+    return low, high
+
+
+def t_point_array(probability: Floats, df: Floats) -> Floats:
+    """Quantiles of t, elementwise; NaN where df is 0."""
+    found: Floats = special.stdtrit(np.where(df > 0, df, np.nan), probability)
+    return found
+
+
+def p_values(spread: Spread) -> Floats:
+    """Two-sided p of "no difference"; NaN where there is no interval. For a constant difference the p that belongs to
+    its bounds, 2(1 + |c|)^-n."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.abs(spread.difference) / spread.standard_error
+        found = 2 * special.stdtr(np.where(spread.df > 0, spread.df, np.nan), -t)
+    exact = np.minimum(2 * (1 + np.abs(spread.difference)) ** (-float(spread.n_clusters)), 1.0)
+    p: Floats = np.where(spread.constant, exact, found)
+    return p

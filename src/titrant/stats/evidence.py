@@ -1,0 +1,507 @@
+"""From a table of scores to the evidence for a verdict: finds the family, weighs it, and looks for the next step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from titrant.advice import Against, DoseEvidence, Evidence, Kept
+from titrant.errors import ScoresError
+from titrant.records import Contrast, Estimate, NextStep
+from titrant.stats.contrasts import Floats, Layout, Spread, TaskWeights, bounds, contrast_batch, layout, moments
+from titrant.stats.crossfit import CrossFit, cross_fitted, halves
+from titrant.stats.family import FamilyBounds, correlations, simultaneous
+from titrant.stats.power import Components, Costs, Design, pilot_components, prospects, ways_on
+from titrant.stats.table import Completed, ScoreTable, TableArm, complete
+
+OUTSIDE = ("untuned", "generalist_alone")
+THESE_ROWS = "these rows"
+ROWS_LIKE_THESE = "rows like these"
+SAME_EVERYWHERE = (
+    "every cell shows the same difference; the interval is for the share of items on which it could be another"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a table is judged. `overlap` is n/N, the share of the available target rows that a seed draws, where the
+    estimand is *rows like these* (None: *these rows*). `allow_missing_runs`: for studies,
+    whose failed runs are known."""
+
+    smallest_effect: float = 0.01
+    level: float = 0.95
+    task_weights: TaskWeights = "macro"
+    overlap: float | None = None
+    metric: str = "the score"
+    drop_incomplete: bool = False
+    allow_missing_runs: bool = False
+    costs: Costs = field(default_factory=Costs)
+
+    @property
+    def estimand(self) -> str:
+        return THESE_ROWS if self.overlap is None else ROWS_LIKE_THESE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """Arms of one verdict: doses in rising order, the plain baseline, and the matched one where there is one."""
+
+    doses: tuple[str, ...]
+    baseline: str
+    matched: str | None
+    target_rows: int | None
+
+
+# ------------------------------------------------------------------------------------------------------------- families
+
+
+def families(table: ScoreTable, *, baseline: str | None = None, matched: str | None = None) -> tuple[Family, ...]:
+    """The families of a table, the largest target size first.
+
+    A named baseline makes the family of its own target size (of all arms, where sizes are unknown) the first. Other
+    sizes have the arm of that size without a dose; a size without such an arm has no family.
+    """
+    arms = [arm for arm in table.arms if arm.kind not in OUTSIDE and arm.target_rows != 0]
+    named = {arm.name: arm for arm in table.arms}
+    for name in (baseline, matched):
+        if name is not None and name not in named:
+            table.arm_index(name)
+    if baseline is not None and named[baseline].target_rows is None:
+        return (_family(table.arms, baseline, matched, None),)
+    sizes = sorted({arm.target_rows for arm in arms if arm.target_rows is not None}, reverse=True)
+    if not sizes or (baseline is None and all(arm.dose is None and arm.kind is None for arm in arms)):
+        raise ScoresError(
+            "no baseline",
+            expected="--baseline ARM, or columns target_rows and dose with an arm of dose 0 for each target size",
+        )
+    if baseline is not None:
+        sizes.sort(key=lambda size: size != named[baseline].target_rows)
+    found = [
+        family
+        for size in sizes
+        if (family := _sized([arm for arm in table.arms if arm.target_rows == size], baseline, matched, size))
+        is not None
+    ]
+    if not found:
+        raise ScoresError("no arm without a dose at any target size", expected="an arm of dose 0, or --baseline ARM")
+    return tuple(found)
+
+
+def _sized(arms: Sequence[TableArm], baseline: str | None, matched: str | None, size: int) -> Family | None:
+    here = {arm.name for arm in arms}
+    own_matched = matched if matched in here else next((arm.name for arm in arms if arm.kind == "matched"), None)
+    if baseline in here and baseline is not None:
+        return _family(arms, baseline, own_matched, size)
+    alone = [arm.name for arm in arms if arm.kind in (None, "alone") and not arm.dose and arm.name != own_matched]
+    if len(alone) > 1:
+        raise ScoresError(
+            f"{len(alone)} arms without a dose at target_rows {size}: {', '.join(alone)}",
+            expected="one baseline",
+            fix="name it with --baseline, and the one with as many steps as the largest dose with --matched",
+        )
+    return _family(arms, alone[0], own_matched, size) if alone else None
+
+
+def _family(arms: Sequence[TableArm], baseline: str, matched: str | None, size: int | None) -> Family:
+    if baseline == matched:
+        raise ScoresError("baseline and matched baseline are the same arm", got=baseline)
+    doses = [arm for arm in arms if arm.name not in (baseline, matched) and arm.kind not in OUTSIDE]
+    doses.sort(key=lambda arm: (arm.dose if arm.dose is not None else 0, arm.source or "", arm.name))
+    return Family(doses=tuple(arm.name for arm in doses), baseline=baseline, matched=matched, target_rows=size)
+
+
+# ------------------------------------------------------------------------------------------------------------- evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Numbers:
+    """Spreads and families for each baseline, gaps and gains: one study, K doses."""
+
+    spreads: tuple[Spread, ...]
+    families: tuple[FamilyBounds, ...]
+    gap_low: Floats
+    gap_high: Floats
+    fit: CrossFit
+    reasons: tuple[tuple[str | None, ...], ...]
+    n_seeds: tuple[tuple[int, ...], ...]
+
+
+def gather(table: ScoreTable, family: Family, *, settings: Settings, retention: Sequence[ScoreTable] = ()) -> Evidence:
+    """The evidence of one family. Raises ScoresError where scores are missing and may not be."""
+    arms = [table.arm_index(name) for name in (family.baseline, *_maybe(family.matched), *family.doses)]
+    whole = complete(
+        table.take(arms),
+        drop_incomplete=settings.drop_incomplete,
+        allow_missing_runs=settings.allow_missing_runs,
+    )
+    cut = whole.table
+    n_baselines = 1 if family.matched is None else 2
+    plan = layout(len(cut.items), groups=cut.groups, tasks=cut.tasks, task_weights=settings.task_weights)
+    numbers = _numbers(cut, plan, n_baselines, settings) if family.doses else None
+    doses = _dose_evidence(cut, plan, numbers, n_baselines, settings) if numbers is not None else ()
+    lead = numbers.fit.best[..., -1] if numbers is not None else np.array(np.nan)
+    evidence = Evidence(
+        doses=doses,
+        baseline=family.baseline,
+        matched=family.matched,
+        target_rows=family.target_rows,
+        metric=settings.metric,
+        level=settings.level,
+        smallest_effect=settings.smallest_effect,
+        n_seeds=min((min(row) for row in numbers.n_seeds), default=0) if numbers is not None else len(cut.seeds),
+        n_items=len(cut.items),
+        n_groups=plan.n_clusters if cut.groups is not None else None,
+        gain_best=_maybe_number(lead),
+        gain_smallest=_maybe_number(numbers.fit.smallest[..., -1]) if numbers is not None else None,
+        gain_least=_maybe_number(numbers.fit.best.min(-1)) if numbers is not None else None,
+        smallest_detectable=None,
+        estimand=settings.estimand,
+        kept=tuple(kept for probe in retention for kept in _kept(probe, family, settings)),
+        failed_runs=whole.missing_runs,
+        notes=_notes(whole, cut, plan, settings),
+    )
+    return _with_prospects(evidence, numbers, plan, len(cut.seeds), settings)
+
+
+def _numbers(table: ScoreTable, plan: Layout, n_baselines: int, settings: Settings) -> _Numbers:
+    n_arms = len(table.arms)
+    doses = list(range(n_baselines, n_arms))
+    if bool(table.ran.all()):
+        sides = [_even_side(table, plan, doses, baseline, settings) for baseline in range(n_baselines)]
+    else:
+        sides = [_ragged_side(table, plan, doses, baseline, settings) for baseline in range(n_baselines)]
+    spreads = tuple(side[0] for side in sides)
+    gap_low, gap_high = _gaps(table, plan, doses, spreads[0], settings)
+    return _Numbers(
+        spreads=spreads,
+        families=tuple(side[1] for side in sides),
+        gap_low=gap_low,
+        gap_high=gap_high,
+        fit=_fit(table, plan, doses, n_baselines, settings),
+        reasons=tuple(_reasons(table, plan, doses, baseline) for baseline in range(n_baselines)),
+        n_seeds=tuple(
+            tuple(len(_common(table, [dose, baseline])) for dose in doses) for baseline in range(n_baselines)
+        ),
+    )
+
+
+def _common(table: ScoreTable, arms: Sequence[int]) -> list[int]:
+    """Seeds at which all of these arms have a run."""
+    return [int(seed) for seed in np.flatnonzero(table.ran[list(arms)].all(0))]
+
+
+def _even_side(
+    table: ScoreTable, plan: Layout, doses: list[int], baseline: int, settings: Settings
+) -> tuple[Spread, FamilyBounds]:
+    found = moments(table.values_ASI, plan)
+    spread = contrast_batch(found, doses, baseline, overlap=settings.overlap or 0.0)
+    correlation = correlations(found, doses, baseline, spread) if len(doses) > 1 else None
+    return spread, simultaneous(spread, correlation, level=settings.level)
+
+
+def _ragged_side(
+    table: ScoreTable, plan: Layout, doses: list[int], baseline: int, settings: Settings
+) -> tuple[Spread, FamilyBounds]:
+    """Where runs are missing, every contrast takes the seeds that its two arms share, and the family is Holm's."""
+    spread = _joined([_pair(table, plan, dose, baseline, settings) for dose in doses])
+    return spread, simultaneous(spread, None, level=settings.level)
+
+
+def _pair(table: ScoreTable, plan: Layout, arm: int, baseline: int, settings: Settings) -> Spread:
+    seeds = _common(table, [arm, baseline])
+    if not seeds:
+        nothing = np.full(1, np.nan)
+        zero = np.zeros(1)
+        return Spread(
+            difference=nothing,
+            standard_error=nothing,
+            df=zero,
+            item=zero,
+            seed=zero,
+            error=zero,
+            constant=np.zeros(1, dtype=bool),
+            n_clusters=plan.n_clusters,
+            n_seeds=0,
+            method="no seed in common",
+        )
+    # Other arms lend to the seed variance where they ran at the same seeds.
+    lenders = [
+        other for other in range(len(table.arms)) if other not in (arm, baseline) and table.ran[other, seeds].all()
+    ]
+    cut = table.values_ASI[np.ix_([baseline, arm, *lenders], seeds)]
+    return contrast_batch(moments(cut, plan), [1], 0, overlap=settings.overlap or 0.0)
+
+
+def _joined(spreads: Sequence[Spread]) -> Spread:
+    def joined(name: str) -> Floats:
+        return np.concatenate([getattr(spread, name) for spread in spreads], axis=-1)
+
+    return Spread(
+        difference=joined("difference"),
+        standard_error=joined("standard_error"),
+        df=joined("df"),
+        item=joined("item"),
+        seed=joined("seed"),
+        error=joined("error"),
+        constant=np.concatenate([spread.constant for spread in spreads], axis=-1),
+        n_clusters=spreads[0].n_clusters,
+        n_seeds=min(spread.n_seeds for spread in spreads),
+        method=max((spread.method for spread in spreads), key=len),
+    )
+
+
+def _gaps(
+    table: ScoreTable, plan: Layout, doses: list[int], spread: Spread, settings: Settings
+) -> tuple[Floats, Floats]:
+    """One-sided bounds of best minus dose, K; 0 for the best itself, NaN where unknown."""
+    low, high = np.full(len(doses), np.nan), np.full(len(doses), np.nan)
+    if bool(np.isnan(spread.difference).all()):
+        return low, high
+    best = doses[int(np.nanargmax(spread.difference))]
+    if bool(table.ran.all()):
+        gap = contrast_batch(moments(table.values_ASI, plan), doses, best, overlap=settings.overlap or 0.0)
+    else:
+        gap = _joined([_pair(table, plan, dose, best, settings) for dose in doses])
+    less, more = bounds(gap, 1 - settings.level)
+    itself = np.array([dose == best for dose in doses])
+    return np.where(itself, 0.0, -more), np.where(itself, 0.0, -less)
+
+
+def _fit(table: ScoreTable, plan: Layout, doses: list[int], n_baselines: int, settings: Settings) -> CrossFit:
+    seeds = _common(table, range(len(table.arms)))
+    if not seeds:
+        nothing = np.full(n_baselines, np.nan)
+        return CrossFit(best=nothing, smallest=nothing)
+    return cross_fitted(
+        table.values_ASI[:, seeds].mean(1),
+        plan,
+        halves(table.items, table.groups),
+        doses=doses,
+        baselines=list(range(n_baselines)),
+        smallest_effect=settings.smallest_effect,
+    )
+
+
+def _reasons(table: ScoreTable, plan: Layout, doses: list[int], baseline: int) -> tuple[str | None, ...]:
+    """Why a contrast has no interval, or what its interval does not cover."""
+    found: list[str | None] = []
+    for dose in doses:
+        n_seeds = len(_common(table, [dose, baseline]))
+        if n_seeds == 0:
+            found.append("no seed at which both arms ran")
+        elif n_seeds == 1 and plan.item_df == 0:
+            found.append("one item (or one group of items) at one seed shows no variance")
+        elif n_seeds == 1:
+            found.append("one seed: the interval is over items only and holds for this run only")
+        elif plan.item_df == 0:
+            found.append("one item (or one group of items): the interval is over seeds only and holds for it only")
+        else:
+            found.append(None)
+    return tuple(found)
+
+
+# -------------------------------------------------------------------------------------------------------------- records
+
+
+def _dose_evidence(
+    table: ScoreTable, plan: Layout, numbers: _Numbers, n_baselines: int, settings: Settings
+) -> tuple[DoseEvidence, ...]:
+    sides = [_againsts(table, numbers, baseline, n_baselines, settings) for baseline in range(n_baselines)]
+    return tuple(
+        DoseEvidence(
+            arm=arm.name,
+            dose=arm.dose,
+            source=arm.source,
+            plain=sides[0][index],
+            matched=sides[1][index] if n_baselines == 2 else None,
+            gap_high=_maybe_number(numbers.gap_high[index]),
+            gap_low=_maybe_number(numbers.gap_low[index]),
+        )
+        for index, arm in enumerate(table.arms[n_baselines:])
+    )
+
+
+def _againsts(
+    table: ScoreTable, numbers: _Numbers, baseline: int, n_baselines: int, settings: Settings
+) -> list[Against]:
+    spread, family = numbers.spreads[baseline], numbers.families[baseline]
+    low_90, high_90 = bounds(spread, 1 - settings.level)
+    _, high_95 = bounds(spread, (1 - settings.level) / 2)
+    found = []
+    for index, arm in enumerate(table.arms[n_baselines:]):
+        reason = numbers.reasons[baseline][index]
+        if spread.constant[index]:
+            reason = SAME_EVERYWHERE
+        estimate = Estimate(
+            value=_maybe_number(spread.difference[index]),
+            low=_maybe_number(family.low[index]),
+            high=_maybe_number(family.high[index]),
+            level=settings.level,
+            method=f"{spread.method}; {family.method}",
+            n_items=len(table.items),
+            n_seeds=numbers.n_seeds[baseline][index],
+            reason=reason,
+        )
+        contrast = Contrast(
+            arm=arm.name,
+            baseline=table.arms[baseline].name,
+            probe=table.probe,
+            target_rows=arm.target_rows,
+            difference=estimate,
+            p=_maybe_number(family.p[index]),
+            p_adjusted=_maybe_number(family.p_adjusted[index]),
+            dose=arm.dose,
+            source=arm.source,
+        )
+        found.append(
+            Against(
+                contrast=contrast,
+                low_90=_maybe_number(low_90[index]),
+                high_90=_maybe_number(high_90[index]),
+                high_95=_maybe_number(high_95[index]),
+            )
+        )
+    return found
+
+
+def _kept(table: ScoreTable, family: Family, settings: Settings) -> list[Kept]:
+    """Retention of every dose against the plain baseline, with single intervals."""
+    known = {arm.name for arm in table.arms}
+    doses = [name for name in family.doses if name in known]
+    if family.baseline not in known or not doses:
+        return []
+    whole = complete(
+        table.take([table.arm_index(family.baseline), *(table.arm_index(name) for name in doses)]),
+        drop_incomplete=settings.drop_incomplete,
+        allow_missing_runs=settings.allow_missing_runs,
+    ).table
+    plan = layout(len(whole.items), groups=whole.groups, tasks=whole.tasks, task_weights=settings.task_weights)
+    found = []
+    for index, name in enumerate(doses, start=1):
+        pair = _pair(whole, plan, index, 0, settings)
+        low, high = bounds(pair, (1 - settings.level) / 2)
+        difference = _maybe_number(pair.difference[0])
+        if difference is not None:
+            found.append(
+                Kept(
+                    arm=name,
+                    probe=table.probe,
+                    difference=difference,
+                    low=_maybe_number(low[0]),
+                    high=_maybe_number(high[0]),
+                )
+            )
+    return found
+
+
+def _notes(whole: Completed, table: ScoreTable, plan: Layout, settings: Settings) -> tuple[str, ...]:
+    notes = []
+    if table.tasks is not None:
+        told = "every task weighs the same" if settings.task_weights == "macro" else "every item weighs the same"
+        notes.append(f"{len(set(table.tasks))} tasks: {told}.")
+    if plan.grouped:
+        notes.append(f"{plan.n_items} items in {plan.n_clusters} groups: intervals are over groups.")
+    if whole.dropped_items:
+        notes.append(f"{whole.dropped_items} incomplete items left out, and with them {whole.dropped_cells} scores.")
+    if whole.missing_runs:
+        notes.append(f"{whole.missing_runs} runs have no scores: contrasts take the seeds that both arms have.")
+    return tuple(notes)
+
+
+# ------------------------------------------------------------------------------------------------------------ prospects
+
+
+def _with_prospects(
+    evidence: Evidence, numbers: _Numbers | None, plan: Layout, n_seeds: int, settings: Settings
+) -> Evidence:
+    """The evidence with what the design could have detected, from its own variances, and the cheapest way on."""
+    components = pilot_components(numbers.spreads[-1]) if numbers is not None else None
+    if components is None or numbers is None or not n_seeds:
+        return replace(evidence, next_step=_first_step(evidence, n_seeds))
+    design = Design(
+        seeds=n_seeds,
+        items=plan.n_clusters,
+        doses=len(evidence.doses),
+        baselines=1 if evidence.matched is None else 2,
+        components=_rounded(components),
+        smallest_effect=settings.smallest_effect,
+        level=settings.level,
+    )
+    found = prospects(design)
+    return replace(
+        evidence,
+        smallest_detectable=found.smallest_detectable,
+        next_step=_next_step(evidence, design, numbers, plan, settings),
+    )
+
+
+def _rounded(components: Components) -> Components:
+    """To six digits, so that equal studies share one simulation."""
+    return replace(
+        components,
+        item=float(f"{components.item:.6g}"),
+        seed=float(f"{components.seed:.6g}"),
+        error=float(f"{components.error:.6g}"),
+    )
+
+
+def _first_step(evidence: Evidence, n_seeds: int) -> NextStep | None:
+    """Where variances cannot be told, two seeds more make them known."""
+    if not evidence.doses:
+        sentence = "Next: run a dose; there is none to compare with training alone."
+        return NextStep(kind="dose", seeds=None, items=None, tokens=None, minutes=None, sentence=sentence)
+    if n_seeds >= 3:
+        more = max(100, 2 * evidence.n_items)
+        sentence = f"Next: {more} test items in all, as {evidence.n_items} show too little variation to go by."
+        return NextStep(kind="items", seeds=None, items=more, tokens=None, minutes=None, sentence=sentence)
+    few = "1 seed does" if n_seeds == 1 else f"{n_seeds or 'no'} seeds do"
+    sentence = f"Next: 3 seeds in all, as {few} not show how much seeds vary."
+    return NextStep(kind="seeds", seeds=3, items=None, tokens=None, minutes=None, sentence=sentence)
+
+
+def _next_step(
+    evidence: Evidence, design: Design, numbers: _Numbers, plan: Layout, settings: Settings
+) -> NextStep | None:
+    gains = np.min([spread.difference for spread in numbers.spreads], axis=0)
+    gains = gains[~np.isnan(gains)]
+    if not len(gains):
+        return None
+    each = plan.n_items / plan.n_clusters
+    ways = ways_on(design, gains=gains, costs=settings.costs, items_each=each)
+    if ways:
+        way = ways[0]
+        count = f"{way.seeds} seeds" if way.kind == "seeds" else f"{way.items} test items"
+        return NextStep(
+            kind="seeds" if way.kind == "seeds" else "items",
+            seeds=way.seeds if way.kind == "seeds" else None,
+            items=way.items if way.kind == "items" else None,
+            tokens=way.tokens,
+            minutes=way.minutes,
+            sentence=f"Next: {count} in all would probably settle it{_price(way.tokens, way.minutes)}.",
+        )
+    largest = evidence.doses[-1]
+    if largest.dose:
+        sentence = (
+            f"Neither 20 seeds nor 50 times the items would settle it as it stands. Next: a dose of {2 * largest.dose} "
+            "rows, whose effect may be plainer, or a larger smallest effect."
+        )
+        return NextStep(kind="dose", seeds=None, items=None, tokens=None, minutes=None, sentence=sentence)
+    return None
+
+
+def _price(tokens: int | None, minutes: float | None) -> str:
+    if tokens is None:
+        return ""
+    time = "" if minutes is None else f", about {max(minutes, 0.1):.0f} minutes" if minutes >= 1 else ", under a minute"
+    return f" ({tokens:,} more tokens{time})"
+
+
+def _maybe(name: str | None) -> tuple[str, ...]:
+    return () if name is None else (name,)
+
+
+def _maybe_number(value: np.floating | Floats | float) -> float | None:
+    number = float(value)
+    return number if np.isfinite(number) else None

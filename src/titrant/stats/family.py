@@ -1,0 +1,124 @@
+"""Simultaneous intervals and adjusted p-values for the doses of one family, which share a baseline.
+
+From 4 seeds on, the joint distribution of the t statistics is simulated from their correlations and degrees of freedom.
+Below, the correlations over seeds cannot be had: p-values are Holm's, and intervals Bonferroni's, which belong to its
+first step (so an interval can hold 0 where Holm's p is below 5%, never the other way round).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from titrant.identity import rng_for
+from titrant.stats.contrasts import Floats, Moments, Spread, bounds, p_values, t_point_array
+
+SIMULATED_DRAWS = 8192
+SEEDS_TO_SIMULATE = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyBounds:
+    """Simultaneous bounds, p-values for one contrast and for the family; all of shape B×K."""
+
+    low: Floats
+    high: Floats
+    p: Floats
+    p_adjusted: Floats
+    method: str
+
+
+def simultaneous(spread: Spread, correlation_BKK: Floats | None, *, level: float) -> FamilyBounds:
+    """Bounds that hold for all K contrasts at once with probability `level`, and p-values that allow for looking at K.
+
+    `correlation_BKK` None (or below 4 seeds): Holm and Bonferroni.
+    """
+    n_doses = spread.difference.shape[-1]
+    p = p_values(spread)
+    if n_doses == 1:
+        low, high = bounds(spread, (1 - level) / 2)
+        return FamilyBounds(low=low, high=high, p=p, p_adjusted=p, method="one contrast")
+    if correlation_BKK is None or spread.n_seeds < SEEDS_TO_SIMULATE:
+        low, high = bounds(spread, (1 - level) / 2 / n_doses)
+        return FamilyBounds(low=low, high=high, p=p, p_adjusted=holm(p), method="Holm, Bonferroni intervals")
+    factor_B, p_adjusted = _simulated(spread, correlation_BKK, level=level)
+    critical = t_point_array(np.full_like(spread.df, (1 + level) / 2), spread.df) * factor_B[..., None]
+    low, high = bounds(spread, (1 - level) / 2 / n_doses, critical=critical)
+    adjusted = np.where(spread.constant, np.minimum(p * n_doses, 1.0), np.maximum(p_adjusted, p))
+    return FamilyBounds(low=low, high=high, p=p, p_adjusted=adjusted, method="simulated joint t")
+
+
+def holm(p_BK: Floats) -> Floats:
+    """Holm's adjusted p-values along the last axis; unknown ones (NaN) stay so and still count as looked at.
+
+    >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    n_doses = p_BK.shape[-1]
+    order = np.argsort(p_BK, axis=-1)
+    sorted_p = np.take_along_axis(p_BK, order, axis=-1) * (n_doses - np.arange(n_doses))
+    raised = np.minimum(np.maximum.accumulate(sorted_p, axis=-1), 1.0)
+    adjusted = np.empty_like(p_BK)
+    np.put_along_axis(adjusted, order, raised, axis=-1)
+    return adjusted
+
+
+def correlations(moments: Moments, arms: list[int], baseline: int, spread: Spread) -> Floats:
+    """Correlations of the estimated differences, B×K×K: the items' from the data, the seeds' as of arms that vary alike
+    and share a baseline, which is a half (S seeds are too few to estimate more)."""
+    picked = moments.item_BAA[..., arms, :][..., :, arms]
+    side = moments.item_BAA[..., arms, baseline]
+    own = moments.item_BAA[..., baseline, baseline][..., None, None]
+    item_BKK = picked - side[..., :, None] - side[..., None, :] + own
+    scale = np.sqrt(np.maximum(np.diagonal(item_BKK, axis1=-2, axis2=-1), 1e-300))
+    item_BKK = np.clip(item_BKK / (scale[..., :, None] * scale[..., None, :]), -1.0, 1.0)
+    pure = np.maximum(spread.item - spread.error, 0.0)
+    total = np.maximum(pure + spread.seed, 1e-300)
+    item_share, seed_share = np.sqrt(pure / total), np.sqrt(spread.seed / total)
+    mixed = item_BKK * item_share[..., :, None] * item_share[..., None, :]
+    mixed = mixed + 0.5 * seed_share[..., :, None] * seed_share[..., None, :]
+    diagonal = np.eye(len(arms), dtype=bool)
+    return np.where(diagonal, 1.0, np.clip(mixed, -0.999, 0.999))
+
+
+@lru_cache(maxsize=16)
+def _draws(n_doses: int) -> tuple[Floats, Floats]:
+    """Standard normals for the estimates and for their variances, D×K each, the same for every study."""
+    rng = rng_for(0, "stats", "family", n_doses)
+    return rng.standard_normal((SIMULATED_DRAWS, n_doses)), rng.standard_normal((SIMULATED_DRAWS, n_doses))
+
+
+def _simulated(spread: Spread, correlation_BKK: Floats, *, level: float) -> tuple[Floats, Floats]:
+    """How much wider than one by one the intervals must be (a factor for each study), and adjusted p-values.
+
+    The statistic is the largest |t| in units of its own critical value, so that contrasts with few degrees of freedom
+    do not rule the family. Chi-square draws by Wilson and Hilferty's cube, which is close from 3 degrees of freedom.
+    """
+    n_doses = spread.difference.shape[-1]
+    leading = spread.difference.shape[:-1]
+    df = np.where(spread.df > 0, spread.df, 1e6).reshape(-1, n_doses)
+    point = t_point_array(np.full_like(df, (1 + level) / 2), df)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        seen = np.abs(spread.difference / spread.standard_error).reshape(-1, n_doses) / point
+    root = _roots(correlation_BKK.reshape(-1, n_doses, n_doses))
+    normal_DK, spread_DK = _draws(n_doses)
+    factor, adjusted = np.empty(len(df)), np.empty_like(df)
+    for study in range(len(df)):
+        ninth = 2 / (9 * df[study])
+        scale = np.maximum(1 - ninth + spread_DK * np.sqrt(ninth), 0.05) ** 1.5
+        largest = np.sort((np.abs(normal_DK @ root[study].T) / (scale * point[study])).max(-1))
+        factor[study] = np.quantile(largest, level)
+        adjusted[study] = 1 - np.searchsorted(largest, seen[study]) / SIMULATED_DRAWS
+    adjusted = np.where(np.isnan(seen), np.nan, np.maximum(adjusted, 1 / SIMULATED_DRAWS))
+    return np.maximum(factor, 1.0).reshape(leading), adjusted.reshape(*leading, n_doses)
+
+
+def _roots(correlation_BKK: Floats) -> Floats:
+    """Square roots of correlation matrices; small negative eigenvalues (they are pieced together) count as 0."""
+    values, vectors = np.linalg.eigh(correlation_BKK)
+    root: Floats = vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
+    length = np.sqrt((root**2).sum(-1, keepdims=True))
+    rows: Floats = root / np.maximum(length, 1e-12)
+    return rows

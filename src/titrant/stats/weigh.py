@@ -1,0 +1,118 @@
+"""A family of doses weighed: every number that the rule of the verdict looks at, for one study or thousands at once.
+
+`weigh` takes complete scores B×A×S×I of the arms of one family and is what `make calibrate` runs; `evidence` in
+`judge` is the same for one study, and also copes with seeds that one arm lacks.
+
+Thousands of studies, in a few lines (`values_BASI` float32 or float64; arms: 0 baseline, 1 matched, then doses rising):
+
+    plan = layout(n_items, groups=groups)
+    half = halves(names)
+    numbers = weigh(values_BASI, plan, doses=[2, 3, 4], baselines=[0, 1], first_half_I=half, smallest_effect=0.01)
+    ruling = advice.rule(numbers.rule_numbers, smallest_effect=0.01)        # ruling.code_B indexes advice.WORDS
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from titrant.advice import RuleNumbers
+from titrant.stats.contrasts import Floats, Layout, Moments, Spread, bounds, contrast_batch, moments
+from titrant.stats.crossfit import CrossFit, cross_fitted
+from titrant.stats.family import FamilyBounds, correlations, simultaneous
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """Numbers of a family. `spreads` and `families` have one entry for each of the R baselines."""
+
+    rule_numbers: RuleNumbers
+    spreads: tuple[Spread, ...]
+    families: tuple[FamilyBounds, ...]
+    cross_fit: CrossFit
+
+
+def weigh(
+    values_BASI: NDArray[np.floating[Any]],
+    layout: Layout,
+    *,
+    doses: Sequence[int],
+    baselines: Sequence[int],
+    first_half_I: NDArray[np.bool_],
+    smallest_effect: float,
+    rows: Sequence[float] | None = None,
+    level: float = 0.95,
+    overlap: float = 0.0,
+) -> Weighed:
+    """Weigh `doses` (arms from the smallest to the largest) against each of `baselines` (plain, then matched).
+
+    `rows` are the sizes of the doses (1, 2, … where left out). The arms of `values_BASI` are the family and its
+    baselines only: all of them lend to the moderated seed variance.
+    Bounds that the rule calls 90% and 95% are at 2·level - 1 and `level`.
+    """
+    found = moments(values_BASI, layout)
+    spreads, families = [], []
+    for baseline in baselines:
+        spread = contrast_batch(found, doses, baseline, overlap=overlap)
+        correlation = correlations(found, list(doses), baseline, spread) if len(doses) > 1 else None
+        spreads.append(spread)
+        families.append(simultaneous(spread, correlation, level=level))
+    fit = cross_fitted(
+        np.asarray(values_BASI.mean(-2, dtype=np.float64)),
+        layout,
+        first_half_I,
+        doses=doses,
+        baselines=baselines,
+        smallest_effect=smallest_effect,
+    )
+    low_gap, high_gap = gaps(found, spreads[0], doses, level=level, overlap=overlap)
+    return Weighed(
+        rule_numbers=rule_numbers(
+            spreads, families, fit, (low_gap, high_gap), rows=rows or range(1, len(doses) + 1), level=level
+        ),
+        spreads=tuple(spreads),
+        families=tuple(families),
+        cross_fit=fit,
+    )
+
+
+def rule_numbers(
+    spreads: Sequence[Spread],
+    families: Sequence[FamilyBounds],
+    fit: CrossFit,
+    gap_bounds: tuple[Floats, Floats],
+    *,
+    rows: Sequence[float],
+    level: float,
+) -> RuleNumbers:
+    """All bounds that the rule looks at, from spreads and families of R baselines."""
+    wide = [bounds(spread, (1 - level) / 2) for spread in spreads]
+    narrow = [bounds(spread, 1 - level) for spread in spreads]
+    return RuleNumbers(
+        rows_BK=np.broadcast_to(np.asarray(rows, dtype=np.float64), spreads[0].difference.shape),
+        difference_BK=spreads[0].difference,
+        simultaneous_low_BKR=np.stack([family.low for family in families], axis=-1),
+        low_90_BKR=np.stack([low for low, _ in narrow], axis=-1),
+        high_90_BKR=np.stack([high for _, high in narrow], axis=-1),
+        high_95_BKR=np.stack([high for _, high in wide], axis=-1),
+        gap_low_BK=gap_bounds[0],
+        gap_high_BK=gap_bounds[1],
+        gain_BR=fit.best,
+    )
+
+
+def gaps(
+    found: Moments, spread: Spread, doses: Sequence[int], *, level: float, overlap: float
+) -> tuple[Floats, Floats]:
+    """One-sided bounds of best minus dose, B×K; 0 for the best itself. Ties for the best go to the smaller."""
+    index = np.asarray(doses)
+    best_B = spread.difference.argmax(-1)
+    gap = contrast_batch(found, doses, index[best_B], overlap=overlap)
+    low, high = bounds(gap, 1 - level)
+    itself = np.arange(len(index)) == best_B[..., None]
+    # contrast_batch gives dose minus best; the gap is best minus dose.
+    return np.where(itself, 0.0, -high), np.where(itself, 0.0, -low)
