@@ -98,3 +98,20 @@ def _object(path: Path) -> dict[str, Any]:
     from titrant.models.resolve import read_object
 
     return read_object(path)
+
+
+def copy_model(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """Another model with the same weights in `dtype`, ties kept; the first is not changed and shares nothing with it.
+
+    Without a second copy in between. Buffers (rotary frequencies) keep their type, as when transformers loads in
+    `dtype`.
+    """
+    import copy
+
+    import torch
+
+    copies: dict[int, Any] = {
+        id(parameter): torch.nn.Parameter(parameter.detach().to(dtype, copy=True), requires_grad=False)
+        for parameter in model.parameters()
+    }
+    return copy.deepcopy(model, copies)

@@ -1,0 +1,15 @@
+"""Answers of a model, in token ids: likelihood of choices, greedy text, loss of given answers.
+
+model        a copy of a model to answer with: its dtype, its head in float32, whether rows go without padding
+batches      which rows share a forward: by the rows alone, so that a rerun gives the same bits
+likelihood   log-probabilities of choices and of given answers
+generation   greedy text
+"""
+
+from titrant.inference.generation import write
+from titrant.inference.likelihood import choose, losses
+from titrant.inference.model import AnsweringModel, answering_model
+
+REVISION = 1  # raised by hand with every change that can move an answer
+
+__all__ = ["REVISION", "AnsweringModel", "answering_model", "choose", "losses", "write"]

@@ -1,0 +1,310 @@
+"""Greedy text.
+
+Prompts go through the model end to end without padding, their keys and values are kept, and then all rows of a batch
+take one step at a time as one sequence of B tokens, each with its own position. The attention function of a step lets
+every token see the kept keys of its own row. A row that has ended leaves at once: the last row takes its place.
+
+Kept keys lie right-aligned, so that a step writes one column for all rows, and a sliding window is a slice.
+
+Shapes: B rows, H query heads, K key heads, D head width, L kept columns, T tokens of a prefill, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from titrant.inference.batches import Load, fixed_batches
+from titrant.inference.model import AnsweringModel
+from titrant.models.ragged import ATTENTION_NAME, RaggedLayout, ragged_attention
+from titrant.records import TokenPrompt, Written
+
+BATCH_ROWS = 64
+BATCH_TOKENS = 32_768  # kept keys of a batch, prompts and new tokens together
+PREFILL_TOKENS = 4096
+_PREFILL, _STEP = "titrant_prefill", "titrant_step"
+
+
+def write(
+    answering: AnsweringModel, prompts: Sequence[TokenPrompt], *, batch_rows: int = BATCH_ROWS
+) -> tuple[Written, ...]:
+    """Greedy continuations, in the order of the prompts: up to the first end id or `max_new_tokens`."""
+    assert all(prompt.ids for prompt in prompts), "a prompt has tokens"
+    loads = [
+        Load(tokens=len(prompt.ids) + prompt.max_new_tokens, logits=1, name=(prompt.key, prompt.ids))
+        for prompt in prompts
+    ]
+    found: dict[int, Written] = {}
+    budgets = {"tokens": BATCH_TOKENS, "logits": answering.logit_rows, "rows": batch_rows}
+    for batch in fixed_batches(loads, **budgets):
+        some = [prompts[index] for index in batch]
+        with torch.inference_mode():
+            written = _write_together(answering, some) if answering.ragged else _write_padded(answering, some)
+        found.update(zip(batch, written, strict=True))
+    return tuple(found[index] for index in range(len(prompts)))
+
+
+def _write_together(answering: AnsweringModel, prompts: Sequence[TokenPrompt]) -> list[Written]:
+    """The continuations of one batch."""
+    rows = [_Row(prompt=prompt, position=len(prompt.ids)) for prompt in prompts]
+    kept = _Kept(columns=max(len(prompt.ids) for prompt in prompts), room=max(p.max_new_tokens for p in prompts))
+    tokens = _prefill(answering, prompts, kept)
+    active = list(rows)
+    while True:
+        for place in reversed(range(len(active))):
+            if active[place].takes(tokens[place]):
+                kept.leave(place, last=len(active) - 1)
+                active[place], tokens[place] = active[-1], tokens[-1]
+                active.pop(), tokens.pop()
+        if not active:
+            return [row.written() for row in rows]
+        tokens = _step(answering, active, tokens, kept)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Row:
+    """One prompt and what has been written behind it. `position` is where the next token stands in the text."""
+
+    prompt: TokenPrompt
+    position: int
+    ids: list[int] = field(default_factory=list)
+    ended: bool = False
+
+    def takes(self, token: int) -> bool:
+        """Add a token; whether the row is finished."""
+        if self.prompt.max_new_tokens == 0:
+            return True
+        self.ended = token in self.prompt.end_ids
+        if not self.ended:
+            self.ids.append(token)
+        return self.ended or len(self.ids) >= self.prompt.max_new_tokens
+
+    def written(self) -> Written:
+        return Written(ids=tuple(self.ids), stop="end" if self.ended else "length")
+
+
+def _prefill(answering: AnsweringModel, prompts: Sequence[TokenPrompt], kept: _Kept) -> list[int]:
+    """Keep the keys and values of all prompts; the first token behind each."""
+    device, model = answering.device, answering.model
+    kept.start(lengths=[len(prompt.ids) for prompt in prompts], device=device)
+    tokens: list[int] = []
+    for first, last in _slices([len(prompt.ids) for prompt in prompts], PREFILL_TOKENS):
+        layout = RaggedLayout.of_lengths([len(prompt.ids) for prompt in prompts[first:last]])
+        ids_T = torch.tensor([token for prompt in prompts[first:last] for token in prompt.ids], device=device)
+        ends = torch.tensor([start + row.tokens - 1 for start, row in zip(layout.starts, layout.rows, strict=True)])
+        kept.prefilling = (first, layout)
+        with ragged_attention(model, layout), _attending(model, _PREFILL, kept):
+            positions = torch.tensor(layout.positions(), device=device)
+            out = model(
+                input_ids=ids_T[None], position_ids=positions[None], use_cache=False, logits_to_keep=ends.to(device)
+            )
+        tokens.extend(out.logits[0].argmax(-1).tolist())
+    return tokens
+
+
+def _step(answering: AnsweringModel, rows: Sequence[_Row], tokens: Sequence[int], kept: _Kept) -> list[int]:
+    """Put the newest token of every row behind it; the next token of each."""
+    device, model = answering.device, answering.model
+    kept.next_column(len(rows))
+    positions = torch.tensor([row.position for row in rows], device=device)
+    with _attending(model, _STEP, kept):
+        ids = torch.tensor(list(tokens), device=device)
+        logits_BV = model(input_ids=ids[None], position_ids=positions[None], use_cache=False).logits[0]
+    for row in rows:
+        row.position += 1
+    following: list[int] = logits_BV.argmax(-1).tolist()
+    return following
+
+
+def _slices(lengths: Sequence[int], budget: int) -> Iterator[tuple[int, int]]:
+    """Ranges of consecutive rows within the budget of tokens, at least one row each."""
+    first = used = 0
+    for index, length in enumerate(lengths):
+        if index > first and used + length > budget:
+            yield first, index
+            first, used = index, 0
+        used += length
+    yield first, len(lengths)
+
+
+# ----------------------------------------------------------------------------------------------------------- kept keys
+
+
+class _Kept:
+    """The keys and values of a batch, a pair of tensors [B, K, L, D] a layer, rows right-aligned at column `columns`.
+
+    Columns left of a row's prompt hold zeros and are masked.
+    """
+
+    def __init__(self, *, columns: int, room: int) -> None:
+        self.columns, self.room, self.rows = columns, room, 0
+        self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.prefilling: tuple[int, RaggedLayout] | None = None
+        self._empty_B = torch.zeros(0, dtype=torch.long)
+        self._masks: dict[int, torch.Tensor] = {}
+
+    def start(self, *, lengths: Sequence[int], device: torch.device) -> None:
+        """Make ready for rows of these lengths."""
+        self.rows = len(lengths)
+        self._empty_B = torch.tensor([self.columns - length for length in lengths], device=device)
+
+    def keep(self, layer: int, key_1KTD: torch.Tensor, value_1KTD: torch.Tensor) -> None:
+        """Keep what a layer made of the prompts in progress."""
+        assert self.prefilling is not None
+        first, layout = self.prefilling
+        if layer not in self.layers:
+            width = self.columns + self.room
+            self.layers[layer] = (
+                key_1KTD.new_zeros(self.rows, key_1KTD.shape[1], width, key_1KTD.shape[3]),
+                value_1KTD.new_zeros(self.rows, value_1KTD.shape[1], width, value_1KTD.shape[3]),
+            )
+        keys, values = self.layers[layer]
+        for number, (start, row) in enumerate(zip(layout.starts, layout.rows, strict=True), start=first):
+            columns = slice(self.columns - row.tokens, self.columns)
+            keys[number, :, columns] = key_1KTD[0, :, start : start + row.tokens]
+            values[number, :, columns] = value_1KTD[0, :, start : start + row.tokens]
+
+    def next_column(self, rows: int) -> None:
+        """Open a column for the next token of the rows that are left."""
+        self.rows = rows
+        self.columns += 1
+        self._masks.clear()
+
+    def add(self, layer: int, key_1KBD: torch.Tensor, value_1KBD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keep a layer's newest keys and values; all of its rows' so far, [B, K, L, D]."""
+        keys, values = self.layers[layer]
+        keys[: self.rows, :, self.columns - 1] = key_1KBD[0].transpose(0, 1)
+        values[: self.rows, :, self.columns - 1] = value_1KBD[0].transpose(0, 1)
+        return keys[: self.rows, :, : self.columns], values[: self.rows, :, : self.columns]
+
+    def mask(self, start: int) -> torch.Tensor:
+        """What is added to scores [B, K, G, L] of the columns from `start` on."""
+        if start not in self._masks:
+            columns = torch.arange(start, self.columns, device=self._empty_B.device)
+            hidden_BL = columns[None] < self._empty_B[: self.rows, None]
+            mask_BL = torch.zeros(hidden_BL.shape, device=columns.device).masked_fill_(hidden_BL, -torch.inf)
+            self._masks[start] = mask_BL[:, None, None]
+        return self._masks[start]
+
+    def leave(self, place: int, *, last: int) -> None:
+        """Let the row at `place` go; the row at `last` takes its place."""
+        if place == last:
+            return
+        self._empty_B[place] = self._empty_B[last]
+        for keys, values in self.layers.values():
+            keys[place, :, : self.columns] = keys[last, :, : self.columns]
+            values[place, :, : self.columns] = values[last, :, : self.columns]
+
+
+_ACTIVE: ContextVar[_Kept | None] = ContextVar("titrant_kept", default=None)
+
+
+@contextmanager
+def _attending(model: Any, name: str, kept: _Kept) -> Iterator[None]:
+    """Within it, the model's layers attend by the function of that name."""
+    before = model.config._attn_implementation
+    token = _ACTIVE.set(kept)
+    model.config._attn_implementation = name
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
+        _ACTIVE.reset(token)
+
+
+def _prefill_attention(
+    module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any, **options: Any
+) -> tuple[torch.Tensor, None]:
+    """The attention of rows without padding, keeping keys and values."""
+    kept = _ACTIVE.get()
+    assert kept is not None
+    kept.keep(int(module.layer_idx), key, value)
+    out: tuple[torch.Tensor, None] = _registered(ATTENTION_NAME)(module, query, key, value, *rest, **options)
+    return out
+
+
+def _step_attention(
+    module: torch.nn.Module,
+    query_1HBD: torch.Tensor,
+    key_1KBD: torch.Tensor,
+    value_1KBD: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """One new token a row, which sees its row; scores and softmax in float32. Returns [1, B, H, D]."""
+    kept = _ACTIVE.get()
+    assert kept is not None
+    keys_BKLD, values_BKLD = kept.add(int(module.layer_idx), key_1KBD, value_1KBD)
+    start = 0 if sliding_window is None else max(0, kept.columns - sliding_window)
+    keys_BKLD, values_BKLD = keys_BKLD[:, :, start:], values_BKLD[:, :, start:]
+    rows, key_heads, _, width = keys_BKLD.shape
+    query_BKGD = query_1HBD[0].transpose(0, 1).reshape(rows, key_heads, -1, width)
+    scores_BKGL = torch.matmul(query_BKGD, keys_BKLD.transpose(2, 3)).float()
+    scores_BKGL *= width**-0.5 if scaling is None else scaling
+    if softcap is not None:
+        scores_BKGL = torch.tanh(scores_BKGL / softcap) * softcap
+    scores_BKGL += kept.mask(start)
+    weights_BKGL = torch.softmax(scores_BKGL, -1).to(values_BKLD.dtype)
+    out_BKGD = torch.matmul(weights_BKGL, values_BKLD)
+    return out_BKGD.reshape(1, rows, -1, values_BKLD.shape[3]), None
+
+
+def _registered(name: str) -> Any:
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    return ALL_ATTENTION_FUNCTIONS[name]
+
+
+def _no_mask(*args: Any, **kwargs: Any) -> None:
+    """Transformers needs no mask for us: the attention functions know the rows."""
+
+
+def _register() -> None:
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    for name, function in ((_PREFILL, _prefill_attention), (_STEP, _step_attention)):
+        AttentionInterface.register(name, function)
+        AttentionMaskInterface.register(name, _no_mask)
+
+
+_register()
+
+
+# -------------------------------------------------------------------------------------------------------------- padded
+
+
+def _write_padded(answering: AnsweringModel, prompts: Sequence[TokenPrompt]) -> list[Written]:
+    """The continuations of one batch by transformers' own loop, for a model that needs padding."""
+    from transformers import GenerationConfig
+
+    device = answering.device
+    longest = max(len(prompt.ids) for prompt in prompts)
+    ids = torch.tensor([(0,) * (longest - len(prompt.ids)) + prompt.ids for prompt in prompts], device=device)
+    empty = torch.tensor([longest - len(prompt.ids) for prompt in prompts], device=device)
+    mask = (torch.arange(longest, device=device)[None] >= empty[:, None]).long()
+    common_ends = set.intersection(*(set(prompt.end_ids) for prompt in prompts))
+    settings = GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=max(1, *(prompt.max_new_tokens for prompt in prompts)),
+        eos_token_id=sorted(common_ends) or None,
+        pad_token_id=0,
+    )
+    out = answering.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    written = []
+    for prompt, tokens in zip(prompts, out[:, longest:].tolist(), strict=True):
+        row = _Row(prompt=prompt, position=0)
+        for token in tokens:
+            if row.takes(token):
+                break
+        written.append(row.written())
+    return written

@@ -1,0 +1,33 @@
+"""Which rows share a forward follows from the rows alone."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from titrant.inference.batches import Load, fixed_batches
+
+loads = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 9)), max_size=30).map(
+    lambda pairs: [
+        Load(tokens=tokens, logits=logits, name=(f"row{number}", ())) for number, (tokens, logits) in enumerate(pairs)
+    ]
+)
+
+
+@given(loads, st.integers(1, 60), st.integers(1, 20), st.integers(1, 6))
+def test_every_row_is_in_one_batch_and_no_batch_exceeds_its_budget(some, tokens, logits, rows) -> None:
+    batches = fixed_batches(some, tokens=tokens, logits=logits, rows=rows)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(some)))
+    for batch in batches:
+        assert len(batch) <= rows
+        if len(batch) > 1:
+            assert sum(some[index].tokens for index in batch) <= tokens
+            assert sum(some[index].logits for index in batch) <= logits
+
+
+@given(loads, st.randoms(use_true_random=False))
+def test_the_order_of_rows_changes_no_batch(some, random) -> None:
+    shuffled = list(some)
+    random.shuffle(shuffled)
+    budget = {"tokens": 40, "logits": 12, "rows": 5}
+    first = [[some[index].name for index in batch] for batch in fixed_batches(some, **budget)]
+    second = [[shuffled[index].name for index in batch] for batch in fixed_batches(shuffled, **budget)]
+    assert first == second

@@ -1,0 +1,102 @@
+"""Greedy text is that of transformers, whoever shares the batch."""
+
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from titrant.inference import answering_model, write
+from titrant.records import PreparedModel, TokenPrompt, Written
+
+
+def by_transformers(model, prompt: TokenPrompt) -> Written:
+    """`generate` on one prompt."""
+    if prompt.max_new_tokens == 0:
+        return Written(ids=(), stop="length")
+    settings = GenerationConfig(
+        do_sample=False, max_new_tokens=prompt.max_new_tokens, eos_token_id=list(prompt.end_ids), pad_token_id=0
+    )
+    ids = torch.tensor([prompt.ids])
+    out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+    new = out[0, len(prompt.ids) :].tolist()
+    ended = new[-1] in prompt.end_ids
+    return Written(ids=tuple(new[:-1] if ended else new), stop="end" if ended else "length")
+
+
+def test_greedy_tokens_are_those_of_transformers(toy_model, prompts) -> None:
+    expected = tuple(by_transformers(toy_model, prompt) for prompt in prompts)
+    assert {written.stop for written in expected} == {"end", "length"}
+    assert len({len(written.ids) for written in expected}) > 2
+    assert write(answering_model(toy_model, dtype="fp32"), prompts) == expected
+
+
+@pytest.mark.parametrize("batch_rows", [1, 3, 64])
+def test_batches_and_order_change_no_text(toy_model, prompts, batch_rows: int) -> None:
+    answering = answering_model(toy_model, dtype="fp32", ragged=True)
+    expected = write(answering, prompts)
+    assert write(answering, prompts[::-1], batch_rows=batch_rows)[::-1] == expected
+
+
+def test_a_model_that_needs_padding_writes_the_same(toy_model, prompts) -> None:
+    ragged = answering_model(toy_model, dtype="fp32", ragged=True)
+    padded = answering_model(toy_model, dtype="fp32", ragged=False)
+    assert write(padded, prompts) == write(ragged, prompts)
+
+
+def test_long_prompts_are_read_in_parts(llama, prompts, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering = answering_model(llama, dtype="fp32", ragged=True)
+    expected = write(answering, prompts)
+    monkeypatch.setattr("titrant.inference.generation.PREFILL_TOKENS", 25)
+    assert write(answering, prompts) == expected
+
+
+def test_the_attention_is_put_back(llama, prompts) -> None:
+    before = llama.config._attn_implementation
+    write(answering_model(llama, dtype="fp32", ragged=True), prompts)
+    assert llama.config._attn_implementation == before
+
+
+def test_bf16_writes_the_same_again(toy_model, prompts) -> None:
+    answering = answering_model(toy_model, dtype="bf16", ragged=True)
+    assert write(answering, prompts) == write(answering, prompts[::-1])[::-1]
+
+
+@pytest.mark.model
+def test_smollm2_answers_as_transformers_does(smollm2: PreparedModel) -> None:
+    from titrant.inference import choose
+    from titrant.models.load import load_model, load_tokenizer
+    from titrant.records import TokenQuestion
+
+    model, tokenizer = load_model(smollm2), load_tokenizer(smollm2)
+    asked = ["Name a colour.", "What is 2 + 3?", "Who wrote Hamlet?", "Translate 'cat' to French.", "Say hello."]
+    asked += [
+        "List three fruits and say where each of them grows.",
+        "Is the sky blue? Answer yes or no.",
+        "Why do we sleep?",
+    ]
+    chats = [
+        tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False)
+        for text in asked
+    ]
+    ids = [tuple(tokenizer.encode(chat, add_special_tokens=False)) for chat in chats]
+    prompts = [
+        TokenPrompt(key=str(number), ids=prompt, max_new_tokens=10, end_ids=smollm2.end_ids)
+        for number, prompt in enumerate(ids)
+    ]
+    answering = answering_model(model, dtype="fp32")
+    assert answering.ragged
+    tokenizer.padding_side = "left"
+    batch = tokenizer(chats, return_tensors="pt", padding=True, add_special_tokens=False)
+    settings = GenerationConfig(do_sample=False, max_new_tokens=10, eos_token_id=list(smollm2.end_ids), pad_token_id=2)
+    new = model.generate(**batch, generation_config=settings)[:, batch["input_ids"].shape[1] :].tolist()
+    for written, expected in zip(write(answering, prompts), new, strict=True):
+        ended = 2 in expected
+        assert written.ids == tuple(expected[: expected.index(2)] if ended else expected)
+        assert written.stop == ("end" if ended else "length")
+
+    choices = tuple((*tokenizer.encode(text), 2) for text in ("Yes", "No", "Blue", "Yes, it is"))
+    question = TokenQuestion(key="q", prompt=ids[6], choices=choices)
+    for choice, found in zip(choices, choose(answering, [question])[0], strict=True):
+        with torch.no_grad():
+            logprobs = torch.log_softmax(model(input_ids=torch.tensor([ids[6] + choice])).logits[0].double(), -1)
+        expected = sum(float(logprobs[len(ids[6]) - 1 + place, token]) for place, token in enumerate(choice))
+        assert found == pytest.approx(expected, abs=1e-4)
