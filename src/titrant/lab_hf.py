@@ -1,0 +1,193 @@
+"""The real lab: transformers models, trained by `training`, answering by `inference`. Importing it imports torch.
+
+What runs have in common is done once a process: the untuned float32 weights are loaded once and copied for every
+training, and whether an architecture goes without padding is found out once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from titrant.errors import RunFailed
+from titrant.inference import AnsweringModel, answering_model, choose, losses, write
+from titrant.models.allocator import keep_freed_memory
+from titrant.models.load import copy_model, load_model, save_model
+from titrant.models.ragged import ragged_refusal
+from titrant.records import (
+    Numerics,
+    PreparedModel,
+    StepReport,
+    TokenPrompt,
+    TokenQuestion,
+    TokenRow,
+    TrainingPlan,
+    Written,
+)
+from titrant.training import Adapter, Engine, train
+
+if TYPE_CHECKING:
+    from titrant.lab import Lab, Specialist
+
+log = logging.getLogger(__name__)
+
+
+class HuggingFaceSpecialist:
+    """A transformers model that answers; made by `HuggingFaceLab`.
+
+    `model` holds the exact float32 weights and is what is saved; answers come from a copy in the lab's dtype, made at
+    the first question.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        prepared: PreparedModel,
+        *,
+        numerics: Numerics,
+        ragged: bool | None = None,
+        adapter: Adapter | None = None,
+    ) -> None:
+        self.model, self.prepared, self.numerics, self.adapter = model, prepared, numerics, adapter
+        self._ragged = ragged
+        self._answering: AnsweringModel | None = None
+
+    def choose(self, questions: Sequence[TokenQuestion]) -> tuple[tuple[float, ...], ...]:
+        """For every question the sum of log-probabilities (nats) of each choice's tokens, end mark included."""
+        with _naming_lack_of_memory():
+            sums = choose(self.answering, questions)
+        _refuse_non_finite(value for some in sums for value in some)
+        return sums
+
+    def write(self, prompts: Sequence[TokenPrompt]) -> tuple[Written, ...]:
+        """Greedy continuations, in the order of the prompts."""
+        with _naming_lack_of_memory():
+            return write(self.answering, prompts)
+
+    def losses(self, rows: Sequence[TokenRow]) -> tuple[float, ...]:
+        """For every row the mean loss (nats) over the tokens that bear loss."""
+        with _naming_lack_of_memory():
+            found = losses(self.answering, rows)
+        _refuse_non_finite(found)
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write model and tokenizer in Hugging Face format, in the dtype that answered; adapters below `adapter/`."""
+        assert self.model is not None, "saved after close"
+        save_model(self.model, self.prepared, folder, self.numerics.dtype)
+        if self.adapter is not None:
+            (folder / "adapter").mkdir(exist_ok=True)
+            self.adapter.save(folder / "adapter")
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self.model = self._answering = self.adapter = None
+
+    @property
+    def answering(self) -> AnsweringModel:
+        """The copy that answers."""
+        assert self.model is not None, "asked after close"
+        if self._answering is None:
+            with _naming_lack_of_memory():
+                self._answering = answering_model(self.model, dtype=self.numerics.dtype, ragged=self._ragged)
+        return self._answering
+
+
+class HuggingFaceLab:
+    """Trains and hands out transformers models on this machine, in one process, with these `numerics`.
+
+    `batch_tokens` (None: from memory) and `checkpoint_seconds` are speed settings, as in `training.Engine`.
+    """
+
+    def __init__(
+        self, numerics: Numerics, *, batch_tokens: int | None = None, checkpoint_seconds: float = 600.0
+    ) -> None:
+        self.numerics = numerics
+        self.engine = Engine(dtype=numerics.dtype, batch_tokens=batch_tokens, checkpoint_seconds=checkpoint_seconds)
+        self._bases: dict[str, _Base] = {}
+        _set_up(numerics)
+
+    def untuned(self, model: PreparedModel) -> HuggingFaceSpecialist:
+        """The model as it came. Its float32 weights stay with the lab when it is closed."""
+        base = self._base(model)
+        return HuggingFaceSpecialist(base.model, model, numerics=self.numerics, ragged=base.ragged)
+
+    def train(
+        self,
+        plan: TrainingPlan,
+        *,
+        checkpoints: Path,
+        on_step: Callable[[StepReport], None],
+        stop: Callable[[], int | None],
+    ) -> HuggingFaceSpecialist:
+        """Train as planned, from the newest good checkpoint in `checkpoints` if there is one; errors as in `Lab`."""
+        with _naming_lack_of_memory():
+            copy = copy_model(self._base(plan.model).model, torch.float32)
+        trained = train(plan, model=copy, engine=self.engine, checkpoints=checkpoints, on_step=on_step, stop=stop)
+        return HuggingFaceSpecialist(
+            trained.model, plan.model, numerics=self.numerics, ragged=trained.ragged, adapter=trained.adapter
+        )
+
+    def _base(self, model: PreparedModel) -> _Base:
+        """The untuned model, loaded at its first use; another model takes its place."""
+        if model.fingerprint not in self._bases:
+            self._bases.clear()
+            with _naming_lack_of_memory():
+                loaded = load_model(model, device=self.numerics.device)
+                refusal = ragged_refusal(loaded)
+            if refusal is not None:
+                log.warning("answering with padding, which is slower and otherwise the same: %s", refusal)
+            self._bases[model.fingerprint] = _Base(model=loaded, ragged=refusal is None)
+        return self._bases[model.fingerprint]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Base:
+    """Untuned float32 weights that nothing changes, and whether their rows go without padding."""
+
+    model: Any
+    ragged: bool
+
+
+def _set_up(numerics: Numerics) -> None:
+    """Threads and memory of this process, once: a later lab of other threads would change a running one's results."""
+    torch.set_num_threads(numerics.threads)
+    if torch.get_num_interop_threads() != 1:
+        with contextlib.suppress(RuntimeError):  # it is too late once torch has run in parallel; we use no such pool
+            torch.set_num_interop_threads(1)
+    if numerics.device == "cpu":
+        keep_freed_memory()
+    else:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
+
+
+def _refuse_non_finite(values: Iterable[float]) -> None:
+    """A number that is none never enters the statistics."""
+    if not all(map(math.isfinite, values)):
+        raise RunFailed("non_finite", "the model's log-probabilities are not finite")
+
+
+@contextlib.contextmanager
+def _naming_lack_of_memory() -> Iterator[None]:
+    """Turn the ways in which memory runs out into `RunFailed`; other errors pass."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise RunFailed("out_of_memory", str(error).strip() or "no memory left") from None
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
+            raise
+        raise RunFailed("out_of_memory", str(error).strip()) from None
+
+
+if TYPE_CHECKING:  # both keep to the protocols of `lab`
+    _lab: type[Lab] = HuggingFaceLab
+    _specialist: type[Specialist] = HuggingFaceSpecialist

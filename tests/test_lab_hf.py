@@ -1,0 +1,175 @@
+"""The real lab trains and answers on a toy model as its protocol says."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from titrant.errors import Interrupted, RunFailed
+from titrant.identity import rng_for
+from titrant.lab_hf import HuggingFaceLab
+from titrant.numerics import current_numerics
+from titrant.records import (
+    LoraSettings,
+    PreparedModel,
+    TokenPrompt,
+    TokenQuestion,
+    TokenRow,
+    TrainingPlan,
+    TrainingSettings,
+)
+
+ANSWER = (120, 121, 122, 3)
+QUESTION = TokenQuestion(key="q", prompt=(20, 21, 22, 23), choices=(ANSWER, (130, 131, 3), (140, 3)))
+PROMPTS = (
+    TokenPrompt(key="p", ids=QUESTION.prompt, max_new_tokens=8, end_ids=(3,)),
+    TokenPrompt(key="long", ids=QUESTION.prompt * 9, max_new_tokens=5, end_ids=(3,)),
+)
+
+
+def plan_for(model: PreparedModel, *, method: str = "full", steps: int = 40, rate: float = 5e-3) -> TrainingPlan:
+    rows = []
+    for number in range(8):
+        noise = tuple(int(token) for token in rng_for(number, "noise").integers(30, 100, number))
+        prompt = noise + QUESTION.prompt
+        rows.append(TokenRow(key=f"r{number}", source="s", ids=prompt + ANSWER, loss_from=len(prompt)))
+    settings = TrainingSettings(
+        method=method, learning_rate=rate, lora=LoraSettings(rank=8) if method == "lora" else None
+    )
+    order = [tuple((step * 4 + place) % 8 for place in range(4)) for step in range(steps)]
+    return TrainingPlan(model=model, rows=tuple(rows), steps=tuple(order), settings=settings, seed=0)
+
+
+def trained(lab: HuggingFaceLab, plan: TrainingPlan, folder: Path):
+    return lab.train(plan, checkpoints=folder, on_step=lambda report: None, stop=lambda: None)
+
+
+@pytest.fixture(params=["fp32", "bf16"])
+def lab(request) -> HuggingFaceLab:
+    return HuggingFaceLab(current_numerics(dtype=request.param, device="cpu"))
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_trained_specialist_has_learned_and_the_untuned_one_has_not(
+    lab: HuggingFaceLab, toy: PreparedModel, tmp_path: Path, method: str
+) -> None:
+    untuned = lab.untuned(toy)
+    before = untuned.choose([QUESTION]), untuned.write(PROMPTS)
+    plan = plan_for(toy, method=method)
+    specialist = trained(lab, plan, tmp_path)
+    (sums,) = specialist.choose([QUESTION])
+    assert sums.index(max(sums)) == 0
+    assert sums[0] > before[0][0][0] + 1
+    assert specialist.write(PROMPTS)[0].ids == ANSWER[:-1]
+    assert specialist.write(PROMPTS)[0].stop == "end"
+    assert max(specialist.losses(plan.rows)) < min(untuned.losses(plan.rows))
+    assert (untuned.choose([QUESTION]), untuned.write(PROMPTS)) == before
+    again = lab.untuned(toy)
+    assert (again.choose([QUESTION]), again.write(PROMPTS)) == before
+
+
+def test_a_rerun_gives_the_same_bits(lab: HuggingFaceLab, toy: PreparedModel, tmp_path: Path) -> None:
+    plan = plan_for(toy, steps=6)
+    first = trained(lab, plan, tmp_path / "a")
+    second = trained(HuggingFaceLab(lab.numerics), plan, tmp_path / "b")
+    assert first.choose([QUESTION]) == second.choose([QUESTION])
+    assert first.losses(plan.rows) == second.losses(plan.rows)
+
+
+def test_weights_are_loaded_once(
+    toy: PreparedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lab: HuggingFaceLab
+) -> None:
+    import titrant.lab_hf
+
+    loads = []
+    load = titrant.lab_hf.load_model
+    monkeypatch.setattr(titrant.lab_hf, "load_model", lambda *a, **k: loads.append(a) or load(*a, **k))
+    lab.untuned(toy).close()
+    trained(lab, plan_for(toy, steps=1), tmp_path / "a").close()
+    trained(lab, plan_for(toy, steps=1), tmp_path / "b").close()
+    lab.untuned(toy).choose([QUESTION])
+    assert len(loads) == 1
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_saved_specialist_answers_the_same_in_plain_transformers(
+    lab: HuggingFaceLab, toy: PreparedModel, tmp_path: Path, method: str
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    specialist = trained(lab, plan_for(toy, method=method, steps=8), tmp_path / "work")
+    (tmp_path / "model").mkdir()
+    specialist.save(tmp_path / "model")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert model.dtype == (torch.float32 if lab.numerics.dtype == "fp32" else torch.bfloat16)
+    (sums,) = specialist.choose([QUESTION])
+    for choice, found in zip(QUESTION.choices, sums, strict=True):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([QUESTION.prompt + choice])).logits[0].float()
+        logprobs = torch.log_softmax(logits, -1)
+        expected = sum(float(logprobs[3 + place, token]) for place, token in enumerate(choice))
+        assert found == pytest.approx(expected, abs=1e-4 if lab.numerics.dtype == "fp32" else 0.15)
+    assert (tmp_path / "model" / "adapter" / "adapter_config.json").exists() == (method == "lora")
+
+
+def test_a_signal_interrupts_and_the_next_run_goes_on(toy: PreparedModel, tmp_path: Path) -> None:
+    lab = HuggingFaceLab(current_numerics(dtype="fp32", device="cpu"))
+    plan = plan_for(toy, steps=6)
+    seen: list[int] = []
+    with pytest.raises(Interrupted):
+        lab.train(
+            plan,
+            checkpoints=tmp_path / "work",
+            on_step=lambda report: seen.append(report.step),
+            stop=lambda: 15 if len(seen) == 3 else None,
+        )
+    resumed = lab.train(
+        plan, checkpoints=tmp_path / "work", on_step=lambda report: seen.append(report.step), stop=lambda: None
+    )
+    assert seen == [1, 2, 3, 4, 5, 6]
+    assert resumed.choose([QUESTION]) == trained(lab, plan, tmp_path / "other").choose([QUESTION])
+
+
+def test_a_model_that_diverged_gives_no_numbers(toy: PreparedModel) -> None:
+    lab = HuggingFaceLab(current_numerics(dtype="fp32", device="cpu"))
+    specialist = lab.untuned(toy)
+    from titrant.models.load import copy_model
+
+    specialist.model = copy_model(specialist.model, torch.float32)
+    with torch.no_grad():
+        specialist.model.get_input_embeddings().weight.fill_(math.nan)
+    with pytest.raises(RunFailed, match="non_finite"):
+        specialist.choose([QUESTION])
+    with pytest.raises(RunFailed, match="non_finite"):
+        specialist.losses(plan_for(toy).rows)
+
+
+def test_lack_of_memory_fails_the_run_and_not_the_study(toy: PreparedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*arguments: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("titrant.lab_hf.write", lacking)
+    specialist = HuggingFaceLab(current_numerics(dtype="fp32", device="cpu")).untuned(toy)
+    with pytest.raises(RunFailed, match="out_of_memory"):
+        specialist.write(PROMPTS)
+
+
+def test_a_model_whose_rows_need_padding_is_trained_and_answers(
+    toy: PreparedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab = HuggingFaceLab(current_numerics(dtype="fp32", device="cpu"))
+    ragged = lab.untuned(toy)
+    expected = ragged.choose([QUESTION]), ragged.write(PROMPTS)
+    monkeypatch.setattr("titrant.lab_hf.ragged_refusal", lambda model: "it is a test")
+    padded = HuggingFaceLab(lab.numerics).untuned(toy)
+    assert padded.choose([QUESTION])[0] == pytest.approx(expected[0][0], abs=1e-4)
+    assert padded.write(PROMPTS) == expected[1]
+    assert "it is a test" in caplog.text
+
+
+def test_the_seam_stays_light() -> None:
+    code = "import sys, titrant.lab, titrant.numerics; assert not {'torch', 'transformers'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
