@@ -35,6 +35,7 @@ from titrant.report.data import (
     TrainingCurve,
     TrainingPoint,
 )
+from titrant.report.page import render
 
 SIZES, DOSES, SEEDS = (48, 160), (96, 352), (0, 1, 2)
 PLAIN = {48: 0.612, 160: 0.704}
@@ -512,6 +513,12 @@ def open_report() -> ReportData:
         removed=(),
         notes=(),
     )
+
+
+@pytest.fixture(scope="session")
+def filled_page() -> str:
+    """The filled report, rendered once for all tests that only look at it."""
+    return render(filled_report())
 
 
 @pytest.fixture

@@ -249,7 +249,7 @@ class ArmAnswers:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemComparison:
     """One test item: the answers of the arm and of its baselines. `gain` is the graded gain over the fair baseline,
-    mean over seeds; `score_gain` the same for the score proper."""
+    mean over seeds; `score_gain` the same for the score proper. Without a graded score the two are equal."""
 
     key: str
     prompt: str

@@ -69,7 +69,7 @@ class Drawer:
 
         chart = altair.layer(*layers).properties(width=PANEL_WIDTH, height=PANEL_HEIGHT).configure(**_CONFIG)
         self._panels += 1
-        drawn = vl_convert.vegalite_to_svg(chart.to_dict())
+        drawn = vl_convert.vegalite_to_svg(chart.to_dict(validate=False))  # its parts were checked when made
         return Panel(heading=heading, svg=_cleaned(drawn, alt=alt, tips=tips, prefix=f"p{self._panels}-"), alt=alt)
 
 
@@ -138,23 +138,50 @@ def banded_line(
     return layers
 
 
-def path(
-    points: Sequence[tuple[float, float]],
-    colour: str,
-    *,
-    width: float,
-    opacity: float,
-    dash: Sequence[int],
-    tip: int | None = None,
-) -> Any:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of many: its points, looks, and the code of its tooltip (None: it has none)."""
+
+    points: Sequence[tuple[float, float]]
+    colour: str
+    opacity: float
+    dashed: bool
+    tip: int | None = None
+
+
+def many_lines(lines: Sequence[Line], x: Any, y: Any, *, width: float) -> list[Any]:
+    """All lines in at most two layers, the solid and the dashed ones: a layer a line would take seconds a panel."""
     import altair
 
-    code = "" if tip is None else f"tip-{tip}"
-    chart = altair.Chart(data_of([{"x": place, "y": value, "tip": code} for place, value in points]))
-    line = chart.mark_line(
-        color=colour, strokeWidth=width, opacity=opacity, strokeDash=list(dash), aria=tip is not None
-    )
-    return line if tip is None else line.encode(description="tip:N")
+    layers = []
+    for dashed in (False, True):
+        records = [
+            {"x": place, "y": value, "line": number, "c": line.colour, "o": line.opacity, "tip": _code(line.tip)}
+            for number, line in enumerate(lines)
+            if line.dashed == dashed
+            for place, value in line.points
+        ]
+        if not records:
+            continue
+        told = any(line.tip is not None for line in lines)
+        chart = altair.Chart(data_of(records)).mark_line(strokeWidth=width, strokeDash=_dash(dashed), aria=told)
+        chart = chart.encode(
+            x=x,
+            y=y,
+            detail="line:N",
+            color=altair.Color("c:N", scale=None),
+            opacity=altair.Opacity("o:Q", scale=None),
+        )
+        layers.append(chart.encode(description="tip:N") if told else chart)
+    return layers
+
+
+def _code(tip: int | None) -> str:
+    return "" if tip is None else f"tip-{tip}"
+
+
+def _dash(dashed: bool) -> list[int]:
+    return [5, 4] if dashed else [1, 0]
 
 
 def dot(chart: Any, colour: str, shape: str) -> Any:

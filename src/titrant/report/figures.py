@@ -34,14 +34,15 @@ from titrant.report.drawing import (
     Drawer,
     Figure,
     LegendEntry,
+    Line,
     Panel,
     banded_line,
     count_axis,
     count_scale,
     data_of,
     dot,
+    many_lines,
     nothing,
-    path,
     rule,
     same_axis,
     score_domain,
@@ -50,7 +51,9 @@ from titrant.report.wording import count, known, plural, score, shortened, signe
 
 MOST_PANELS = 12
 MOST_TRAINING_RUNS = 24  # a panel; above it only the means over seeds are drawn
+MOST_TRAINING_ARMS = 16  # a panel
 TRAINING_BINS = 50
+MOST_RETENTION_MARKS = 60  # a panel
 _LINE_DASHES = {
     "untuned": [1, 3],
     "generalist_alone": [7, 3, 1, 3],
@@ -209,7 +212,10 @@ def retention(rows: Sequence[RetentionRow], *, measure: Literal["kept", "learned
     if untuned is not None:
         label = f"untuned model: {score(_retained(untuned, measure) or 0.0)}"
         legend.append(LegendEntry(label=label, colour="muted", swatch="line", dash="1 3"))
-    return Figure(panels=panels, legend=tuple(legend), left_out=_panels_left_out(len(sizes), "target size"))
+    crowded = sum(max(0, sum(r.target_rows == size for r in chosen) - MOST_RETENTION_MARKS) for size in sizes)
+    left_out = (f"{plural(crowded, 'further arm')} not drawn; the table holds them.",) if crowded else ()
+    left_out = (*left_out, *_panels_left_out(len(sizes), "target size"))
+    return Figure(panels=panels, legend=tuple(legend), left_out=left_out)
 
 
 def _retention_panel(
@@ -231,24 +237,50 @@ def _retention_panel(
     if untuned is not None:
         data = data_of([{"y": _retained(untuned, measure)}])
         layers.append(rule(altair.Chart(data), "var(--muted)", dash=[1, 3]).encode(y=y))
-    for row in rows:
-        tips.append(_retention_tip(row, measure))
-        colour = colours.css(row.source) if row.source is not None else "var(--ink)"
-        shape = colours.shape(row.source) if row.source is not None else "square" if row.kind == "matched" else "circle"
-        record: dict[str, object] = {"x": row.target_gain, "y": _retained(row, measure), "tip": f"tip-{len(tips) - 1}"}
-        record["label"] = count(row.dose) if row.kind == "dosed" else ""
-        if measure == "kept" and known(row.kept_low) and known(row.kept_high):
-            whisker = altair.Chart(data_of([{"x": row.target_gain, "l": row.kept_low, "h": row.kept_high}]))
-            layers.append(
-                whisker.mark_rule(color=colour, opacity=0.45, aria=False).encode(x=x, y=same_axis("l:Q", y), y2="h:Q")
-            )
-        base = altair.Chart(data_of([record]))
-        layers.append(dot(base, colour, shape).encode(x=x, y=y, description="tip:N"))
-        text = base.mark_text(align="left", dx=8, color="var(--muted)", aria=False)
-        layers.append(text.encode(x=x, y=y, text="label:N"))
+    looks: dict[tuple[str, str], list[RetentionRow]] = {}
+    for row in rows[:MOST_RETENTION_MARKS]:
+        looks.setdefault(_look(row, colours), []).append(row)
+    for (colour, shape), alike in looks.items():
+        layers += _retention_marks(alike, measure, colour, shape, x, y, tips)
     heading = plural(rows[0].target_rows, "target row")
     alt = f"{title.capitalize()} against the gain on the target, {heading}: " + "; ".join(tips) + "."
     return drawer.panel(layers, heading=heading, alt=alt, tips=tips)
+
+
+def _look(row: RetentionRow, colours: Colours) -> tuple[str, str]:
+    """Colour and shape of an arm's mark."""
+    if row.source is not None:
+        return colours.css(row.source), colours.shape(row.source)
+    return "var(--ink)", "square" if row.kind == "matched" else "circle"
+
+
+def _retention_marks(
+    rows: Sequence[RetentionRow],
+    measure: Literal["kept", "learned"],
+    colour: str,
+    shape: str,
+    x: Any,
+    y: Any,
+    tips: list[str],
+) -> list[Any]:
+    """Whiskers, points and dose labels of arms that look alike."""
+    import altair
+
+    records, whiskers = [], []
+    for row in rows:
+        tips.append(_retention_tip(row, measure))
+        label = count(row.dose) if row.kind == "dosed" else ""
+        records.append({"x": row.target_gain, "y": _retained(row, measure), "tip": f"tip-{len(tips) - 1}", "d": label})
+        if measure == "kept" and known(row.kept_low) and known(row.kept_high):
+            whiskers.append({"x": row.target_gain, "l": row.kept_low, "h": row.kept_high})
+    layers: list[Any] = []
+    if whiskers:
+        lines = altair.Chart(data_of(whiskers)).mark_rule(color=colour, opacity=0.45, aria=False)
+        layers.append(lines.encode(x=x, y=same_axis("l:Q", y), y2="h:Q"))
+    base = altair.Chart(data_of(records))
+    layers.append(dot(base, colour, shape).encode(x=x, y=y, description="tip:N"))
+    text = base.mark_text(align="left", dx=8, color="var(--muted)", aria=False)
+    return [*layers, text.encode(x=x, y=y, text="d:N")]
 
 
 def training(curves: Sequence[TrainingCurve], *, part: Literal["loss", "target"], drawer: Drawer) -> Figure | None:
@@ -260,6 +292,7 @@ def training(curves: Sequence[TrainingCurve], *, part: Literal["loss", "target"]
     series = [(curve, points) for curve, points in series if points]
     if not series:
         return None
+    series, left_out = _first_arms(series)
     sizes = sorted({curve.target_rows for curve, _ in series})
     colours = Colours(c.source for c, _ in series if c.source is not None)
     steps = max(step for _, points in series for step, _ in points)
@@ -281,11 +314,27 @@ def training(curves: Sequence[TrainingCurve], *, part: Literal["loss", "target"]
         )
         for name in colours.names
     ]
-    return Figure(panels=panels, legend=tuple(legend), left_out=_panels_left_out(len(sizes), "target size"))
+    return Figure(
+        panels=panels, legend=tuple(legend), left_out=(*left_out, *_panels_left_out(len(sizes), "target size"))
+    )
+
+
+_Series = list[tuple[TrainingCurve, list[tuple[float, float]]]]
+
+
+def _first_arms(series: _Series) -> tuple[_Series, tuple[str, ...]]:
+    """The first `MOST_TRAINING_ARMS` arms of every target size, and words on how many are not drawn."""
+    arms: dict[int, dict[str, None]] = {}
+    for curve, _ in series:
+        arms.setdefault(curve.target_rows, {})[curve.arm] = None
+    shown = {size: set(list(names)[:MOST_TRAINING_ARMS]) for size, names in arms.items()}
+    left = sum(len(names) - len(shown[size]) for size, names in arms.items())
+    words = (f"{plural(left, 'further arm')} not drawn, to keep the lines apart.",) if left else ()
+    return [(curve, points) for curve, points in series if curve.arm in shown[curve.target_rows]], words
 
 
 def _training_panel(
-    series: Sequence[tuple[TrainingCurve, list[tuple[float, float]]]],
+    series: _Series,
     part: Literal["loss", "target"],
     colours: Colours,
     doses: Sequence[tuple[str, int]],
@@ -297,24 +346,26 @@ def _training_panel(
     title = "loss of the step" if part == "loss" else "the target's part of it"
     x = altair.X("x:Q", title="optimiser step", scale=altair.Scale(domain=[0, ends[0]], nice=False))
     y = altair.Y("y:Q", title=title, scale=altair.Scale(domain=[0, ends[1] or 1.0], nice=False))
-    thin: list[Any] = []
-    thick: list[Any] = []
+    thin: list[Line] = []
+    thick: list[Line] = []
     tips: list[str] = []
+    few = len(series) <= MOST_TRAINING_RUNS
     for arm in dict.fromkeys(curve.arm for curve, _ in series):
         mine = [(curve, points) for curve, points in series if curve.arm == arm]
         curve = mine[0][0]
-        colour = colours.css(curve.source) if curve.source is not None else "var(--ink)"
         ladder = [dose for source, dose in doses if source == curve.source]
+        colour = colours.css(curve.source) if curve.source is not None else "var(--ink)"
         opacity = 0.4 + 0.6 * (ladder.index(curve.dose) + 1) / len(ladder) if ladder else 1.0
-        dash = [5, 4] if curve.kind == "matched" else [1, 0]
-        mean = _mean_line([points for _, points in mine])
+        dashed = curve.kind == "matched"
         tips.append(f"{_arm_words(curve.kind, curve.source, curve.dose)}, mean of {plural(len(mine), 'seed')}")
-        thick.append(path(mean, colour, width=2.0, opacity=opacity, dash=dash, tip=len(tips) - 1).encode(x=x, y=y))
-        if len(mine) > 1 and len(series) <= MOST_TRAINING_RUNS:
-            thin += [path(p, colour, width=0.8, opacity=0.28, dash=dash).encode(x=x, y=y) for _, p in mine]
+        mean = _mean_line([points for _, points in mine])
+        thick.append(Line(points=mean, colour=colour, opacity=opacity, dashed=dashed, tip=len(tips) - 1))
+        if few and len(mine) > 1:
+            thin += [Line(points=points, colour=colour, opacity=0.28, dashed=dashed) for _, points in mine]
+    layers = [*many_lines(thin, x, y, width=0.8), *many_lines(thick, x, y, width=2.0)]
     size = series[0][0].target_rows
     heading = plural(size, "target row") if size else "no target rows (generalist alone)"
-    return drawer.panel(thin + thick, heading=heading, alt=f"{title.capitalize()} by step, {heading}.", tips=tips)
+    return drawer.panel(layers, heading=heading, alt=f"{title.capitalize()} by step, {heading}.", tips=tips)
 
 
 # ---------------------------------------------------------------------------------------------------------------- lines
