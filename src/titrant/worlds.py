@@ -226,7 +226,7 @@ def seeds_share(world: World, parts: Components) -> float:
     The variance of the mean difference is an average of covariances over pairs of cells; a pair shares its seed or not,
     and its item, only its group, or neither. What cells of one seed share without sharing items is the seeds' part.
     """
-    total, seeds_part = _variance_of_mean(world, parts)
+    total, seeds_part, _ = _variance_of_mean(world, parts)
     return seeds_part / total
 
 
@@ -235,7 +235,24 @@ def standard_error(world: World) -> float:
     return sqrt(_variance_of_mean(world, components(world))[0])
 
 
-def _variance_of_mean(world: World, parts: Components) -> tuple[float, float]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContrastVariances:
+    """The true variance of an ordinary dose's estimated gain in its parts, which add up: what averages out over items
+    alone, over seeds alone, and over both."""
+
+    item: float
+    seed: float
+    error: float
+
+
+def contrast_variances(world: World) -> ContrastVariances:
+    """The parts of the squared `standard_error`."""
+    total, seed, item = _variance_of_mean(world, components(world))
+    return ContrastVariances(item=item, seed=seed, error=total - seed - item)
+
+
+def _variance_of_mean(world: World, parts: Components) -> tuple[float, float, float]:
+    """The variance of a contrast's estimate, and what of it is the seeds' and the items'."""
     groups_I = item_groups(world.items, world.group_items)
     shared = GROUP_SHARE if groups_I is not None else 0.0
     same_item = 1 / world.items
@@ -257,7 +274,8 @@ def _variance_of_mean(world: World, parts: Components) -> tuple[float, float]:
     two_seeds = same_item * covariance(itemwise, parts.item) + same_group * covariance(
         shared * itemwise, shared * parts.item
     )
-    return one_seed / world.seeds + two_seeds * (1 - 1 / world.seeds), seed_only / world.seeds
+    total = one_seed / world.seeds + two_seeds * (1 - 1 / world.seeds)
+    return total, seed_only / world.seeds, two_seeds
 
 
 def _cell_covariance(

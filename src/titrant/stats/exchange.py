@@ -1,9 +1,9 @@
 """What a dose is worth in target rows, and where it stops being worth anything.
 
-The exchange rate is read without a model: the target size n' at which the curve of arms without a dose reaches the score
-of the dosed arm, found by interpolation over the logarithm of target rows. Its interval holds every n' at which the
-dosed arm and the curve do not differ, so it is open where the data leave it open, and it never leaves the sizes that
-were run. A parametric law may add its word, but only where it predicts arms that it has not seen better.
+The exchange rate is read without a model: the target size n' at which the curve of arms without a dose reaches the
+score of the dosed arm, found by interpolation over the logarithm of target rows. Its interval holds every n' at which
+the dosed arm and the curve do not differ, so it is open where the data leave it open, and it never leaves the sizes
+that were run. A parametric law (`law`) may add its word, where it predicts arms that it has not seen better.
 
 Array names end in shape letters: A arms, K contrasts (weighted sums of arms), N sizes of the curve.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -26,12 +27,12 @@ CURVATURE_MARGIN = 2.0
 """How much of the bend foretold by neighbouring sizes a curve may have between two sizes: from none to twice."""
 
 
-# ---------------------------------------------------------------------------------------------------- weighted contrasts
+# --------------------------------------------------------------------------------------------------- weighted contrasts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
-    """Weighted sums of arm means with their intervals and two-sided p-values, shape K; NaN where there is no interval."""
+    """Weighted sums of arm means, intervals and two-sided p-values, shape K; NaN where there is no interval."""
 
     value: Floats
     low: Floats
@@ -67,7 +68,7 @@ def reader(found: Moments, *, level: float = 0.95, overlap: float = 0.0) -> Read
     return read
 
 
-# --------------------------------------------------------------------------------------------------------- exchange rate
+# -------------------------------------------------------------------------------------------------------- exchange rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,7 +244,7 @@ def _sign(read: Reader, points: list[SizedArm], dosed: SizedArm, n_arms: int) ->
     return -1 if found.high[0] < 0 else 0
 
 
-# -------------------------------------------------------------------------------------------------------------- inversion
+# ------------------------------------------------------------------------------------------------------------ inversion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,7 +270,8 @@ def _solve(
 
     A size is ruled out from below where the difference is surely above the threshold there, and from above where it is
     surely below it. Between two sizes the curve is known only to lie between the straight line and twice the bend that
-    its neighbours foretell, so a size is ruled out only where both say so.
+    its neighbours foretell, so a size is ruled out only where both say so. Where the difference does not surely fall
+    over the sizes, a crossing means nothing: only "beyond all sizes that were run" can still be said.
     """
     log_sizes = np.log(np.asarray(sizes, dtype=np.float64))
     between = len(sizes) >= 3
@@ -279,6 +281,12 @@ def _solve(
     straight, bent = read(straight_KA), read(bent_KA)
     surely_above = np.minimum(straight.low, bent.low) - threshold
     surely_below = np.maximum(straight.high, bent.high) - threshold
+    centred = log_sizes - log_sizes.mean()
+    falls = bool(read((centred / (centred**2).sum() @ difference(knots_NA))[None]).high[0] < 0)
+    if not falls and not (surely_above > 0).all() and not (surely_below < 0).all():
+        return _Solution(
+            first=None, last=None, low=None, high=None, reason="scores do not surely change with the sizes"
+        )
     low, high = _hull(place_K, surely_above, surely_below)
     first = last = None
     if between:
@@ -294,10 +302,7 @@ def _solve(
 
 def _places(log_sizes: Floats) -> Floats:
     """Where the curve is read: evenly over the logarithm within each segment, the sizes themselves included."""
-    pieces = [
-        np.linspace(start, stop, POINTS_A_SEGMENT)[:-1]
-        for start, stop in zip(log_sizes[:-1], log_sizes[1:], strict=True)
-    ]
+    pieces = [np.linspace(start, stop, POINTS_A_SEGMENT)[:-1] for start, stop in pairwise(log_sizes.tolist())]
     return np.concatenate([*pieces, log_sizes[-1:]])
 
 
@@ -389,7 +394,7 @@ def _amount(value: float | None, low: float | None, high: float | None) -> str:
     return f"at most {high:.0f}"
 
 
-# ------------------------------------------------------------------------------------------------------------ interaction
+# ---------------------------------------------------------------------------------------------------------- interaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -442,7 +447,7 @@ def size_interaction(read: Reader, *, n_arms: int, gains: Sequence[GainAt], leve
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupGain:
-    """The gain of a dose in one group of targets (a skill, a breadth) with its standard error and degrees of freedom."""
+    """The gain of a dose in one group of targets (a skill, a breadth), its standard error and degrees of freedom."""
 
     name: str
     value: float
@@ -472,7 +477,7 @@ def group_interaction(gains: Sequence[GroupGain], *, level: float = 0.95) -> Int
     >>> found = group_interaction([GroupGain(name="facts", value=0.0, standard_error=0.01, df=20),
     ...                            GroupGain(name="reasoning", value=0.05, standard_error=0.01, df=20)])
     >>> round(found.value, 3), round(found.p, 4)
-    (0.05, 0.0011)
+    (0.05, 0.001)
     """
     names = " against ".join(gain.name for gain in gains)
     if len(gains) < 2:

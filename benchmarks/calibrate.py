@@ -1,0 +1,154 @@
+"""Are the statistics right about what they do not know? Studies whose truth is known hold them to their bars.
+
+    python benchmarks/calibrate.py                      everything; writes docs/calibration.md
+    python benchmarks/calibrate.py --only coverage      one part, no page
+    python benchmarks/calibrate.py --quick              few cells and studies, no page
+    python benchmarks/calibrate.py --method always-cannot-tell    a method that must fail
+
+The exit code is 1 when a bar is missed.
+
+Every cell's result is kept in a folder under the fingerprint of the cell and of the code that was tried, so a run that
+was stopped goes on where it was, and a changed method is measured afresh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from calibration_cells import Cell
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = ("coverage", "wrong", "firm", "exchange")
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+SEED = 20260730
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One cell to measure, and where its result goes."""
+
+    cell: Cell
+    studies: int
+    method: str
+    path: Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print and write; 0 when every bar is met, 1 when one is missed."""
+    for name in ONE_THREAD:
+        os.environ[name] = "1"
+    options = _options(arguments)
+    from calibration_report import print_table, write_page
+
+    tasks = list(_tasks(options))
+    results = _measured(tasks, jobs=options.jobs)
+    rows = [{"name": task.cell.name, "purpose": task.cell.purpose, **results[task.path]} for task in tasks]
+    print_table(rows)
+    if options.page is not None:
+        write_page(rows, Path(options.page), studies=options.studies, stored=options.stored)
+    missed = [row["name"] for row in rows if any(share["passed"] is False for share in row["shares"].values())]
+    for name in missed:
+        print(f"MISSED: {name}")
+    print(f"{len(rows)} cells, {len(missed)} missed")
+    return 1 if missed else 0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=PARTS, action="append", help="only this part (may be repeated)")
+    parser.add_argument("--match", default="", help="only cells whose name holds this text")
+    parser.add_argument("--quick", action="store_true", help="one cell in thirteen, 400 studies each")
+    parser.add_argument("--studies", type=int, default=4000, help="studies in a cell")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, one thread each")
+    parser.add_argument("--method", default="titrant", help="titrant | always-cannot-tell")
+    parser.add_argument("--stored", help="a scores.parquet of real runs, to resample")
+    parser.add_argument("--folder", default=str(ROOT / "build" / "calibration"), help="where results are kept")
+    parser.add_argument("--page", help="where the page goes (default: docs/calibration.md, when everything is run)")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.studies = min(options.studies, 400)
+    whole = not (options.only or options.match or options.quick) and options.method == "titrant"
+    if options.page is None and whole:
+        options.page = str(ROOT / "docs" / "calibration.md")
+    return options
+
+
+def _tasks(options: argparse.Namespace) -> Iterator[Task]:
+    from calibration_cells import coverage_cells, firm_cells, wrong_cells
+    from calibration_exchange import exchange_cells
+
+    from titrant.identity import fingerprint, hash_file
+
+    makers = {
+        "coverage": lambda: coverage_cells(options.stored),
+        "wrong": lambda: wrong_cells(options.stored),
+        "firm": firm_cells,
+        "exchange": exchange_cells,
+    }
+    tried = [*sorted((ROOT / "src/titrant/stats").glob("*.py")), *sorted(Path(__file__).parent.glob("*.py"))]
+    tried += [ROOT / "src/titrant/advice.py", ROOT / "src/titrant/worlds.py"]
+    code = [hash_file(path) for path in tried if path.name != "calibration_report.py"]
+    if options.stored is not None:
+        code.append(hash_file(Path(options.stored)))
+    for part in options.only or PARTS:
+        cells = [cell for cell in makers[part]() if options.match in cell.name]
+        for cell in cells[::13] if options.quick else cells:
+            key = fingerprint([cell, options.studies, options.method, SEED, code], length=24)
+            path = Path(options.folder) / f"{part}-{key}.json"
+            yield Task(cell=cell, studies=options.studies, method=options.method, path=path)
+
+
+def _measured(tasks: list[Task], *, jobs: int) -> dict[Path, dict[str, Any]]:
+    """Every task's result, from its file where it has one."""
+    from titrant.identity import canonical_json
+
+    waiting = [task for task in tasks if not task.path.exists()]
+    # The long ones first, so that no process is left alone with one at the end.
+    waiting.sort(key=lambda task: -task.cell.world.seeds * task.cell.world.items * len(task.cell.world.arm_means))
+    done = len(tasks) - len(waiting)
+    for task, result in _results(waiting, jobs=jobs):
+        task.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = task.path.with_suffix(".partial")
+        partial.write_text(canonical_json(result))
+        partial.replace(task.path)
+        done += 1
+        print(f"[{done}/{len(tasks)}] {task.cell.name}", file=sys.stderr, flush=True)
+    return {task.path: _read(task.path) for task in tasks}
+
+
+def _results(tasks: list[Task], *, jobs: int) -> Iterator[tuple[Task, dict[str, Any]]]:
+    if jobs == 1 or len(tasks) < 2:
+        yield from ((task, _measure(task)) for task in tasks)
+        return
+    # Spawned, not forked: each process reads the one-thread environment before it loads numpy.
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap_unordered(_with_task, tasks)
+
+
+def _with_task(task: Task) -> tuple[Task, dict[str, Any]]:
+    return task, _measure(task)
+
+
+def _measure(task: Task) -> dict[str, Any]:
+    from calibration_cells import measure
+
+    return measure(task.cell, studies=task.studies, seed=SEED, method=task.method)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import json
+
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
