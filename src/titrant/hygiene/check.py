@@ -118,13 +118,12 @@ def check_lines(report: CheckReport, *, evidence: int = 5) -> tuple[str, ...]:
         )
         lines.extend(_leak_lines(pool.leaks, evidence))
         kin = pool.kinship
+        by_text = f"{kin.by_text:.1%} by wording" if kin.by_text is not None else f"not by wording: {kin.reason}"
         lines.append(
-            f"  {kin.share:.1%} look like the target's own kind of task ({kin.by_labels:.1%} by its labels, "
-            f"{kin.by_text:.1%} by wording, from {kin.pool_rows} rows)"
+            f"  {kin.share:.1%} look like the target's own kind of task "
+            f"({kin.by_labels:.1%} by its labels, {by_text}; from {kin.pool_rows} rows)"
         )
-        lines.extend(
-            f"    nearest ({near.cosine:.2f}) {near.row_origin or near.row_id}: {near.text}" for near in kin.nearest
-        )
+        lines.extend(f"    for example {near.row_origin or near.row_id}: {near.text}" for near in kin.nearest)
     counts = Counter((entry.kind, entry.row.source, entry.kept.source) for entry in report.duplicates)
     for (kind, source, kept), count in sorted(counts.items()):
         place = "itself" if source == kept else kept

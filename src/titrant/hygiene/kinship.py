@@ -5,20 +5,23 @@ little about breadth. A row counts as the target's own kind when one of two thin
 
 - `labels`: the target has a closed set of labels, and the row's whole answer is one of them, or its prompt names them
   all. Labels that any task may use (yes, no, true, false, single letters, numbers) never count.
-- `text`: its prompt is as near to some training row of the target as the target's rows typically are to one another:
-  the TF-IDF cosine (words, sublinear counts, English stop words left out) to the nearest target text is at least the
-  median of that number inside the target, and at least `least_cosine`. Shared instructions are taken off first
-  (`own_parts`), so that what is compared is what the tasks are about.
+- `text`: a bag-of-words classifier (TF-IDF, logistic regression, both sides weighing the same, three folds) that learns
+  to tell the target's prompts from the pool's takes this row for one of the target's, without having seen it. Shared
+  instructions of the target are taken off first (`own_parts`), so that it learns what the tasks are about.
 
-Only words are seen: the same kind of task in other words is missed, and a pool on the target's topic is counted though
-its tasks differ.
+The classifier misses rows of the target's own kind, and how many can be read off the target's own rows: the share by
+text is divided by the share of those that it recognises, and is 1 at most. Tried on public sets (500 Yelp reviews as
+the target, a pool mixed of 39 data sets): it recognised 92% of the target, 69% of the pool's own Yelp rows, 7% of film
+reviews, 13% of chats, and less than 5% of everything else.
+
+Only words are seen: the same kind of task in quite other words is missed, and so are rows whose wording is all the
+same, as the classifier knows them by that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from titrant.hygiene.words import own_parts, user_text, words
 from titrant.identity import rng_for
@@ -29,38 +32,41 @@ _GENERIC_LABELS = frozenset({"yes", "no", "true", "false", "none", "other", "may
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KinshipSettings:
-    """`target_rows` and `pool_rows` bound what is compared; larger sets are sampled. Cosines are 0 to 1."""
+    """`target_rows` and `pool_rows` bound what is compared; larger sets are sampled. With fewer than `least_rows` on
+    either side nothing is learned from text."""
 
     target_rows: int = 1000
-    pool_rows: int = 20_000
-    least_cosine: float = 0.2
+    pool_rows: int = 4000
+    least_rows: int = 20
     nearest: int = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kin:
-    """A pool row of the target's own kind, for reading. `cosine` is to the nearest target row."""
+    """A pool row that looks like the target, for reading. `probability` is the classifier's (None: by labels only)."""
 
     row_id: str
     row_origin: Origin | None
-    cosine: float
+    probability: float | None
     by_labels: bool
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kinship:
-    """The share of a pool that is the target's own kind, by which sign, from how many rows; 0 to 1.
+    """The share of a pool that is the target's own kind (0 to 1), and by which sign, from `pool_rows` rows.
 
-    `cosine_at_least` is the threshold that the target itself set; `nearest` the pool rows most like it.
+    `by_text` is corrected by `recognised`, the share of the target's own rows that the classifier knows; both are None
+    with a `reason` where there are too few rows. `share` counts rows by either sign. `nearest` are those to read.
     """
 
     share: float
     by_labels: float
-    by_text: float
+    by_text: float | None
+    recognised: float | None
     pool_rows: int
-    cosine_at_least: float
     nearest: tuple[Kin, ...]
+    reason: str | None = None
 
 
 def own_kind_share(
@@ -75,33 +81,59 @@ def own_kind_share(
     settings = settings or KinshipSettings()
     rows = _sample(pool, settings.pool_rows, "pool")
     own = _sample(train, settings.target_rows, "target")
-    if not rows or not own:
-        return Kinship(share=0.0, by_labels=0.0, by_text=0.0, pool_rows=len(rows), cosine_at_least=1.0, nearest=())
     prompts = [user_text(row.prompt) for row in rows]
-    targets = own_parts([user_text(row.prompt) for row in own], instructions=instructions)
-    cosines, threshold = _cosines(prompts, targets, settings.least_cosine)
-    by_text = [cosine >= threshold for cosine in cosines]
     by_labels = _uses_labels(rows, prompts, labels)
-    order = sorted(range(len(rows)), key=lambda place: (-cosines[place], rows[place].key))
-    count = len(rows)
+    share_labels = sum(by_labels) / max(1, len(rows))
+    if min(len(rows), len(own)) < settings.least_rows:
+        return Kinship(
+            share=share_labels,
+            by_labels=share_labels,
+            by_text=None,
+            recognised=None,
+            pool_rows=len(rows),
+            nearest=_kin(rows, by_labels, [None] * len(rows), settings.nearest),
+            reason=f"the text comparison needs {settings.least_rows} rows on either side",
+        )
+    targets = own_parts([user_text(row.prompt) for row in own], instructions=instructions)
+    probabilities = _probabilities([*prompts, *targets], len(prompts))
+    recognised = sum(probability >= 0.5 for probability in probabilities[len(rows) :]) / len(own)
+    taken = [probability >= 0.5 for probability in probabilities[: len(rows)]]
+    only_text = sum(text and not label for text, label in zip(taken, by_labels, strict=True)) / len(rows)
     return Kinship(
-        share=sum(text or label for text, label in zip(by_text, by_labels, strict=True)) / count,
-        by_labels=sum(by_labels) / count,
-        by_text=sum(by_text) / count,
-        pool_rows=count,
-        cosine_at_least=threshold,
-        nearest=tuple(
-            Kin(
-                row_id=rows[place].row_id,
-                row_origin=rows[place].origin,
-                cosine=cosines[place],
-                by_labels=by_labels[place],
-                text=" ".join(prompts[place].split())[:320],
-            )
-            for place in order[: settings.nearest]
-            if cosines[place] > 0
-        ),
+        share=min(1.0, share_labels + _corrected(only_text, recognised)),
+        by_labels=share_labels,
+        by_text=_corrected(sum(taken) / len(rows), recognised),
+        recognised=recognised,
+        pool_rows=len(rows),
+        nearest=_kin(rows, by_labels, probabilities[: len(rows)], settings.nearest),
     )
+
+
+def _kin(
+    rows: Sequence[Example], by_labels: Sequence[bool], probabilities: Sequence[float | None], most: int
+) -> tuple[Kin, ...]:
+    """The rows that count, most telling first."""
+    counted = [
+        Kin(
+            row_id=row.row_id,
+            row_origin=row.origin,
+            probability=probability,
+            by_labels=label,
+            text=" ".join(user_text(row.prompt).split())[:320],
+        )
+        for row, label, probability in zip(rows, by_labels, probabilities, strict=True)
+        if label or (probability is not None and probability >= 0.5)
+    ]
+    return tuple(sorted(counted, key=lambda kin: (-(kin.probability or 0.0), not kin.by_labels, kin.row_id))[:most])
+
+
+def _corrected(share: float, recognised: float) -> float:
+    """A share as it would be if the classifier recognised every row of the target's kind.
+
+    >>> _corrected(0.3, 0.6)
+    0.5
+    """
+    return min(1.0, share / recognised) if recognised else share
 
 
 def _sample(rows: Sequence[Example], most: int, name: str) -> list[Example]:
@@ -129,34 +161,23 @@ def _tells(label: str) -> bool:
     return len(label) > 1 and not label.isdigit() and label not in _GENERIC_LABELS
 
 
-def _cosines(prompts: Sequence[str], targets: Sequence[str], least: float) -> tuple[list[float], float]:
-    """For each prompt the cosine to its nearest target, and the threshold: the median of the same inside the target."""
+def _probabilities(texts: Sequence[str], pool_rows: int) -> list[float]:
+    """For each text the probability that it is the target's, from the two folds that do not hold it."""
     import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
 
-    vectoriser = TfidfVectorizer(analyzer=_content_words, sublinear_tf=True)
-    both = vectoriser.fit_transform([*prompts, *targets, "vocabulary"])
-    pool, own = both[: len(prompts)], both[len(prompts) : -1]
-    inside = _nearest(own, own, skip_same=True)
-    threshold = max(least, float(np.median(inside))) if len(targets) > 1 else 1.0
-    return [float(cosine) for cosine in _nearest(pool, own, skip_same=False)], threshold
-
-
-def _nearest(rows: Any, others: Any, *, skip_same: bool) -> Any:
-    """The largest cosine of each row to any of the others, in blocks; `skip_same` leaves out a row's own place."""
-    import numpy as np
-
-    best = np.zeros(rows.shape[0])
-    for first in range(0, rows.shape[0], 2000):
-        block = (rows[first : first + 2000] @ others.T).toarray()
-        if skip_same:
-            places = np.arange(block.shape[0])
-            block[places, first + places] = 0.0
-        best[first : first + block.shape[0]] = block.max(axis=1)
-    return np.round(np.minimum(best, 1.0), 12)
-
-
-def _content_words(text: str) -> list[str]:
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-    return [word for word in words(text) if word not in ENGLISH_STOP_WORDS]
+    features = TfidfVectorizer(analyzer=words, sublinear_tf=True).fit_transform([*texts, "vocabulary"])[:-1]
+    is_target = np.arange(len(texts)) >= pool_rows
+    fold = np.concatenate(
+        [
+            rng_for(0, "kinship", "folds", side).permutation(count) % 3
+            for side, count in (("pool", pool_rows), ("target", len(texts) - pool_rows))
+        ]
+    )
+    probabilities = np.zeros(len(texts))
+    for held_out in range(3):
+        model = LogisticRegression(class_weight="balanced", max_iter=1000)
+        model.fit(features[fold != held_out], is_target[fold != held_out])
+        probabilities[fold == held_out] = model.predict_proba(features[fold == held_out])[:, 1]
+    return [float(probability) for probability in probabilities]
