@@ -1,3 +1,4 @@
+import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
@@ -5,13 +6,13 @@ import pytest
 
 from titrant.report import figures
 from titrant.report.data import ReportData, TrainingPoint
-from titrant.report.drawing import Drawer, score_domain
+from titrant.report.drawing import score_domain
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_one_panel_a_target_size_with_the_dose_axis_marked_at_the_doses(filled: ReportData) -> None:
-    figure = figures.dose_response(filled.curves, measure="score", drawer=Drawer())
+    figure = figures.dose_response(filled.curves, measure="score")
     assert figure is not None
     assert [panel.heading for panel in figure.panels] == ["48 target rows", "160 target rows"]
     for panel in figure.panels:
@@ -22,7 +23,7 @@ def test_one_panel_a_target_size_with_the_dose_axis_marked_at_the_doses(filled: 
 def test_marks_say_their_numbers_and_the_names_of_sources_stay_out_of_the_drawing(filled: ReportData) -> None:
     name = 'a "name" </svg><script>'
     curves = [replace(curve, source=name) for curve in filled.curves]
-    figure = figures.dose_response(curves, measure="score", drawer=Drawer())
+    figure = figures.dose_response(curves, measure="score")
     assert figure is not None
     root = ElementTree.fromstring(figure.panels[1].svg)
     titles = [title.text or "" for title in root.iter(f"{SVG}title")]
@@ -33,7 +34,7 @@ def test_marks_say_their_numbers_and_the_names_of_sources_stay_out_of_the_drawin
 
 
 def test_drawings_take_their_colours_from_the_page_and_carry_no_style(filled: ReportData) -> None:
-    figure = figures.dose_response(filled.curves, measure="score", drawer=Drawer())
+    figure = figures.dose_response(filled.curves, measure="score")
     assert figure is not None
     for panel in figure.panels:
         paint = {
@@ -46,18 +47,10 @@ def test_drawings_take_their_colours_from_the_page_and_carry_no_style(filled: Re
         assert "style=" not in panel.svg
 
 
-def test_ids_are_unique_over_all_panels_of_a_page(filled: ReportData) -> None:
-    drawer = Drawer()
-    drawn = [figures.dose_response(filled.curves, measure=m, drawer=drawer) for m in ("score", "graded")]  # type: ignore[arg-type]
-    ids = [
-        element.attrib["id"]
-        for figure in drawn
-        if figure is not None
-        for panel in figure.panels
-        for element in ElementTree.fromstring(panel.svg).iter()
-        if "id" in element.attrib
-    ]
-    assert len(ids) == len(set(ids))
+def test_drawings_hold_no_ids_since_they_share_a_page(filled_page: str) -> None:
+    drawings = re.findall(r"<svg xmlns.*?</svg>", filled_page, flags=re.DOTALL)
+    assert len(drawings) >= 9
+    assert not any(" id=" in drawing or "url(#" in drawing for drawing in drawings)
 
 
 def test_there_is_no_figure_where_no_point_has_a_value(filled: ReportData) -> None:
@@ -65,27 +58,27 @@ def test_there_is_no_figure_where_no_point_has_a_value(filled: ReportData) -> No
         replace(c, points=tuple(replace(p, mean=None, low=None, high=None, by_seed=()) for p in c.points))
         for c in filled.curves
     ]
-    assert figures.dose_response(curves, measure="score", drawer=Drawer()) is None
-    assert figures.retention([], measure="kept", drawer=Drawer()) is None
-    assert figures.training([], part="loss", drawer=Drawer()) is None
+    assert figures.dose_response(curves, measure="score") is None
+    assert figures.retention([], measure="kept") is None
+    assert figures.training([], part="loss") is None
 
 
 def test_a_panel_whose_runs_all_failed_is_drawn_empty(filled: ReportData) -> None:
     first, *rest = [c for c in filled.curves if c.measure == "score"]
     gone = replace(first, points=tuple(replace(p, mean=None, low=None, high=None, by_seed=()) for p in first.points))
-    figure = figures.dose_response([gone, *rest], measure="score", drawer=Drawer())
+    figure = figures.dose_response([gone, *rest], measure="score")
     assert figure is not None
     assert len(figure.panels) == 2
 
 
 def test_one_target_size_makes_no_curve_over_sizes(filled: ReportData) -> None:
     one = [replace(curve, points=curve.points[:1]) for curve in filled.sizes]
-    assert figures.size_response(one, filled.lines, drawer=Drawer()) is None
+    assert figures.size_response(one, filled.lines) is None
 
 
 def test_lines_without_a_value_are_not_drawn_at_zero(filled: ReportData) -> None:
     lines = [replace(line, value=None, low=None, high=None, reason="not run") for line in filled.lines]
-    figure = figures.size_response(filled.sizes, lines, drawer=Drawer())
+    figure = figures.size_response(filled.sizes, lines)
     assert figure is not None
     assert len(figure.legend) == len(filled.sizes)
 
@@ -94,7 +87,7 @@ def test_not_a_number_is_left_out_of_every_drawing(filled: ReportData) -> None:
     curve, *rest = filled.training
     points = (*curve.points[:5], TrainingPoint(step=6, loss=float("nan"), target_loss=float("inf")))
     for part in ("loss", "target"):
-        figure = figures.training([replace(curve, points=points), *rest], part=part, drawer=Drawer())  # type: ignore[arg-type]
+        figure = figures.training([replace(curve, points=points), *rest], part=part)  # type: ignore[arg-type]
         assert figure is not None
         assert not any("NaN" in panel.svg or "Infinity" in panel.svg for panel in figure.panels)
 
@@ -102,7 +95,7 @@ def test_not_a_number_is_left_out_of_every_drawing(filled: ReportData) -> None:
 def test_very_many_target_sizes_are_not_all_drawn_and_it_is_said(filled: ReportData) -> None:
     base = filled.curves[0]
     curves = [replace(base, target_rows=rows) for rows in range(10, 10 + figures.MOST_PANELS + 3)]
-    figure = figures.dose_response(curves, measure="score", drawer=Drawer())
+    figure = figures.dose_response(curves, measure="score")
     assert figure is not None
     assert len(figure.panels) == figures.MOST_PANELS
     assert figure.left_out[0].startswith("3 target sizes not drawn")

@@ -241,6 +241,27 @@ def test_texts_of_any_length_leave_the_page_bounded(filled: ReportData) -> None:
     assert "cut: 100," in page
 
 
+def test_long_items_are_fewer_on_the_page_and_the_rest_is_counted(filled: ReportData) -> None:
+    assert filled.comparison is not None
+    long = tuple(
+        replace(
+            item,
+            prompt="p" * 3000,
+            answers=tuple(
+                replace(arm, answers=tuple(replace(a, text=f"{arm.arm} {a.seed}" * 100) for a in arm.answers))
+                for arm in item.answers
+            ),
+        )
+        for item in filled.comparison.items * 2
+    )
+    table = replace(filled.comparison, total=len(long), items=long)
+    page = render(replace(filled, comparison=table, curves=(), training=(), retention=()))
+    shown = page.count('<details class="item ')
+    assert 100 < shown < MOST_ITEMS
+    assert f"{len(long) - shown} further items" in page
+    assert len(page.encode()) < 3_000_000
+
+
 def test_a_study_of_five_thousand_runs_is_rendered_in_seconds(filled: ReportData) -> None:
     blank = filled.fairness[1]
     fairness: tuple[FairnessRow, ...] = tuple(replace(blank, arm=f"arm {n}") for n in range(1000))

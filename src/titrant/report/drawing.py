@@ -6,7 +6,6 @@ Altair makes the specifications and vl-convert draws them, without a browser. Co
 from __future__ import annotations
 
 import math
-import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ PANEL_WIDTH, PANEL_HEIGHT = 316, 214  # inside the axes; with them about 370 uni
 SOURCE_COLOURS = 6  # --s0 … --s5 in the style sheet
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 _SVG = "http://www.w3.org/2000/svg"
-_ELEMENTS = {"svg", "g", "path", "rect", "line", "text", "tspan", "defs", "clipPath", "title"}
+_ELEMENTS = {"svg", "g", "path", "rect", "line", "text"}
 _DROPPED_ATTRIBUTES = {"style", "class", "role", "font-family", "pointer-events", "aria-label", "aria-roledescription"}
 
 Swatch = Literal["point", "mark", "line", "band"]
@@ -56,21 +55,14 @@ class Figure:
     left_out: tuple[str, ...] = ()
 
 
-class Drawer:
-    """Turns layers into panels, with ids that are unique in the page."""
+def drawn_panel(layers: Sequence[Any], *, heading: str, alt: str, tips: Sequence[str]) -> Panel:
+    """Draw the layers on top of each other. `tips[i]` is the tooltip of the mark with the code `tip-i`."""
+    import altair
+    import vl_convert
 
-    def __init__(self) -> None:
-        self._panels = 0
-
-    def panel(self, layers: Sequence[Any], *, heading: str, alt: str, tips: Sequence[str]) -> Panel:
-        """Draw the layers on top of each other. `tips[i]` is the tooltip of the mark with the code `tip-i`."""
-        import altair
-        import vl_convert
-
-        chart = altair.layer(*layers).properties(width=PANEL_WIDTH, height=PANEL_HEIGHT).configure(**_CONFIG)
-        self._panels += 1
-        drawn = vl_convert.vegalite_to_svg(chart.to_dict(validate=False))  # its parts were checked when made
-        return Panel(heading=heading, svg=_cleaned(drawn, alt=alt, tips=tips, prefix=f"p{self._panels}-"), alt=alt)
+    chart = altair.layer(*layers).properties(width=PANEL_WIDTH, height=PANEL_HEIGHT).configure(**_CONFIG)
+    drawn = vl_convert.vegalite_to_svg(chart.to_dict(validate=False))  # its parts were checked when they were made
+    return Panel(heading=heading, svg=_cleaned(drawn, alt=alt, tips=tips), alt=alt)
 
 
 # --------------------------------------------------------------------------------------------------------------- layers
@@ -274,21 +266,21 @@ _CONFIG: dict[str, Any] = {
 }
 
 
-def _cleaned(drawn: str, *, alt: str, tips: Sequence[str], prefix: str) -> str:
-    """The drawing with an accessible name, tooltips and ids of its own, and without anything that was not expected."""
+def _cleaned(drawn: str, *, alt: str, tips: Sequence[str]) -> str:
+    """The drawing with an accessible name and tooltips, and without anything that was not expected.
+
+    Ids would be shared by all drawings of the page, and styles are forbidden by its policy: there are neither.
+    """
     ElementTree.register_namespace("", _SVG)
     root = ElementTree.fromstring(drawn)
-    for element in root.iter():
+    for element in list(root.iter()):
         name = element.tag.removeprefix(f"{{{_SVG}}}")
         assert name in _ELEMENTS, f"the drawing holds an unexpected <{name}>"
         code = element.attrib.get("aria-label", "")
         for attribute in list(element.attrib):
             if attribute in _DROPPED_ATTRIBUTES:
                 del element.attrib[attribute]
-        if "id" in element.attrib:
-            element.set("id", prefix + element.attrib["id"])
-        if "clip-path" in element.attrib:
-            element.set("clip-path", re.sub(r"#", f"#{prefix}", element.attrib["clip-path"]))
+        assert "id" not in element.attrib, "a drawing with ids cannot share a page with others"
         if code.startswith("tip-"):
             title = ElementTree.Element(f"{{{_SVG}}}title")
             title.text = visible(tips[int(code.removeprefix("tip-"))])

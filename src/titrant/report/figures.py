@@ -31,7 +31,6 @@ from titrant.report.data import (
 )
 from titrant.report.drawing import (
     Colours,
-    Drawer,
     Figure,
     LegendEntry,
     Line,
@@ -41,6 +40,7 @@ from titrant.report.drawing import (
     count_scale,
     data_of,
     dot,
+    drawn_panel,
     many_lines,
     nothing,
     rule,
@@ -65,7 +65,7 @@ _LINE_DASHES = {
 # -------------------------------------------------------------------------------------------------------------- figures
 
 
-def dose_response(curves: Sequence[DoseCurve], *, measure: Measure, drawer: Drawer) -> Figure | None:
+def dose_response(curves: Sequence[DoseCurve], *, measure: Measure) -> Figure | None:
     """The score against the dose: a panel a target size, a line with its band a source, the matched baseline across.
 
     None where no point has a value.
@@ -78,7 +78,7 @@ def dose_response(curves: Sequence[DoseCurve], *, measure: Measure, drawer: Draw
     domain = score_domain(value for point in points for value in _values(point))
     sizes = sorted({curve.target_rows for curve in chosen})
     panels = tuple(
-        _dose_panel([c for c in chosen if c.target_rows == size], size, colours, domain, drawer)
+        _dose_panel([c for c in chosen if c.target_rows == size], size, colours, domain)
         for size in sizes[-MOST_PANELS:]
     )
     legend = [colours.entry(source, label=f"with rows of {source}") for source in colours.names]
@@ -92,9 +92,7 @@ def dose_response(curves: Sequence[DoseCurve], *, measure: Measure, drawer: Draw
     return Figure(panels=panels, legend=tuple(legend), left_out=_panels_left_out(len(sizes), "target size"))
 
 
-def _dose_panel(
-    curves: Sequence[DoseCurve], size: int, colours: Colours, domain: tuple[float, float], drawer: Drawer
-) -> Panel:
+def _dose_panel(curves: Sequence[DoseCurve], size: int, colours: Colours, domain: tuple[float, float]) -> Panel:
     import altair
 
     tips: list[str] = []
@@ -116,10 +114,10 @@ def _dose_panel(
             tip=partial(_dose_tip, curve.source),
         )
     heading = plural(size, "target row")
-    return drawer.panel(layers or [nothing(x, y)], heading=heading, alt=_dose_alt(curves, heading), tips=tips)
+    return drawn_panel(layers or [nothing(x, y)], heading=heading, alt=_dose_alt(curves, heading), tips=tips)
 
 
-def size_response(curves: Sequence[SizeCurve], lines: Sequence[ReferenceLine], *, drawer: Drawer) -> Figure | None:
+def size_response(curves: Sequence[SizeCurve], lines: Sequence[ReferenceLine]) -> Figure | None:
     """The score against target rows, with and without the dose, over the lines that cost no target rows.
 
     None where fewer than two target sizes have a value: there is nothing to join.
@@ -171,10 +169,10 @@ def size_response(curves: Sequence[SizeCurve], lines: Sequence[ReferenceLine], *
         label = f"{shortened(line.label, limit=80)}: {score(line.value or 0.0)}"
         legend.append(LegendEntry(label=label, colour="muted", swatch="line", dash=dashes))
     alt = f"Score against target rows, {len(curves)} recipes at {len(sizes)} target sizes; the table has the numbers."
-    return Figure(panels=(drawer.panel(layers, heading="", alt=alt, tips=tips),), legend=tuple(legend))
+    return Figure(panels=(drawn_panel(layers, heading="", alt=alt, tips=tips),), legend=tuple(legend))
 
 
-def retention(rows: Sequence[RetentionRow], *, measure: Literal["kept", "learned"], drawer: Drawer) -> Figure | None:
+def retention(rows: Sequence[RetentionRow], *, measure: Literal["kept", "learned"]) -> Figure | None:
     """What was kept (or learned from the pool) against the gain on the target: a panel a target size.
 
     None where no arm has both numbers.
@@ -195,9 +193,7 @@ def retention(rows: Sequence[RetentionRow], *, measure: Literal["kept", "learned
     across = (min(gains) - margin, max(gains) + 1.6 * margin)  # room for the labels at the right of the points
     sizes = sorted({row.target_rows for row in chosen})
     panels = tuple(
-        _retention_panel(
-            [r for r in chosen if r.target_rows == size], untuned, measure, colours, across, domain, drawer
-        )
+        _retention_panel([r for r in chosen if r.target_rows == size], untuned, measure, colours, across, domain)
         for size in sizes[-MOST_PANELS:]
     )
     legend = [
@@ -225,7 +221,6 @@ def _retention_panel(
     colours: Colours,
     across: tuple[float, float],
     domain: tuple[float, float],
-    drawer: Drawer,
 ) -> Panel:
     import altair
 
@@ -244,7 +239,7 @@ def _retention_panel(
         layers += _retention_marks(alike, measure, colour, shape, x, y, tips)
     heading = plural(rows[0].target_rows, "target row")
     alt = f"{title.capitalize()} against the gain on the target, {heading}: " + "; ".join(tips) + "."
-    return drawer.panel(layers, heading=heading, alt=alt, tips=tips)
+    return drawn_panel(layers, heading=heading, alt=alt, tips=tips)
 
 
 def _look(row: RetentionRow, colours: Colours) -> tuple[str, str]:
@@ -283,7 +278,7 @@ def _retention_marks(
     return [*layers, text.encode(x=x, y=y, text="d:N")]
 
 
-def training(curves: Sequence[TrainingCurve], *, part: Literal["loss", "target"], drawer: Drawer) -> Figure | None:
+def training(curves: Sequence[TrainingCurve], *, part: Literal["loss", "target"]) -> Figure | None:
     """The loss of the step, or the target's part of it, against the step: a panel a target size, a thick line an arm.
 
     Thin lines are single runs, where there are few. None where nothing was recorded.
@@ -299,9 +294,7 @@ def training(curves: Sequence[TrainingCurve], *, part: Literal["loss", "target"]
     top = 1.04 * max(value for _, points in series for _, value in points)
     doses = sorted({(c.source or "", c.dose) for c, _ in series if c.source is not None})
     panels = tuple(
-        _training_panel(
-            [(c, p) for c, p in series if c.target_rows == size], part, colours, doses, (steps, top), drawer
-        )
+        _training_panel([(c, p) for c, p in series if c.target_rows == size], part, colours, doses, (steps, top))
         for size in sizes[-MOST_PANELS:]
     )
     kinds = {curve.kind for curve, _ in series}
@@ -339,7 +332,6 @@ def _training_panel(
     colours: Colours,
     doses: Sequence[tuple[str, int]],
     ends: tuple[float, float],
-    drawer: Drawer,
 ) -> Panel:
     import altair
 
@@ -365,7 +357,7 @@ def _training_panel(
     layers = [*many_lines(thin, x, y, width=0.8), *many_lines(thick, x, y, width=2.0)]
     size = series[0][0].target_rows
     heading = plural(size, "target row") if size else "no target rows (generalist alone)"
-    return drawer.panel(layers, heading=heading, alt=f"{title.capitalize()} by step, {heading}.", tips=tips)
+    return drawn_panel(layers, heading=heading, alt=f"{title.capitalize()} by step, {heading}.", tips=tips)
 
 
 # ---------------------------------------------------------------------------------------------------------------- lines

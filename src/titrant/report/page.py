@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from titrant.records import Numerics
 from titrant.report import figures, tables
 from titrant.report.data import ArmAnswers, ItemComparison, ItemTable, ReportData, SeedAnswer
-from titrant.report.drawing import Drawer, Figure
+from titrant.report.drawing import Figure
 from titrant.report.wording import count, known, parameters, percent, plural, score, shortened, signed, visible
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ def render(data: ReportData) -> str:
 
     The same data give the same page: it holds no date but one that it is given.
     """
-    drawer = Drawer()
     style, script = _asset("page.css"), _asset("page.js")
     return _template().render(
         data=data,
@@ -53,16 +52,16 @@ def render(data: ReportData) -> str:
         script_hash=_hash(script),
         standing=_standing(data),
         contrasts=tables.contrast_tables(data.verdict, metric=shortened(data.metric, limit=tables.NAME_LIMIT)),
-        responses=_responses(data, drawer),
-        sizes=figures.size_response(data.sizes, data.lines, drawer=drawer),
+        responses=_responses(data),
+        sizes=figures.size_response(data.sizes, data.lines),
         size_table=tables.size_table(data.sizes, data.lines),
         exchange=tables.exchange_table(data.exchange) if data.exchange else None,
-        kept=figures.retention(data.retention, measure="kept", drawer=drawer),
-        learned=figures.retention(data.retention, measure="learned", drawer=drawer),
+        kept=figures.retention(data.retention, measure="kept"),
+        learned=figures.retention(data.retention, measure="learned"),
         retention_table=tables.retention_table(data.retention),
         fairness=tables.fairness_table(data.fairness),
-        losses=figures.training(data.training, part="loss", drawer=drawer),
-        target_losses=figures.training(data.training, part="target", drawer=drawer),
+        losses=figures.training(data.training, part="loss"),
+        target_losses=figures.training(data.training, part="target"),
         explorer=None if data.comparison is None else _explorer(data.comparison),
         collapse=tables.collapse_table(data.collapse),
         failures=tables.failure_table(data.failures),
@@ -155,14 +154,14 @@ def _standing(data: ReportData) -> tuple[_Fact, ...]:
     return tuple(facts)
 
 
-def _responses(data: ReportData, drawer: Drawer) -> tuple[_Response, ...]:
+def _responses(data: ReportData) -> tuple[_Response, ...]:
     responses = []
     for measure in ("score", "graded"):
         curves = [curve for curve in data.curves if curve.measure == measure]
         if not curves and measure == "graded":
             continue
         name = data.metric if measure == "score" else data.graded or "graded score"
-        figure = figures.dose_response(curves, measure=measure, drawer=drawer)
+        figure = figures.dose_response(curves, measure=measure)
         title = shortened(name, limit=tables.NAME_LIMIT)
         responses.append(_Response(title=title, figure=figure, table=tables.dose_table(curves)))
     return tuple(responses)
