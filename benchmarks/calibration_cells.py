@@ -30,6 +30,8 @@ COVERAGE_LOW, COVERAGE_HIGH = 0.935, 0.97
 WRONG_AT_MOST = 0.05
 FIRM_AT_LEAST = 0.80
 EXCHANGE_AT_LEAST = 0.90
+LARGEST_EFFECT = 0.4
+"""Scores are 0 to 1 and start from the middle: larger effects than this are not simulated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,11 @@ def measure(cell: Cell, *, studies: int, seed: int, method: str) -> dict[str, An
         from calibration_exchange import measure_exchange
 
         return measure_exchange(cell, studies=studies // 2, seed=seed)
+    if cell.wanted is not None:
+        promised = promise(cell)
+        if promised is None:
+            return _numbers({}, rivals={}, said={}, bad=[], smallest_effect=cell.smallest_effect, effect=None)
+        cell = promised
     return _verdicts(cell, studies=studies, seed=seed, method=METHODS[method])
 
 
@@ -168,7 +175,10 @@ def _verdicts(cell: Cell, *, studies: int, seed: int, method: Callable[..., Code
             said = {word: float(np.mean(words_B == word)) for word in advice.WORDS}
         else:
             rivals[name] = {"value": share.value, "error": share.error}
-    return _numbers(shares, rivals=rivals, said=said, bad=list(bad), smallest_effect=cell.smallest_effect)
+    effect = max(cell.world.gains, key=abs)
+    return _numbers(
+        shares, rivals=rivals, said=said, bad=list(bad), smallest_effect=cell.smallest_effect, effect=effect
+    )
 
 
 def wrong_words(cell: Cell) -> tuple[str, ...]:
@@ -284,42 +294,27 @@ def firm_cells() -> Iterator[Cell]:
 
 
 def _promised(world: World) -> Iterator[Cell]:
-    doses, error = len(world.gains), standard_error(world)
+    """One cell for each thing that `plan` may promise; what exactly, `promise` asks when the cell is measured."""
+    doses = len(world.gains)
     name = f"{_named(world)}, {_counted(doses)}{', matched' if world.matched_gain is not None else ''}"
-    design = plan_design(world, smallest_effect=round(error, 4))
+    delta = round(standard_error(world), 4)
+    for wanted, text in (("mix", "+detectable"), ("train_alone", "-detectable"), ("no_difference", "no difference")):
+        yield Cell(name=f"{name}, {text}", purpose="firm", world=world, smallest_effect=delta, wanted=wanted)
+
+
+def promise(cell: Cell) -> Cell | None:
+    """The cell at the very effect, or smallest effect, that `plan` promises; None where it promises nothing."""
+    design = plan_design(cell.world, smallest_effect=cell.smallest_effect)
+    if cell.wanted == "no_difference":
+        wide = (replace(design, smallest_effect=round((2 + step / 4) * cell.smallest_effect, 4)) for step in range(100))
+        reachable = next((found for found in wide if power.prospects(found).no_difference_reachable), None)
+        return None if reachable is None else replace(cell, smallest_effect=reachable.smallest_effect)
     effect = power.prospects(design).smallest_detectable
-    if effect is not None and effect < 0.4:
-        details = (("smallest detectable", effect),)
-        up = replace(world, gains=(*(0.0,) * (doses - 1), effect))
-        yield Cell(
-            name=f"{name}, +detectable",
-            purpose="firm",
-            world=up,
-            smallest_effect=design.smallest_effect,
-            wanted="mix",
-            details=details,
-        )
-        down = replace(world, gains=(-effect,) * doses)
-        yield Cell(
-            name=f"{name}, -detectable",
-            purpose="firm",
-            world=down,
-            smallest_effect=design.smallest_effect,
-            wanted="train_alone",
-            details=details,
-        )
-    steps = (2.0 + 0.25 * step for step in range(200))
-    wide = (replace(design, smallest_effect=round(step * error, 4)) for step in steps)
-    reachable = next((found for found in wide if power.prospects(found).no_difference_reachable), None)
-    if reachable is not None:
-        yield Cell(
-            name=f"{name}, no difference",
-            purpose="firm",
-            world=world,
-            smallest_effect=reachable.smallest_effect,
-            wanted="no_difference",
-            details=(("smallest effect", reachable.smallest_effect),),
-        )
+    if effect is None or effect >= LARGEST_EFFECT:
+        return None
+    others = len(cell.world.gains) - 1
+    gains = (*(0.0,) * others, effect) if cell.wanted == "mix" else (-effect,) * (others + 1)
+    return replace(cell, world=replace(cell.world, gains=gains))
 
 
 def plan_design(world: World, *, smallest_effect: float) -> power.Design:

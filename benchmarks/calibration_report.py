@@ -99,7 +99,7 @@ def _summary(rows: list[Row]) -> Iterator[str]:
         ),
         "firm and right at what `plan` promises": lambda row: row["purpose"] == "firm",
     }
-    names = next((list(row["rivals"]) for row in rows if "rivals" in row), None)
+    names = next((list(row["rivals"]) for row in rows if row.get("rivals")), None)
     if names is None:
         return
     yield "## Side by side"
@@ -110,7 +110,7 @@ def _summary(rows: list[Row]) -> Iterator[str]:
     yield "| | titrant | " + " | ".join(names) + " |"
     yield "| --- | " + " | ".join("---:" for _ in ["titrant", *names]) + " |"
     for text, belongs in kinds.items():
-        found = [row for row in rows if belongs(row)]
+        found = [row for row in rows if belongs(row) and row["shares"]]
         if found:
             worst = min if found[0]["purpose"] == "firm" else max
             ours = [next(iter(row["shares"].values()))["value"] for row in found]
@@ -138,15 +138,19 @@ def _interval_table(rows: list[Row]) -> Iterable[str]:
 
 
 def _verdict_table(rows: list[Row]) -> Iterable[str]:
-    names = list(rows[0]["rivals"])
+    names = next((list(row["rivals"]) for row in rows if row["rivals"]), [])
     words = ("mix", "train_alone", "no_difference", "cannot_tell")
-    yield "| world | titrant | | " + " | ".join(names) + " | said: " + ", ".join(words) + " |"
-    yield "| --- | ---: | --- | " + " | ".join("---:" for _ in names) + " | --- |"
+    yield "| world | effect | smallest | titrant | | " + " | ".join(names) + " | said: " + ", ".join(words) + " |"
+    yield "| --- | ---: | ---: | ---: | --- | " + " | ".join("---:" for _ in names) + " | --- |"
     for row in rows:
+        if not row["shares"]:
+            yield f"| {row['name']} | | {row['smallest_effect']:.4f} | `plan` promises nothing | {'| ' * len(names)}| |"
+            continue
+        sizes = f"{row['effect']:+.4f} | {row['smallest_effect']:.4f}"
         rivals = " | ".join(f"{100 * row['rivals'][name]['value']:.1f}%" for name in names)
         said = ", ".join(f"{100 * row['said'].get(word, 0.0):.1f}" for word in words)
         for share in row["shares"].values():
-            yield f"| {row['name']} | {_share(share)} | {_mark(share['passed'])} | {rivals} | {said} |"
+            yield f"| {row['name']} | {sizes} | {_share(share)} | {_mark(share['passed'])} | {rivals} | {said} |"
 
 
 def _share(share: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from math import erf, sqrt
 from pathlib import Path
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -302,6 +303,8 @@ def _place(world: World, parts: Components, mean: float) -> float:
         return mean
     if not 0 < mean < 1:
         raise ValueError(f"an expected score must lie between 0 and 1, got {mean}")
+    if world.kind == "binary":
+        return sqrt(parts.total) * NormalDist().inv_cdf(mean)
     low, high = -40.0, 40.0
     for _ in range(60):
         middle = (low + high) / 2

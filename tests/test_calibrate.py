@@ -1,0 +1,131 @@
+"""The short version of `make calibrate`: a few cells at fewer studies, and proof that the bars can be missed."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from titrant.worlds import World
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def cells(monkeypatch):
+    """The module of cells; it lies beside the command."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield importlib.import_module("calibration_cells")
+    for name in [name for name in sys.modules if name.startswith("calibrat") or name == "rivals"]:
+        del sys.modules[name]
+
+
+def passed(result) -> bool:
+    return all(share["passed"] for share in result["shares"].values())
+
+
+@pytest.mark.parametrize("kind", ["graded", "binary", "heavy_tails"])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_intervals_cover(cells, kind, seeds) -> None:
+    world = World(kind=kind, gains=(0.03, 0.0, 0.06), seeds=seeds, items=100, seeds_share=0.5, correlation=0.3)
+    result = cells.measure(
+        cells.Cell(name="short", purpose="coverage", world=world), studies=600, seed=1, method="titrant"
+    )
+    assert passed(result), result["shares"]
+    assert result["median_width"] > 0
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("kind", ["graded", "binary"])
+def test_verdicts_are_seldom_wrong(cells, kind, seeds) -> None:
+    world = World(kind=kind, seeds=seeds, items=100, seeds_share=0.3, correlation=0.5)
+    for cell in cells._truths(world, doses=3, matched=True):
+        result = cells.measure(cell, studies=250, seed=1, method="titrant")
+        assert passed(result), (cell.name, result["shares"])
+
+
+def test_best_mean_wins_is_wrong_far_more_often(cells) -> None:
+    cell = cells.Cell(name="null", purpose="wrong", world=World(gains=(0.0,) * 3, seeds=3, items=100))
+    result = cells.measure(cell, studies=300, seed=1, method="titrant")
+    assert result["rivals"]["best mean wins"]["value"] > 0.5
+    assert result["shares"]["wrong"]["value"] < 0.06
+
+
+def test_what_plan_promises_is_kept(cells) -> None:
+    world = World(kind="graded", seeds=3, items=100, seeds_share=0.3, gains=(0.0,) * 2, matched_gain=0.0)
+    found = list(cells._promised(world))
+    assert {cell.wanted for cell in found} == {"mix", "train_alone", "no_difference"}
+    for cell in found:
+        result = cells.measure(cell, studies=300, seed=1, method="titrant")
+        assert passed(result), (cell.name, result["shares"])
+
+
+def test_a_method_that_always_says_cannot_tell_fails_the_command(cells, tmp_path, capsys) -> None:
+    """It is never wrong, so only the demand to be firm catches it."""
+    calibrate = importlib.import_module("calibrate")
+    arguments = [
+        "--only",
+        "firm",
+        "--match",
+        "graded, 2 seeds, 200 items, seeds' share 30%, 1 dose",
+        "--studies",
+        "200",
+    ]
+    arguments += ["--jobs", "1", "--folder", str(tmp_path), "--page", str(tmp_path / "page.md")]
+    assert calibrate.main([*arguments, "--method", "always-cannot-tell"]) == 1
+    assert "3 cells, 3 missed" in capsys.readouterr().out
+    assert calibrate.main(arguments) == 0
+    page = (tmp_path / "page.md").read_text()
+    assert "3 cells, 0 missed" in page
+    assert "best mean wins" in page
+
+
+def test_finished_cells_are_not_measured_again(cells, tmp_path, capsys) -> None:
+    calibrate = importlib.import_module("calibrate")
+    arguments = ["--only", "coverage", "--match", "graded, 2 seeds, 50 items, seeds' share 0%", "--studies", "50"]
+    arguments += ["--jobs", "1", "--folder", str(tmp_path)]
+    calibrate.main(arguments)
+    first = capsys.readouterr()
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    calibrate.main(arguments)
+    second = capsys.readouterr()
+    assert first.out == second.out
+    assert "[2/2]" in first.err
+    assert second.err == ""
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
+
+
+def test_a_bar_is_missed_only_beyond_three_monte_carlo_errors(cells) -> None:
+    share = cells.Share(value=0.92, error=0.004, low=0.935, high=0.97)
+    assert not share.passed
+    assert replace(share, error=0.006).passed
+    assert not replace(share, value=0.99).passed
+    assert replace(share, low=None, high=None).passed is None
+
+
+def test_a_dose_is_worth_its_gain_over_the_better_baseline(cells) -> None:
+    cell = cells.Cell(
+        name="steps", purpose="wrong", world=World(gains=(0.05,), matched_gain=0.05), smallest_effect=0.02
+    )
+    assert cells.wrong_words(cell) == ("mix",)
+    assert cells.wrong_words(replace(cell, world=World(gains=(0.05,)))) == ("train_alone", "no_difference")
+    assert cells.wrong_words(replace(cell, world=World(gains=(0.01,)))) == ()
+
+
+def test_the_grid_holds_every_cell_that_is_asked_for(cells) -> None:
+    grid = [cell.world for cell in cells.coverage_cells(None)]
+    asked = {
+        (kind, seeds, items, share, grouped)
+        for kind in ("graded", "binary")
+        for seeds in (2, 3, 5, 10)
+        for items in (50, 200, 1000)
+        for share in (0.0, 0.1, 0.5)
+        for grouped in (None, 5)
+    }
+    assert asked <= {(w.kind, w.seeds, w.items, w.seeds_share, w.group_items) for w in grid}
+    assert any(world.odd_variance == 4 for world in grid)
+    names = [cell.name for cell in cells.coverage_cells(None)]
+    assert len(set(names)) == len(names)
