@@ -248,3 +248,10 @@ def test_own_rows_that_are_test_items_are_named_with_both_lines() -> None:
 
 def test_own_rows_that_differ_in_punctuation_only_are_not_called_equal() -> None:
     assert target_overlap([example("2+3", "5")], [item("2-3")]) == ()
+
+
+def test_an_item_shorter_than_a_run_is_looked_for_as_a_whole() -> None:
+    settings = LeakSettings(run_words=20)
+    text = " ".join(LONG.split()[:16])
+    (leak,) = contaminated([example(f"Yes: {text}", "ok")], [item(text)], settings=settings)
+    assert leak.kind == "contained"

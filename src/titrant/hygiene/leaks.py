@@ -190,7 +190,7 @@ def _runs(found: Sequence[str], length: int) -> frozenset[tuple[str, ...]]:
 
 def _rule(target: _Target, settings: LeakSettings) -> Literal["equal", "contained", "overlap"]:
     """A long text most of whose runs are the task's wording has too few of its own: all its words must be there."""
-    own_enough = 2 * len(target.runs) > settings.long_words - settings.run_words
+    own_enough = 2 * len(target.runs) > max(0, settings.long_words - settings.run_words)
     if len(target.words) >= settings.long_words and own_enough:
         return "overlap"
     length = len(" ".join(target.words).encode("utf-8", "surrogatepass"))

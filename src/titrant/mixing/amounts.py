@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
@@ -18,7 +19,8 @@ def largest_remainder(total: int, shares: Mapping[str, float]) -> dict[str, int]
     >>> largest_remainder(10, {"a": 1, "b": 1, "c": 1})
     {'a': 4, 'b': 3, 'c': 3}
     """
-    if total < 0 or not shares or any(not share >= 0 for share in shares.values()) or sum(shares.values()) <= 0:
+    usable = all(math.isfinite(share) and share >= 0 for share in shares.values())
+    if total < 0 or not usable or not any(shares.values()):
         raise MixError(
             "a blend needs a total of at least 0 and shares that are not negative and not all 0",
             got=f"total {total}, shares {dict(shares)}",

@@ -8,7 +8,8 @@ file changes nothing, and a row that is added elsewhere in the pool moves no oth
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heapify, heappop, heappush
 
 from titrant.errors import MixError
 from titrant.identity import hash_text
@@ -20,8 +21,8 @@ def draw_order(
 ) -> tuple[Example, ...]:
     """All rows in the order in which they are drawn at `seed`.
 
-    With `stratum`, every prefix holds the strata in proportion (within one row), and prefixes stay nested: a row's
-    place is its rank within its stratum, scaled to the stratum's share of the pool.
+    With `stratum`, every prefix holds each stratum in proportion to its share of the pool, off by less than one row,
+    and prefixes stay nested. Within a stratum the order is that of the hashes.
     """
     ranked = sorted(rows, key=lambda row: (_rank(seed, source, row.key), row.key))
     if stratum is None:
@@ -29,13 +30,32 @@ def draw_order(
     members: dict[str, list[Example]] = defaultdict(list)
     for row in ranked:
         members[stratum(row)].append(row)
-    placed = [
-        ((rank + 0.5) / len(group), _rank(seed, source, row.key), row)
-        for group in members.values()
-        for rank, row in enumerate(group)
-    ]
-    placed.sort(key=lambda entry: (entry[0], entry[1]))
-    return tuple(row for _, _, row in placed)
+    names = sorted(members, key=lambda name: _rank(seed, source, name))
+    return tuple(members[names[place]][rank] for place, rank in _in_proportion([len(members[name]) for name in names]))
+
+
+def _in_proportion(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """(stratum, rank) in an order whose every prefix of t has each stratum within 1 - 1/(2k - 2) of t · size / total.
+
+    The chairman assignment of Tijdeman (Discrete Mathematics 32, 1980): at each place, of the strata that lag enough to
+    be due, the one whose last possible place comes first. Whole numbers only. Simple roundings of the shares do not
+    keep within one row when there are many small strata.
+    """
+    total, parts = sum(sizes), max(1, 2 * len(sizes) - 2)
+    slack = 1 if len(sizes) > 1 else 0
+    waiting = [(-(-slack * total // (size * parts)), stratum, 0) for stratum, size in enumerate(sizes)]
+    heapify(waiting)
+    due: list[tuple[int, int, int]] = []
+    for place in range(1, total + 1):
+        while waiting and waiting[0][0] <= place:
+            _, stratum, rank = heappop(waiting)
+            last = ((rank + 1) * parts - slack) * total // (sizes[stratum] * parts)
+            heappush(due, (last, stratum, rank))
+        _, stratum, rank = heappop(due)
+        yield stratum, rank
+        if rank + 1 < sizes[stratum]:
+            first = -(-((rank + 1) * parts + slack) * total // (sizes[stratum] * parts))
+            heappush(waiting, (first, stratum, rank + 1))
 
 
 def draw(
@@ -48,6 +68,7 @@ def draw(
     where: str | None = None,
 ) -> tuple[Example, ...]:
     """The first `count` rows of the draw order: exactly that many, or `MixError` with both numbers."""
+    assert count >= 0, "the study file has been checked"
     if count > len(rows):
         raise MixError(
             f"{count} rows of {source!r} were asked, {len(rows)} are left",
