@@ -1,0 +1,129 @@
+"""Many tasks under one roof: an instance of any collection, and how it becomes a training row or a test item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from titrant.errors import DataError
+from titrant.identity import content_keys
+from titrant.records import AnswerKind, Example, Item, Origin, RawRow, Turn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskInstance:
+    """One question of one task, ready to be asked.
+
+    `task` is the finest name (a template, a task file), `dataset` what its texts come from, `kind` the sort of task
+    (a category, a group of templates). `group` is shared by instances on the same underlying text. `choices` is None
+    where the answers are no closed set.
+    """
+
+    row_id: str
+    task: str
+    dataset: str
+    kind: str
+    prompt: str
+    references: tuple[str, ...]
+    choices: tuple[str, ...] | None
+    metric: str
+    group: str | None
+    split: str | None
+    origin: Origin
+
+
+def as_examples(instances: Sequence[TaskInstance], *, source: str) -> tuple[Example, ...]:
+    """Training rows, in the same order; the first reference is the answer."""
+    turns = [
+        (Turn(role="user", text=instance.prompt), Turn(role="assistant", text=instance.references[0]))
+        for instance in instances
+    ]
+    keys = content_keys(turns)
+    return tuple(
+        Example(
+            key=key,
+            row_id=instance.row_id,
+            source=source,
+            task=instance.task,
+            turns=pair,
+            label=instance.references[0] if instance.choices is not None else None,
+            group=instance.group,
+            origin=instance.origin,
+        )
+        for key, pair, instance in zip(keys, turns, instances, strict=True)
+    )
+
+
+def as_items(
+    instances: Sequence[TaskInstance],
+    *,
+    probe: str,
+    target: str,
+    max_answer_tokens: int,
+    rungs: Mapping[str, tuple[str, ...]] | None = None,
+) -> tuple[Item, ...]:
+    """Test items, in the same order: by likelihood where there are choices, else by greedy text.
+
+    `rungs` gives for each task the rungs that it is part of.
+    """
+    turns = [(Turn(role="user", text=instance.prompt),) for instance in instances]
+    contents = zip(turns, instances, strict=True)
+    keys = content_keys([[pair, instance.references, instance.choices] for pair, instance in contents])
+    answers: list[AnswerKind] = ["choices" if instance.choices is not None else "text" for instance in instances]
+    return tuple(
+        Item(
+            key=key,
+            row_id=instance.row_id,
+            probe=probe,
+            target=target,
+            task=instance.task,
+            turns=pair,
+            references=instance.references,
+            choices=instance.choices,
+            answer=answer,
+            metric=instance.metric,
+            max_answer_tokens=max_answer_tokens,
+            group=instance.group,
+            rungs=(rungs or {}).get(instance.task, ()),
+            origin=instance.origin,
+        )
+        for key, pair, answer, instance in zip(keys, turns, answers, instances, strict=True)
+    )
+
+
+def text_field(row: RawRow, name: str, *, empty: bool = False) -> str:
+    """A text of a row; `DataError` with its place where it is missing, or empty and may not be."""
+    return text_of(row.values.get(name), name, row.origin, empty=empty)
+
+
+def text_of(value: Any, name: str, origin: Origin, *, empty: bool = False) -> str:
+    """`value` as the text it must be."""
+    if not isinstance(value, str) or not (empty or value.strip()):
+        raise DataError(f"the {name} is missing or no text", where=str(origin), got=value)
+    return value
+
+
+def texts_of(value: Any, name: str, origin: Origin) -> tuple[str, ...]:
+    """`value` as one text or a list of them: at least one."""
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise DataError(f"the {name} is empty", where=str(origin))
+    return tuple(dict.fromkeys(text_of(each, name, origin, empty=True) for each in values))
+
+
+def closed_set(outputs: Iterable[str]) -> tuple[str, ...] | None:
+    """The sorted different outputs of a task where they form a closed set, else None.
+
+    A rule for collections that do not say so: at least 50 outputs, 2 to 20 different ones, of at most 5 words each.
+
+    >>> closed_set(["yes", "no"] * 25)
+    ('no', 'yes')
+    """
+    listed = list(outputs)
+    different = sorted(set(listed))
+    closed = len(listed) >= _CLOSED_ROWS and 2 <= len(different) <= _CLOSED_LABELS
+    return tuple(different) if closed and all(len(output.split()) <= _CLOSED_WORDS for output in different) else None
+
+
+_CLOSED_ROWS, _CLOSED_LABELS, _CLOSED_WORDS = 50, 20, 5
