@@ -142,7 +142,7 @@ def _largest_remainders(sizes: dict[str, int], share: float) -> dict[str, int]:
     {'a': 1, 'b': 1, 'c': 0}
     """
     exact = {label: Fraction(str(share)) * size for label, size in sizes.items()}
-    counts = {label: min(int(part), sizes[label] - 1) for label, part in exact.items()}
+    counts = {label: int(part) for label, part in exact.items()}
     missing = round(sum(exact.values())) - sum(counts.values())
     by_remainder = sorted(exact, key=lambda label: (counts[label] - exact[label], label))
     for label in by_remainder:
