@@ -277,7 +277,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """One number for one item of one run: a row of scores.parquet and of `judge`'s CSV. `value` is 0 to 1, or null."""
+    """One number for one item of one run: a row of scores.parquet and of `judge`'s CSV. `value` is 0 to 1, or null.
+
+    `target` is the item's, `arm_target` the one that the arm was trained on (None where it was trained on none).
+    """
 
     run_id: str
     model: str

@@ -89,16 +89,20 @@ class Renderer:
         self.tokenizer, self.model = tokenizer, model
         self._chat = _compiled(model.chat_template) if model.template == "chat" and model.chat_template else None
         self._bos = model.bos if add_bos and self._chat is None else None
-        self.end_ids = self._end_ids()
+        self.end_ids = model.end_ids[:1] or self._end_ids()
         eos = tokenizer.token_id(model.eos)
-        self.stop_ids = tuple(sorted({self.end_ids[0], *((eos,) if eos is not None else ())}))
+        self.stop_ids = tuple(dict.fromkeys((*self.end_ids, *model.end_ids, *(() if eos is None else (eos,)))))
 
     def row(self, example: Example, *, max_tokens: int, too_long: str) -> TokenRow | None:
         """The example in ids, or None when it is longer than `max_tokens` and `too_long` is `drop`.
 
-        `refuse` raises `DataError`; `cut` shortens the last user's text from its start, never the answer or the marks.
+        `refuse` raises `DataError`; `cut` shortens the last user's text from its start, never the answer or the marks;
+        plain text (no prompt) it shortens from its end, which then bears no end mark. A row always has a token to learn.
         """
         row = self._row(example)
+        if row.loss_tokens < 1:
+            where = str(example.origin) if example.origin else example.row_id
+            raise DataError("the row holds no token to learn", where=where, expected="a text of at least one token")
         if len(row.ids) <= max_tokens:
             return row
         if too_long == "drop":
@@ -170,7 +174,7 @@ class Renderer:
                 break
             rest = text[starts[excess] :]
             turns[place] = Turn(role="user", text=rest if len(rest) < len(text) else text[1:])
-        if place is None and not example.prompt:
+        if place is None and not example.prompt and max_tokens > 1:
             row = self._row(example)
             return replace(row, ids=row.ids[:max_tokens])
         raise DataError(

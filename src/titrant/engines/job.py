@@ -1,0 +1,281 @@
+"""One run, from plan to stored answers: what a worker does, the same whoever calls it.
+
+A run is finished when its answers are stored. What is written is written whole, and equal for equal runs; times go to
+timing.json, which no checksum covers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from titrant.errors import Interrupted, RunFailed
+from titrant.identity import plain
+from titrant.lab import Lab, Specialist
+from titrant.records import (
+    Answer,
+    PreparedModel,
+    Run,
+    StepReport,
+    TokenPrompt,
+    TokenQuestion,
+    TokenRow,
+    TrainingPlan,
+    Written,
+)
+from titrant.store import Store, sync_folder, write_json, write_jsonl, write_manifest
+
+TRAINING, ANSWERS, RUN = "training.jsonl", "answers.parquet", "run.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunJob:
+    """All that a worker needs for one run. `decoder` is the folder of the tokenizer that turns ids into text."""
+
+    run: Run
+    model: PreparedModel
+    plan: TrainingPlan | None
+    questions: tuple[TokenQuestion, ...]
+    prompts: tuple[TokenPrompt, ...]
+    losses: tuple[TokenRow, ...]
+    keep_weights: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened to a run, for whoever shows progress. Never part of a result."""
+
+    kind: Literal["started", "step", "answering", "done", "failed", "skipped"]
+    run_id: str
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    tokens: int = 0
+    seconds: float = 0.0
+    message: str = ""
+
+
+Emit = Callable[[Event], None]
+Stop = Callable[[], int | None]
+Decode = Callable[[Sequence[int]], str]
+
+
+def do_run(job: RunJob, *, store: Store, lab: Lab, decode: Decode, emit: Emit, stop: Stop) -> None:
+    """Train, answer, store. The caller holds the run's claim. A failure is recorded in the ledger and emitted."""
+    run_id = job.run.run_id
+    emit(Event(kind="started", run_id=run_id, steps=job.run.steps))
+    started = time.monotonic()
+    try:
+        specialist = _trained(job, store=store, lab=lab, emit=emit, stop=stop)
+        trained = time.monotonic()
+        try:
+            emit(Event(kind="answering", run_id=run_id, steps=job.run.steps, step=job.run.steps))
+            answers = _answers(job, specialist, decode=decode, stop=stop)
+            if job.keep_weights:
+                _save_weights(job, specialist, store)
+        finally:
+            specialist.close()
+    except RunFailed as failure:
+        store.append(
+            {
+                "kind": "failure",
+                "run_id": run_id,
+                "recipe_id": job.run.recipe_id,
+                "failure": {"kind": failure.kind, "step": failure.step, "message": failure.message},
+            }
+        )
+        emit(Event(kind="failed", run_id=run_id, step=failure.step or 0, message=str(failure)))
+        return
+    timing = {
+        "training_seconds": round(trained - started, 3),
+        "answering_seconds": round(time.monotonic() - trained, 3),
+        "peak_memory_bytes": _peak_memory(),
+    }
+    _publish(job, answers, timing, store)
+    emit(Event(kind="done", run_id=run_id, step=job.run.steps, steps=job.run.steps))
+
+
+def save_trained(job: RunJob, *, store: Store, lab: Lab, emit: Emit, stop: Stop) -> None:
+    """Train a run again for its weights alone: they come out as they were."""
+    specialist = _trained(job, store=store, lab=lab, emit=emit, stop=stop)
+    try:
+        _save_weights(job, specialist, store)
+    finally:
+        specialist.close()
+    shutil.rmtree(store.work_folder(job.run.run_id), ignore_errors=True)
+
+
+def weights_folder(store: Store, run_id: str) -> Path:
+    """Where a run's weights wait until the verdict says whose are kept."""
+    return store.root / "weights" / run_id
+
+
+def read_training(folder: Path) -> list[dict[str, Any]]:
+    """The step reports of a finished run: step, loss, loss_by_source, gradient_norm, learning_rate, tokens."""
+    from titrant.store import read_jsonl
+
+    path = folder / TRAINING
+    return read_jsonl(path) if path.exists() else []
+
+
+def _trained(job: RunJob, *, store: Store, lab: Lab, emit: Emit, stop: Stop) -> Specialist:
+    if job.plan is None:
+        return lab.untuned(job.model)
+    work = store.work_folder(job.run.run_id)
+    for attempt in ("resumed", "anew"):
+        work.mkdir(parents=True, exist_ok=True)
+        journal = _Journal(work / "steps.jsonl")
+
+        def on_step(report: StepReport, journal: _Journal = journal) -> None:
+            journal.add(report)
+            emit(
+                Event(
+                    kind="step",
+                    run_id=job.run.run_id,
+                    step=report.step,
+                    steps=job.run.steps,
+                    loss=report.loss,
+                    tokens=report.tokens,
+                    seconds=report.seconds,
+                )
+            )
+
+        with journal:
+            specialist = lab.train(job.plan, checkpoints=work, on_step=on_step, stop=stop)
+        if journal.whole(len(job.plan.steps)) or attempt == "anew":
+            return specialist
+        # A power cut lost reports that a checkpoint had passed: train again, so that the curve is whole.
+        specialist.close()
+        shutil.rmtree(work)
+    raise AssertionError("unreachable")
+
+
+class _Journal:
+    """Step reports of a run in the making, kept across interruptions; the last report of a step counts."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.reports: dict[int, dict[str, Any]] = {}
+        if path.exists():
+            for line in path.read_bytes().split(b"\n"):
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    report = json.loads(line)
+                    self.reports[int(report["step"])] = report
+        self._file = path.open("ab")
+        self._file.write(b"\n")
+
+    def add(self, report: StepReport) -> None:
+        entry = plain(report)
+        del entry["seconds"]
+        self.reports[report.step] = entry
+        self._file.write(json.dumps(entry, sort_keys=True).encode() + b"\n")
+        self._file.flush()
+
+    def whole(self, steps: int) -> bool:
+        return all(step in self.reports for step in range(1, steps + 1))
+
+    def __enter__(self) -> _Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _answers(job: RunJob, specialist: Specialist, *, decode: Decode, stop: Stop) -> list[Answer]:
+    """Every item asked is answered once; a signal is heeded between kinds of answers."""
+    run_id = job.run.run_id
+    answers: list[Answer] = []
+
+    def heed() -> None:
+        signal_number = stop()
+        if signal_number is not None:
+            raise Interrupted(signal_number)
+
+    if job.questions:
+        heed()
+        for question, logprobs in zip(job.questions, specialist.choose(job.questions), strict=True):
+            best = max(range(len(logprobs)), key=lambda index: (logprobs[index], -index))
+            answers.append(Answer(run_id=run_id, item_key=question.key, choice=best, choice_logprobs=tuple(logprobs)))
+    if job.prompts:
+        heed()
+        written: Sequence[Written] = specialist.write(job.prompts)
+        for prompt, found in zip(job.prompts, written, strict=True):
+            answers.append(Answer(run_id=run_id, item_key=prompt.key, text=decode(found.ids).strip(), stop=found.stop))
+    if job.losses:
+        heed()
+        for row, loss in zip(job.losses, specialist.losses(job.losses), strict=True):
+            answers.append(Answer(run_id=run_id, item_key=row.key, loss=loss))
+    heed()
+    return answers
+
+
+def _save_weights(job: RunJob, specialist: Specialist, store: Store) -> None:
+    final = weights_folder(store, job.run.run_id)
+    folder = final.with_name(f".tmp-{job.run.run_id}")
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    specialist.save(folder)
+    write_manifest(folder)
+    if final.exists():
+        shutil.rmtree(final)
+    os.replace(folder, final)
+    sync_folder(final.parent)
+
+
+def _publish(job: RunJob, answers: Sequence[Answer], timing: dict[str, Any], store: Store) -> None:
+    work = store.work_folder(job.run.run_id)
+    folder = store.begin(job.run.run_id)
+    run = plain(job.run)
+    run["arm"] = {key: value for key, value in run["arm"].items() if key != "name"}
+    write_json(folder / RUN, run)
+    if job.plan is not None:
+        journal = _Journal(work / "steps.jsonl")
+        with journal:
+            write_jsonl(folder / TRAINING, (journal.reports[step] for step in range(1, len(job.plan.steps) + 1)))
+    write_answers(folder / ANSWERS, answers)
+    write_json(folder / "timing.json", timing)
+    store.finish(job.run.run_id, {"recipe_id": job.run.recipe_id, "numerics": plain(job.run.numerics)})
+
+
+def write_answers(path: Path, answers: Sequence[Answer]) -> None:
+    """Answers as Parquet, sorted by item key: item_key, text, choice, choice_logprobs, loss, stop."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from titrant.store import write_bytes
+
+    rows = sorted(answers, key=lambda answer: answer.item_key)
+    table = pa.table(
+        {
+            "item_key": pa.array([row.item_key for row in rows], pa.string()),
+            "text": pa.array([_storable(row.text) for row in rows], pa.string()),
+            "choice": pa.array([row.choice for row in rows], pa.int32()),
+            "choice_logprobs": pa.array(
+                [None if row.choice_logprobs is None else list(row.choice_logprobs) for row in rows],
+                pa.list_(pa.float64()),
+            ),
+            "loss": pa.array([row.loss for row in rows], pa.float64()),
+            "stop": pa.array([row.stop for row in rows], pa.string()),
+        }
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def _storable(text: str | None) -> str | None:
+    return None if text is None else text.encode("utf-8", "replace").decode()
+
+
+def _peak_memory() -> int:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

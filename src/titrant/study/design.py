@@ -1,0 +1,402 @@
+"""From a study to its arms and runs: exact rows, exact steps, and a name for everything that can change a result.
+
+The arms of every study: the grid of target sizes and doses, the untuned model, generalist alone at the largest dose of
+each source, and at every target size a matched baseline with as many steps as that size's longest dosed arm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from titrant.errors import MixError
+from titrant.identity import fingerprint, hash_text
+from titrant.mixing import draw, draw_order, largest_remainder, rows_within_tokens
+from titrant.records import Arm, Dose, Draw, Example, Item, Run, TokenRow, TrainingPlan, TrainingSettings
+from titrant.study.bench import Asked, Bench, ModelBench, asked
+from titrant.study.revisions import REVISIONS
+from titrant.study.spec import TokenDose
+from titrant.tokens import Schedule, plan_steps
+
+Settings = Callable[[str, str, str], TrainingSettings]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRun:
+    """A run, what it trains on, and what it is asked. `plan` is None for the untuned model."""
+
+    run: Run
+    plan: TrainingPlan | None
+    asked: Asked
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True)
+class Design:
+    """The arms of a study and their runs."""
+
+    bench: Bench
+    arms: tuple[Arm, ...]
+    runs: tuple[PlannedRun, ...]
+    _by_cell: Mapping[tuple[str, str, str, int], PlannedRun] = field(repr=False)
+
+    def cell(self, arm: Arm, seed: int) -> PlannedRun:
+        """The run of an arm at a seed. The untuned model has one run, whatever the seed."""
+        return self._by_cell[(arm.model, arm.target, arm.name, seed)]
+
+    @cached_property
+    def distinct(self) -> tuple[PlannedRun, ...]:
+        """Every run once: two arms that come to the same recipe share theirs."""
+        return tuple({planned.run.run_id: planned for planned in self.runs}.values())
+
+
+def sizes_of(bench: Bench, model: str, target: str) -> tuple[int, ...]:
+    """The target sizes in rising order, `all` resolved."""
+    available = len(bench.models[model].targets[target].train)
+    sizes = {available if size == "all" else int(size) for size in bench.study.arms.target_rows}
+    for size in sizes:
+        if size > available:
+            raise MixError(
+                f"{size} rows of the target {target!r} were asked, {available} are left",
+                where=f"{bench.study.path}: arms.target_rows",
+                got=size,
+                expected=f"at most {available} (validation, test and too long rows are not among them)",
+                fix=f"ask for at most {available}, or bring more rows",
+            )
+    return tuple(sorted(sizes))
+
+
+def verdict_size(bench: Bench, model: str, target: str) -> int:
+    """The target size that the verdict is about."""
+    at = bench.study.verdict_at
+    return sizes_of(bench, model, target)[-1] if at == "largest" else int(at)
+
+
+def overlap_at(bench: Bench, model: str, target: str, size: int) -> float | None:
+    """n/N where each seed draws its own n of N target rows (*rows like these*); None: *these rows*."""
+    available = len(bench.models[model].targets[target].train)
+    if size == available or bench.study.arms.target_draw == "fixed":
+        return None
+    return size / available
+
+
+def make_design(bench: Bench, settings: Settings | None = None) -> Design:
+    """All arms and runs. `settings(model, target, arm name)` gives the training settings where they were chosen on
+    validation rows; by default the study's only ones."""
+    chosen = settings or (lambda model, target, name: bench.study.training_settings())
+    arms: list[Arm] = []
+    for model in bench.models:
+        arms += _common_arms(bench, model, chosen)
+        for target in bench.study.targets:
+            arms += _target_arms(bench, model, target, chosen)
+    cells: dict[tuple[str, str, str, int], PlannedRun] = {}
+    runs = []
+    drawing = _Drawing(bench)
+    for arm in arms:
+        planned: PlannedRun | None = None
+        for seed in bench.study.arms.seeds:
+            if planned is None or arm.kind != "untuned":
+                planned = drawing.planned(arm, seed)
+                runs.append(planned)
+            cells[(arm.model, arm.target, arm.name, seed)] = planned
+    return Design(bench, tuple(arms), tuple(runs), cells)
+
+
+# ---------------------------------------------------------------------------------------------------------------- arms
+
+
+def dose_label(doses: Sequence[Dose]) -> str:
+    """`general:96`, or `dolly:64+alpaca:32` for a blend."""
+    return "+".join(f"{dose.source}:{dose.rows}" for dose in doses)
+
+
+def arm_name(target_rows: int, doses: Sequence[Dose], *, matched: bool = False) -> str:
+    """The name of an arm, unique within a model and target.
+
+    >>> arm_name(160, (Dose(source="general", rows=96),)), arm_name(160, ()), arm_name(160, (), matched=True)
+    ('160+general:96', '160', '160-matched')
+    """
+    if target_rows == 0:
+        return dose_label(doses) or "untuned"
+    return f"{target_rows}-matched" if matched else "+".join(filter(None, (str(target_rows), dose_label(doses))))
+
+
+def _common_arms(bench: Bench, model: str, settings: Settings) -> list[Arm]:
+    """The untuned model and generalist alone: they serve every target."""
+    arms = [_arm(bench, model, "", 0, (), settings)]
+    largest = {doses[0].source: doses for doses in _ladders(bench, model) if len(doses) == 1}
+    return arms + [_arm(bench, model, "", 0, doses, settings) for doses in largest.values()]
+
+
+def _target_arms(bench: Bench, model: str, target: str, settings: Settings) -> list[Arm]:
+    arms: list[Arm] = []
+    ladders = _ladders(bench, model)
+    for size in sizes_of(bench, model, target):
+        alone = _arm(bench, model, target, size, (), settings)
+        dosed = [_arm(bench, model, target, size, doses, settings) for doses in ladders]
+        arms += _held_equal(bench, alone, dosed, settings)
+    return arms
+
+
+def _held_equal(bench: Bench, alone: Arm, dosed: list[Arm], settings: Settings) -> list[Arm]:
+    """The arms of one target size with what the study holds equal, and the matched baseline where it differs.
+
+    `target_passes`: passes as the study says; the matched baseline takes the visits of the longest dosed arm.
+    `steps`, `tokens`: every arm takes those of the longest dosed arm, so the plain baseline is the matched one too.
+    """
+    if not dosed:
+        return [alone]
+    study = bench.study
+    longest = max(dosed, key=_visits)
+    if study.hold_equal == "target_passes":
+        if _visits(longest) == _visits(alone):
+            return [alone, *dosed]
+        name = arm_name(alone.target_rows, (), matched=True)
+        matched = replace(alone, name=name, training=settings(alone.model, alone.target, name))
+        return [alone, replace(matched, visits=_visits(longest)), *dosed]
+    if study.hold_equal == "steps":
+        return [replace(arm, visits=_visits(longest)) for arm in (alone, *dosed)]
+    budget = max(_Drawing(bench).tokens(longest, seed) for seed in study.arms.seeds)
+    return [replace(arm, tokens=budget) for arm in (alone, *dosed)]
+
+
+def _visits(arm: Arm) -> int:
+    return arm.target_rows * arm.training.passes + arm.dose_rows * arm.training.generalist_passes
+
+
+def _arm(bench: Bench, model: str, target: str, size: int, doses: tuple[Dose, ...], settings: Settings) -> Arm:
+    name = arm_name(size, doses)
+    return Arm(
+        name=name,
+        model=model,
+        target=target,
+        target_rows=size,
+        doses=doses,
+        training=settings(model, target, name),
+        hold_equal=bench.study.hold_equal,
+        presentation=bench.study.presentation,
+    )
+
+
+def _ladders(bench: Bench, model: str) -> list[tuple[Dose, ...]]:
+    """All doses of the study in rising order within a source, then the blends."""
+    found: list[tuple[Dose, ...]] = []
+    for source, ladder in bench.study.arms.doses.items():
+        doses = {dose.rows: dose for dose in (_dose(bench, model, source, amount) for amount in ladder)}
+        found += [(doses[rows],) for rows in sorted(doses)]
+    for blend in bench.study.arms.blends:
+        counts = largest_remainder(blend.total, blend.shares)
+        found.append(tuple(Dose(source=name, rows=rows) for name, rows in sorted(counts.items()) if rows))
+    for doses_of_arm in found:
+        for dose in doses_of_arm:
+            _check_dose(bench, model, dose)
+    return found
+
+
+def _dose(bench: Bench, model: str, source: str, amount: int | TokenDose) -> Dose:
+    """A dose in rows. Tokens become the largest number of rows that stays within them at every seed."""
+    if isinstance(amount, int):
+        return Dose(source=source, rows=amount)
+    bench_of_model = bench.models[model]
+    rows = min(
+        rows_within_tokens(
+            amount.tokens,
+            [
+                len(bench_of_model.rows[(source, row.key)].ids)
+                for row in draw_order(bench_of_model.pools[source].rows, seed=seed, source=source)
+            ],
+        )
+        for seed in bench.study.arms.seeds
+    )
+    if rows == 0:
+        raise MixError(
+            f"a dose of {amount.tokens} tokens holds no row of {source!r}",
+            where=f"{bench.study.path}: arms.doses.{source}",
+            fix="ask for more tokens",
+        )
+    return Dose(source=source, rows=rows, asked_tokens=amount.tokens)
+
+
+def _check_dose(bench: Bench, model: str, dose: Dose) -> None:
+    pool = bench.models[model].pools[dose.source]
+    repeats = bench.study.generalist[dose.source].repeats
+    if dose.rows > len(pool.rows) * repeats:
+        raise MixError(
+            f"a dose of {dose.rows} rows of {dose.source!r} is larger than what is left of it: {len(pool.rows)} of "
+            f"{pool.read} rows{f', each at most {repeats} times' if repeats > 1 else ''}",
+            where=f"{bench.study.path}: arms.doses.{dose.source}",
+            got=dose.rows,
+            expected=f"at most {len(pool.rows) * repeats}",
+            fix=f"ask for at most {len(pool.rows) * repeats} rows, bring more, or set generalist.{dose.source}.repeats",
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------- runs
+
+
+class _Drawing:
+    """Rows and steps of runs, with the draws that arms share made once."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self._pools: dict[tuple[str, str, int], tuple[Example, ...]] = {}
+        self._targets: dict[tuple[str, str, int], tuple[Example, ...]] = {}
+        self._asked: dict[tuple[str, str], tuple[Asked, str]] = {}
+        self._digests: dict[int, str] = {}
+
+    def planned(self, arm: Arm, seed: int) -> PlannedRun:
+        """The run of an arm at a seed, named by all that can change its result."""
+        bench = self.bench.models[arm.model]
+        what, digest = self._what_is_asked(arm)
+        plan, draws, examples = self._plan(arm, seed)
+        recipe = fingerprint(
+            {
+                "revisions": REVISIONS,
+                "model": bench.model.fingerprint,
+                "asked": digest,
+                "training": None if plan is None else self._training_digest(plan),
+            }
+        )
+        numerics = self.bench.numerics
+        run = Run(
+            run_id=fingerprint([recipe, numerics])[:24],
+            recipe_id=recipe[:24],
+            arm=arm,
+            seed=seed,
+            probes=self.bench.probes,
+            draws=draws,
+            steps=0 if plan is None else len(plan.steps),
+            tokens=sum(entry.tokens for entry in draws),
+            loss_tokens=sum(entry.loss_tokens for entry in draws),
+            numerics=numerics,
+        )
+        return PlannedRun(run=run, plan=plan, asked=what, examples=examples)
+
+    def tokens(self, arm: Arm, seed: int) -> int:
+        """All tokens that training the arm takes at a seed."""
+        return sum(entry.tokens for entry in self._plan(arm, seed)[1])
+
+    def _plan(self, arm: Arm, seed: int) -> tuple[TrainingPlan | None, tuple[Draw, ...], tuple[Example, ...]]:
+        if arm.kind == "untuned":
+            return None, (), ()
+        bench = self.bench.models[arm.model]
+        parts: dict[str, tuple[Example, ...]] = {}
+        if arm.target_rows:
+            parts[arm.target] = self._target_draw(arm, seed)
+        for dose in arm.doses:
+            parts[dose.source] = self._pool_draw(arm.model, dose, seed)
+        rows, examples, places = _laid_out(bench, parts)
+        steps = plan_steps(
+            target=places.get(arm.target, ()) if arm.target_rows else (),
+            generalist={dose.source: places[dose.source] for dose in arm.doses},
+            lengths=[len(row.ids) for row in rows],
+            schedule=Schedule(
+                passes=arm.training.passes,
+                generalist_passes=arm.training.generalist_passes,
+                batch_rows=arm.training.batch_rows,
+                presentation=arm.presentation,
+                visits=arm.visits,
+                tokens=arm.tokens,
+            ),
+            seed=seed,
+        )
+        plan = TrainingPlan(model=bench.model, rows=rows, steps=steps, settings=arm.training, seed=seed)
+        return plan, _draws(arm, rows, steps, parts), examples
+
+    def _target_draw(self, arm: Arm, seed: int) -> tuple[Example, ...]:
+        arms = self.bench.study.arms
+        draw_seed = arms.seeds[0] if arms.target_draw == "fixed" else seed
+        key = (arm.model, arm.target, draw_seed)
+        if key not in self._targets:
+            rows = self.bench.models[arm.model].targets[arm.target].train
+            stratum = {"none": None, "label": _label_of, "task": _task_of}[arms.stratify]
+            self._targets[key] = draw(rows, len(rows), seed=draw_seed, source=f"target {arm.target}", stratum=stratum)
+        return self._targets[key][: arm.target_rows]
+
+    def _pool_draw(self, model: str, dose: Dose, seed: int) -> tuple[Example, ...]:
+        key = (model, dose.source, seed)
+        if key not in self._pools:
+            rows = self.bench.models[model].pools[dose.source].rows
+            self._pools[key] = draw_order(rows, seed=seed, source=dose.source)
+        order = self._pools[key]
+        return (order * -(-dose.rows // len(order)))[: dose.rows]
+
+    def _what_is_asked(self, arm: Arm) -> tuple[Asked, str]:
+        """The items of a run in ids, and their hash: how an answer is judged is not part of a run."""
+        key = (arm.model, arm.target)
+        if key not in self._asked:
+            targets = [arm.target] if arm.target else list(self.bench.study.targets)
+            what = asked(self.bench.models[arm.model].renderer, self.bench.items(arm.model, targets))
+            content = [
+                [[question.prompt, question.choices] for question in what.questions],
+                [[prompt.ids, prompt.max_new_tokens, prompt.end_ids] for prompt in what.prompts],
+                [[row.ids, row.loss_from] for row in what.losses],
+                [question.key for question in what.questions],
+            ]
+            self._asked[key] = (what, fingerprint(content))
+        return self._asked[key]
+
+    def _training_digest(self, plan: TrainingPlan) -> str:
+        digests = [self._row_digest(row) for row in plan.rows]
+        steps = ";".join(",".join(digests[index] for index in step) for step in plan.steps)
+        return fingerprint([hash_text(steps), plan.settings, plan.seed])
+
+    def _row_digest(self, row: TokenRow) -> str:
+        found = self._digests.get(id(row))
+        if found is None:
+            # rows live as long as the bench, so their ids are not reused
+            found = self._digests[id(row)] = fingerprint([row.ids, row.loss_from], length=16)
+        return found
+
+
+def _label_of(row: Example) -> str:
+    return row.label or ""
+
+
+def _task_of(row: Example) -> str:
+    return row.task
+
+
+def _laid_out(
+    bench: ModelBench, parts: Mapping[str, Sequence[Example]]
+) -> tuple[tuple[TokenRow, ...], tuple[Example, ...], dict[str, tuple[int, ...]]]:
+    """The rows of all parts side by side, and where each part lies."""
+    rows: list[TokenRow] = []
+    examples: list[Example] = []
+    places: dict[str, tuple[int, ...]] = {}
+    for source, drawn in parts.items():
+        places[source] = tuple(range(len(rows), len(rows) + len(drawn)))
+        rows += (bench.rows[(source, example.key)] for example in drawn)
+        examples += drawn
+    return tuple(rows), tuple(examples), places
+
+
+def _draws(
+    arm: Arm, rows: Sequence[TokenRow], steps: Sequence[Sequence[int]], parts: Mapping[str, Sequence[Example]]
+) -> tuple[Draw, ...]:
+    visits = dict.fromkeys(parts, 0)
+    tokens, loss_tokens = dict(visits), dict(visits)
+    for step in steps:
+        for index in step:
+            row = rows[index]
+            visits[row.source] += 1
+            tokens[row.source] += len(row.ids)
+            loss_tokens[row.source] += row.loss_tokens
+    asked_rows = {dose.source: dose.rows for dose in arm.doses}
+    return tuple(
+        Draw(
+            source=source,
+            asked=asked_rows.get(source, arm.target_rows),
+            got=len(drawn),
+            visits=visits[source],
+            tokens=tokens[source],
+            loss_tokens=loss_tokens[source],
+        )
+        for source, drawn in parts.items()
+    )
+
+
+def items_by_key(bench: Bench, model: str, targets: Sequence[str]) -> dict[str, Item]:
+    """The items that runs on these targets answer, by key."""
+    return {item.key: item for item in bench.items(model, targets)}
