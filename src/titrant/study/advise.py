@@ -248,7 +248,7 @@ def _pilot(
         minutes=found.minutes,
         sentence=(
             f"The cheapest pilot trains {target_rows} target rows alone, alone with as many steps, and with "
-            f"{dose_rows} generalist rows, {seeds} seeds each ({runs} runs{price}), and scores {needed} test items; its size rests "
-            f"on {components.origin} variances."
+            f"{dose_rows} generalist rows, {seeds} seeds each ({runs} runs{price}), and scores {needed} test items; "
+            f"its size rests on {components.origin} variances."
         ),
     )
