@@ -294,7 +294,8 @@ class _Scorer:
         if answer.choice is None:
             assert answer.text is not None
             return [(item.metric, self._text(item, answer.text))]
-        assert item.choices is not None and answer.choice_logprobs is not None
+        assert item.choices is not None
+        assert answer.choice_logprobs is not None
         return [
             (item.metric, self._text(item, item.choices[answer.choice])),
             (GRADED, metrics.graded(answer.choice_logprobs, item.choices, item.references)),
