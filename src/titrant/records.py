@@ -299,6 +299,7 @@ class Score:
     value: float | None
     reason: str | None = None
     rungs: tuple[str, ...] = ()
+    arm_target: str | None = None
 
 
 # -------------------------------------------------------------------------------------------------------------- tokens
