@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from titrant.inference import answering_model, choose, losses
+from titrant.inference import answering_model, choose, losses, write
 from titrant.records import TokenQuestion
 
 
@@ -95,3 +95,11 @@ def test_the_precision_of_products_is_put_back(llama, questions) -> None:
     before = torch.get_float32_matmul_precision()
     choose(answering_model(llama, dtype="bf16", ragged=True), questions)
     assert torch.get_float32_matmul_precision() == before
+
+
+def test_packed_layers_give_the_bits_of_plain_ones(toy_model, questions, prompts, monkeypatch) -> None:
+    packed = answering_model(toy_model, dtype="bf16", ragged=True)
+    monkeypatch.setattr("titrant.inference.model._pack_linear_layers", lambda model: None)
+    plain = answering_model(toy_model, dtype="bf16", ragged=True)
+    assert choose(packed, questions) == choose(plain, questions)
+    assert write(packed, prompts) == write(plain, prompts)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LOGIT_BYTES = 256 << 20  # float32 logits of one forward
+_TYPICAL_ROWS = 64  # tokens of a product that packed weights are laid out for
 log = logging.getLogger(__name__)
 
 
@@ -56,6 +57,7 @@ def answering_model(
         head, wide = answering.get_output_embeddings(), model.get_output_embeddings()
         if isinstance(head, torch.nn.Linear):
             head.forward = functools.partial(_wide_logits, wide)
+        _pack_linear_layers(answering)
     answering.eval()
     if ragged is None:
         refusal = ragged_refusal(answering)
@@ -64,6 +66,27 @@ def answering_model(
             log.warning("answering with padding, which is slower and otherwise the same: %s", refusal)
     vocabulary = int(answering.get_input_embeddings().num_embeddings)
     return AnsweringModel(model=answering, ragged=ragged, logit_rows=max(1, LOGIT_BYTES // (4 * vocabulary)))
+
+
+def _pack_linear_layers(model: torch.nn.Module) -> None:
+    """Put the weights of linear layers, but the head's, into the order that oneDNN's products read (a CPU's bf16 only).
+
+    A plain product reorders them at every call, which costs a step of 64 tokens a tenth to a third of its time. The
+    same products, the same bits. The layers keep a weight of the right shape and type that holds no memory.
+    """
+    if next(model.parameters()).device.type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return
+    head = model.get_output_embeddings()
+    for layer in model.modules():
+        if type(layer) is torch.nn.Linear and layer is not head:
+            packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.data, _TYPICAL_ROWS)
+            layer.forward = functools.partial(_packed_linear, packed, layer.bias)
+            layer.weight.data = layer.weight.new_zeros(1).expand(layer.weight.shape)
+
+
+def _packed_linear(packed: torch.Tensor, bias: torch.Tensor | None, hidden: torch.Tensor) -> torch.Tensor:
+    out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(hidden, packed, bias, "none", [], "")
+    return out
 
 
 def _wide_logits(head: torch.nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
