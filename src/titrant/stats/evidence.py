@@ -417,7 +417,7 @@ def _with_prospects(
     evidence: Evidence, numbers: _Numbers | None, plan: Layout, n_seeds: int, settings: Settings
 ) -> Evidence:
     """The evidence with what the design could have detected, from its own variances, and the cheapest way on."""
-    components = pilot_components(numbers.spreads[-1]) if numbers is not None else None
+    components = pilot_components(numbers.spreads[-1], overlap=settings.overlap or 0.0) if numbers is not None else None
     if components is None or numbers is None or not n_seeds:
         return replace(evidence, next_step=_first_step(evidence, n_seeds))
     design = Design(
@@ -428,6 +428,7 @@ def _with_prospects(
         components=_rounded(components),
         smallest_effect=settings.smallest_effect,
         level=settings.level,
+        overlap=settings.overlap or 0.0,
     )
     found = prospects(design)
     return replace(

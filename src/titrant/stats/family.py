@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from scipy import special
 
 from titrant.identity import rng_for
-from titrant.stats.contrasts import Floats, Moments, Spread, bounds, p_values, t_point_array
+from titrant.stats.contrasts import Floats, Moments, Spread, bounds, p_values
 
 SIMULATED_DRAWS = 8192
 SEEDS_TO_SIMULATE = 4
@@ -43,9 +44,8 @@ def simultaneous(spread: Spread, correlation_BKK: Floats | None, *, level: float
     if correlation_BKK is None or spread.n_seeds < SEEDS_TO_SIMULATE:
         low, high = bounds(spread, (1 - level) / 2 / n_doses)
         return FamilyBounds(low=low, high=high, p=p, p_adjusted=holm(p), method="Holm, Bonferroni intervals")
-    factor_B, p_adjusted = _simulated(spread, correlation_BKK, level=level)
-    critical = t_point_array(np.full_like(spread.df, (1 + level) / 2), spread.df) * factor_B[..., None]
-    low, high = bounds(spread, (1 - level) / 2 / n_doses, critical=critical)
+    tail_B, p_adjusted = _simulated(spread, correlation_BKK, p, level=level)
+    low, high = bounds(spread, np.where(spread.constant, (1 - level) / 2 / n_doses, tail_B[..., None]))
     adjusted = np.where(spread.constant, np.minimum(p * n_doses, 1.0), np.maximum(p_adjusted, p))
     return FamilyBounds(low=low, high=high, p=p, p_adjusted=adjusted, method="simulated joint t")
 
@@ -90,29 +90,31 @@ def _draws(n_doses: int) -> tuple[Floats, Floats]:
     return rng.standard_normal((SIMULATED_DRAWS, n_doses)), rng.standard_normal((SIMULATED_DRAWS, n_doses))
 
 
-def _simulated(spread: Spread, correlation_BKK: Floats, *, level: float) -> tuple[Floats, Floats]:
-    """How much wider than one by one the intervals must be (a factor for each study), and adjusted p-values.
+def _simulated(spread: Spread, correlation_BKK: Floats, p: Floats, *, level: float) -> tuple[Floats, Floats]:
+    """The tail that every single bound may leave in each study, and adjusted p-values, B×K.
 
-    The statistic is the largest |t| in units of its own critical value, so that contrasts with few degrees of freedom
-    do not rule the family. Chi-square draws by Wilson and Hilferty's cube, which is close from 3 degrees of freedom.
+    The statistic is the largest |t| on the normal's scale (Wallace 1959, which is right to two digits from 3 degrees of
+    freedom), so that contrasts with few degrees of freedom do not rule the family: every contrast gets the same tail.
+    Chi-square draws by Wilson and Hilferty's cube.
     """
     n_doses = spread.difference.shape[-1]
     leading = spread.difference.shape[:-1]
     df = np.where(spread.df > 0, spread.df, 1e6).reshape(-1, n_doses)
-    point = t_point_array(np.full_like(df, (1 + level) / 2), df)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        seen = np.abs(spread.difference / spread.standard_error).reshape(-1, n_doses) / point
+    seen = special.ndtri(1 - np.minimum(np.maximum(p, 1e-15), 1.0) / 2).reshape(-1, n_doses)
     root = _roots(correlation_BKK.reshape(-1, n_doses, n_doses))
     normal_DK, spread_DK = _draws(n_doses)
-    factor, adjusted = np.empty(len(df)), np.empty_like(df)
-    for study in range(len(df)):
-        ninth = 2 / (9 * df[study])
-        scale = np.maximum(1 - ninth + spread_DK * np.sqrt(ninth), 0.05) ** 1.5
-        largest = np.sort((np.abs(normal_DK @ root[study].T) / (scale * point[study])).max(-1))
-        factor[study] = np.quantile(largest, level)
-        adjusted[study] = 1 - np.searchsorted(largest, seen[study]) / SIMULATED_DRAWS
+    point, adjusted = np.empty(len(df)), np.empty_like(df)
+    for study, own_df in enumerate(df):
+        ninth = 2 / (9 * own_df)
+        chi = np.maximum(1 - ninth + spread_DK * np.sqrt(ninth), 0.05) ** 3
+        square = (normal_DK @ root[study].T) ** 2 / chi
+        on_normal = np.log1p(square / own_df) * (own_df * ((8 * own_df + 1) / (8 * own_df + 3)) ** 2)
+        largest = np.sort(on_normal.max(-1))
+        point[study] = np.sqrt(np.quantile(largest, level))
+        adjusted[study] = 1 - np.searchsorted(largest, seen[study] ** 2) / SIMULATED_DRAWS
+    tail = np.clip(special.ndtr(-point), (1 - level) / 2 / n_doses, (1 - level) / 2)
     adjusted = np.where(np.isnan(seen), np.nan, np.maximum(adjusted, 1 / SIMULATED_DRAWS))
-    return np.maximum(factor, 1.0).reshape(leading), adjusted.reshape(*leading, n_doses)
+    return tail.reshape(leading), adjusted.reshape(*leading, n_doses)
 
 
 def _roots(correlation_BKK: Floats) -> Floats:

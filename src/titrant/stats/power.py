@@ -13,14 +13,22 @@ from functools import lru_cache
 import numpy as np
 
 from titrant.identity import rng_for
-from titrant.stats.contrasts import Floats, Moments, Spread, bounds, contrast_batch, t_point_array
-from titrant.stats.family import correlations, simultaneous
+from titrant.stats.contrasts import (
+    Floats,
+    Moments,
+    Spread,
+    bounds,
+    contrast_batch,
+    overlap_factor,
+    t_point_array,
+)
+from titrant.stats.family import SEEDS_TO_SIMULATE, correlations, simultaneous
 
 SIMULATED_STUDIES = 1000
 FACTOR_STUDIES = 24
-POWER = 0.8
-AIM = 0.82
-"""Quantile that is asked for, so that the promise of 80% survives the simulation's own error."""
+AIM = 0.85
+"""Share that is asked for, so that the promise of 80% survives the simulation's own error and scores that are not
+normal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +59,15 @@ def assumed_components(metric: str) -> Components:
     return ASSUMED["graded" if metric in GRADED_METRICS else "right_or_wrong"]
 
 
-def pilot_components(spread: Spread) -> Components | None:
+def pilot_components(spread: Spread, *, overlap: float = 0.0) -> Components | None:
     """Components from measured contrasts (the mean over them); None where they cannot be told apart (one seed, one
-    item) or where nothing varied. Estimates below 0 count as 0."""
+    item) or where nothing varied. Estimates below 0 count as 0. `overlap` as it was for the spread."""
     n_seeds, n_clusters = spread.n_seeds, spread.n_clusters
     if n_seeds < 2 or n_clusters < 2 or not spread.item.size or bool(spread.constant.all()):
         return None
     return Components(
         item=float(np.maximum(spread.item - spread.error, 0).mean() * n_clusters),
-        seed=float(np.maximum(spread.seed - spread.error, 0).mean() * n_seeds),
+        seed=float(np.maximum(spread.seed - spread.error, 0).mean() * n_seeds / overlap_factor(overlap, n_seeds)),
         error=float(spread.error.mean() * n_seeds * n_clusters),
         origin="pilot",
     )
@@ -68,7 +76,8 @@ def pilot_components(spread: Spread) -> Components | None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
     """A design to be judged in advance. `items` counts independent items (groups, where items come in groups);
-    `baselines` is 2 where there is a matched one."""
+    `baselines` is 2 where there is a matched one;
+    `overlap` is n/N for *rows like these* (see contrast_batch)."""
 
     seeds: int
     items: int
@@ -77,6 +86,7 @@ class Design:
     components: Components
     smallest_effect: float
     level: float = 0.95
+    overlap: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +102,12 @@ class Prospects:
 
     @property
     def no_difference_reachable(self) -> bool:
-        return self.no_difference_share is not None and self.no_difference_share >= POWER
+        return self.no_difference_share is not None and self.no_difference_share >= AIM
 
     @property
     def settles(self) -> bool:
         """Doses without effect are told as such (train alone, or no difference) in 80% of studies."""
-        return self.settled_share is not None and self.settled_share >= POWER
+        return self.settled_share is not None and self.settled_share >= AIM
 
 
 @lru_cache(maxsize=512)
@@ -115,9 +125,8 @@ def prospects(design: Design, *, studies: int = SIMULATED_STUDIES) -> Prospects:
     delta, level = design.smallest_effect, design.level
     needed, inside, ruled_95, ruled_975, highs = [], [], [], [], []
     for baseline in range(design.baselines):
-        spread = contrast_batch(found, doses, baseline)
-        critical = t_point_array(np.full_like(spread.df, (1 + level) / 2), spread.df)
-        reach = critical * _widening(found, spread, doses, baseline, level=level) * spread.standard_error
+        spread = contrast_batch(found, doses, baseline, overlap=design.overlap)
+        reach = _reach(found, spread, doses, baseline, level=level)
         needed.append((np.maximum(delta, reach) - spread.difference)[:, 0])
         low_90, high_90 = bounds(spread, 1 - level)
         _, high_95 = bounds(spread, (1 - level) / 2)
@@ -141,7 +150,8 @@ def _simulated_moments(design: Design, studies: int) -> Moments:
     rng = rng_for(0, "stats", "power")
     parts, n_seeds, n_items = design.components, design.seeds, design.items
     n_arms = design.baselines + design.doses
-    item_BA = rng.standard_normal((studies, n_arms)) * np.sqrt(parts.item / 2 / n_items)
+    luck_of_rows = parts.seed * design.overlap / (1 - design.overlap)
+    item_BA = rng.standard_normal((studies, n_arms)) * np.sqrt((parts.item / n_items + luck_of_rows) / 2)
     seed_BAS = rng.standard_normal((studies, n_arms, n_seeds)) * np.sqrt(parts.seed / 2 + parts.error / 2 / n_items)
     item_df = n_items - 1
     share = rng.chisquare(item_df, studies) / item_df if item_df else np.ones(studies)
@@ -157,25 +167,22 @@ def _simulated_moments(design: Design, studies: int) -> Moments:
     )
 
 
-def _widening(found: Moments, spread: Spread, doses: list[int], baseline: int, *, level: float) -> float:
-    """How much wider simultaneous intervals are than single ones, from a few of the studies."""
+def _reach(found: Moments, spread: Spread, doses: list[int], baseline: int, *, level: float) -> Floats:
+    """Half the width of the simultaneous intervals, B×K. Where families are simulated, a few of the studies tell how
+    much wider those are than single intervals."""
+    single = t_point_array(np.full_like(spread.df, (1 + level) / 2), spread.df) * spread.standard_error
+    if len(doses) == 1:
+        return single
+    if spread.n_seeds < SEEDS_TO_SIMULATE:
+        tails = np.full_like(spread.df, (1 - level) / 2 / len(doses))
+        return t_point_array(1 - tails, spread.df) * spread.standard_error
     few = slice(0, FACTOR_STUDIES)
-    some = replace(
-        spread,
-        difference=spread.difference[few],
-        standard_error=spread.standard_error[few],
-        df=spread.df[few],
-        item=spread.item[few],
-        seed=spread.seed[few],
-        error=spread.error[few],
-        constant=np.zeros_like(spread.constant[few]),
-    )
+    names = ("difference", "standard_error", "df", "item", "seed", "error", "constant")
+    some = replace(spread, **{name: getattr(spread, name)[few] for name in names})
     cut = replace(found, mean_BAS=found.mean_BAS[few], item_BAA=found.item_BAA[few], error_BAA=found.error_BAA[few])
-    correlation = correlations(cut, doses, baseline, some) if len(doses) > 1 else None
-    family = simultaneous(some, correlation, level=level)
-    single = t_point_array(np.full_like(some.df, (1 + level) / 2), some.df) * some.standard_error
-    ratio = (family.high - some.difference) / np.maximum(single, 1e-300)
-    return max(float(np.mean(ratio)), 1.0) if bool((some.standard_error > 0).all()) else 1.0
+    family = simultaneous(some, correlations(cut, doses, baseline, some), level=level)
+    ratio = (family.high - some.difference)[~some.constant] / single[few][~some.constant]
+    return single * (float(ratio.mean()) if ratio.size else 1.0)
 
 
 # ------------------------------------------------------------------------------------------------------------- designs

@@ -1,0 +1,186 @@
+"""Contrasts: hand-worked cases, agreement with a mixed model, and what must not change a number."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from titrant.identity import rng_for
+from titrant.stats.contrasts import bounds, contrast_batch, df_of_point, layout, moments, p_values
+
+
+def crossed(arms: int, seeds: int, items: int, *, name: str, seed_sd: float = 0.05) -> np.ndarray:
+    """Graded scores with item, arm×item, arm×seed and error effects."""
+    rng = rng_for(0, "tests", name)
+    return (
+        0.5
+        + 0.15 * rng.standard_normal((1, 1, items))
+        + 0.08 * rng.standard_normal((arms, 1, items))
+        + seed_sd * rng.standard_normal((arms, seeds, 1))
+        + 0.1 * rng.standard_normal((arms, seeds, items))
+    )
+
+
+def test_mean_squares_are_those_of_a_two_way_table() -> None:
+    scores = crossed(2, 4, 30, name="two-way")
+    d = scores[1] - scores[0]
+    mean, by_seed, by_item = d.mean(), d.mean(1), d.mean(0)
+    ms_item = 4 * ((by_item - mean) ** 2).sum() / 29
+    ms_seed = 30 * ((by_seed - mean) ** 2).sum() / 3
+    ms_error = ((d - by_seed[:, None] - by_item + mean) ** 2).sum() / (29 * 3)
+    spread = contrast_batch(moments(scores, layout(30)), [1], 0)
+    found = [float(part[0]) * 120 for part in (spread.item, spread.seed, spread.error)]
+    np.testing.assert_allclose(found, [ms_item, ms_seed, ms_error])
+    assert float(spread.difference[0]) == pytest.approx(mean)
+
+
+def test_standard_error_agrees_with_the_mixed_model_of_statsmodels() -> None:
+    import pandas as pd
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
+    scores = crossed(2, 6, 24, name="mixed-model", seed_sd=0.2)
+    d = scores[1] - scores[0]
+    frame = pd.DataFrame(
+        {"d": d.ravel(), "seed": np.repeat(np.arange(6), 24), "item": np.tile(np.arange(24), 6), "one": 1}
+    )
+    parts = {"item": "0 + C(item)", "seed": "0 + C(seed)"}
+    fitted = MixedLM.from_formula("d ~ 1", frame, groups="one", vc_formula=parts, re_formula="0").fit(reml=True)
+    spread = contrast_batch(moments(scores, layout(24)), [1], 0)
+    assert float(spread.difference[0]) == pytest.approx(fitted.fe_params["Intercept"], abs=1e-6)
+    assert float(spread.standard_error[0]) == pytest.approx(fitted.bse_fe["Intercept"], rel=0.01)
+
+
+def test_one_seed_is_the_paired_t_test_over_items() -> None:
+    scores = crossed(2, 1, 40, name="one-seed")
+    d = (scores[1] - scores[0])[0]
+    spread = contrast_batch(moments(scores, layout(40)), [1], 0)
+    low, high = bounds(spread, 0.025)
+    expected = stats.ttest_1samp(d, 0).confidence_interval(0.95)
+    np.testing.assert_allclose([low[0], high[0]], [expected.low, expected.high])
+    assert float(p_values(spread)[0]) == pytest.approx(stats.ttest_1samp(d, 0).pvalue)
+    assert "this run only" in spread.method
+
+
+def test_one_item_is_the_t_test_over_seeds() -> None:
+    scores = crossed(2, 5, 1, name="one-item")
+    d = (scores[1] - scores[0])[:, 0]
+    spread = contrast_batch(moments(scores, layout(1)), [1], 0)
+    assert float(p_values(spread)[0]) == pytest.approx(stats.ttest_1samp(d, 0).pvalue)
+
+
+def test_one_item_at_one_seed_has_no_interval_rather_than_a_number() -> None:
+    spread = contrast_batch(moments(np.array([[[0.0]], [[1.0]]]), layout(1)), [1], 0)
+    low, high = bounds(spread, 0.025)
+    assert np.isnan([low[0], high[0], p_values(spread)[0]]).all()
+
+
+def test_many_studies_at_once_are_each_study_alone() -> None:
+    values = np.stack([crossed(4, 3, 20, name=f"batch-{number}") for number in range(5)])
+    plan = layout(20, groups=[str(index // 3) for index in range(20)])
+    together = contrast_batch(moments(values, plan), [1, 2, 3], 0)
+    for number in range(5):
+        alone = contrast_batch(moments(values[number], plan), [1, 2, 3], 0)
+        np.testing.assert_allclose(together.standard_error[number], alone.standard_error)
+        np.testing.assert_allclose(together.df[number], alone.df)
+
+
+def test_copies_of_every_item_in_a_group_add_no_information() -> None:
+    scores = crossed(3, 5, 25, name="copies")
+    once = contrast_batch(moments(scores, layout(25)), [1, 2], 0)
+    groups = [str(index // 4) for index in range(100)]
+    fourfold = contrast_batch(moments(np.repeat(scores, 4, axis=-1), layout(100, groups=groups)), [1, 2], 0)
+    np.testing.assert_allclose(fourfold.standard_error, once.standard_error)
+    np.testing.assert_allclose(fourfold.df, once.df)
+    naive = contrast_batch(moments(np.repeat(scores, 4, axis=-1), layout(100)), [1, 2], 0)
+    assert (naive.standard_error < once.standard_error).all()
+
+
+def test_groups_of_unequal_size_keep_the_mean_over_items() -> None:
+    scores = crossed(2, 3, 12, name="unequal")
+    plan = layout(12, groups=["a"] * 6 + ["b"] * 3 + ["c", "d", "e"])
+    spread = contrast_batch(moments(scores, plan), [1], 0)
+    assert float(spread.difference[0]) == pytest.approx((scores[1] - scores[0]).mean())
+    assert 1 <= plan.item_df < plan.n_clusters - 1
+
+
+def test_macro_over_tasks_is_the_mean_of_task_means_and_its_variance_the_mean_of_theirs() -> None:
+    scores = crossed(2, 1, 30, name="tasks")
+    tasks = ["small"] * 10 + ["large"] * 20
+    d = (scores[1] - scores[0])[0]
+    spread = contrast_batch(moments(scores, layout(30, tasks=tasks)), [1], 0)
+    assert float(spread.difference[0]) == pytest.approx((d[:10].mean() + d[10:].mean()) / 2)
+    expected = (d[:10].var(ddof=1) / 10 + d[10:].var(ddof=1) / 20) / 4
+    assert float(spread.item[0]) == pytest.approx(expected)
+    by_item = contrast_batch(moments(scores, layout(30, tasks=tasks, task_weights="by_item")), [1], 0)
+    assert float(by_item.difference[0]) == pytest.approx(d.mean())
+
+
+def test_tasks_of_one_item_each_still_have_a_variance() -> None:
+    scores = crossed(2, 2, 8, name="lone-tasks")
+    spread = contrast_batch(moments(scores, layout(8, tasks=[str(index) for index in range(8)])), [1], 0)
+    plain = contrast_batch(moments(scores, layout(8)), [1], 0)
+    np.testing.assert_allclose(spread.standard_error, plain.standard_error)
+
+
+def test_identical_arms_have_an_interval_that_shrinks_with_items() -> None:
+    for items, width in ((50, 1 - 0.025 ** (1 / 50)), (1000, 1 - 0.025 ** (1 / 1000))):
+        same = np.broadcast_to(crossed(1, 3, items, name="same"), (2, 3, items))
+        spread = contrast_batch(moments(same, layout(items)), [1], 0)
+        low, high = bounds(spread, 0.025)
+        assert bool(spread.constant[0])
+        assert float(spread.difference[0]) == pytest.approx(0)
+        np.testing.assert_allclose([low[0], high[0]], [-width, width])
+        assert float(p_values(spread)[0]) == 1.0
+
+
+def test_all_wrong_against_all_right_is_surely_different_and_stays_within_one() -> None:
+    scores = np.stack([np.zeros((3, 40)), np.ones((3, 40))])
+    spread = contrast_batch(moments(scores, layout(40)), [1], 0)
+    low, high = bounds(spread, 0.025)
+    assert float(high[0]) == pytest.approx(1.0)
+    assert 0.7 < float(low[0]) < 1
+    assert float(p_values(spread)[0]) < 1e-6
+
+
+def test_a_difference_that_varies_by_seed_alone_is_the_t_test_over_seeds() -> None:
+    scores = np.zeros((2, 5, 20))
+    scores[1] = np.array([0.1, 0.2, 0.15, 0.3, 0.25])[:, None]
+    spread = contrast_batch(moments(scores, layout(20)), [1], 0)
+    expected = stats.ttest_1samp([0.1, 0.2, 0.15, 0.3, 0.25], 0).pvalue
+    assert float(p_values(spread)[0]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_overlapping_draws_widen_the_seeds_part_only() -> None:
+    scores = crossed(2, 6, 50, name="overlap", seed_sd=0.2)
+    found = moments(scores, layout(50))
+    these, like_these = contrast_batch(found, [1], 0), contrast_batch(found, [1], 0, overlap=0.5)
+    draws = float(these.seed[0] - these.error[0])
+    assert float(like_these.seed[0]) == pytest.approx(float(these.error[0]) + 7 * draws)
+    assert float(like_these.item[0]) == float(these.item[0])
+    with pytest.raises(ValueError, match="overlap"):
+        contrast_batch(found, [1], 0, overlap=1.0)
+
+
+def test_other_arms_lend_one_degree_of_freedom_with_few_seeds_and_none_with_many() -> None:
+    few = crossed(4, 2, 400, name="lend", seed_sd=0.3)
+    pair, family = moments(few[:2], layout(400)), moments(few, layout(400))
+    assert float(contrast_batch(pair, [1], 0).df[0]) == pytest.approx(1, abs=0.05)
+    assert float(contrast_batch(family, [1], 0).df[0]) == pytest.approx(2, abs=0.1)
+    many = crossed(4, 5, 50, name="lend-many")
+    alone = contrast_batch(moments(many[:2], layout(50)), [1], 0)
+    among = contrast_batch(moments(many, layout(50)), [1], 0)
+    np.testing.assert_allclose(alone.standard_error, among.standard_error)
+
+
+def test_scores_that_do_not_vary_never_give_nan() -> None:
+    for value in (0.0, 1.0):
+        for seeds, items in ((1, 1), (1, 5), (3, 1), (3, 5)):
+            spread = contrast_batch(moments(np.full((3, seeds, items), value), layout(items)), [1, 2], 0)
+            assert (spread.difference == 0).all()
+            assert np.isfinite(spread.standard_error).all()
+
+
+def test_degrees_of_freedom_are_found_again_from_their_point() -> None:
+    for df in (1.0, 2.5, 7.0, 100.0):
+        assert float(df_of_point(np.array([stats.t.ppf(0.975, df)]))[0]) == pytest.approx(df, rel=1e-3)
