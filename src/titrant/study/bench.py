@@ -180,8 +180,10 @@ def _apart(items: Sequence[Item]) -> tuple[Item, ...]:
     return tuple(replace(item, key=f"validation:{item.key}") for item in items)
 
 
-def _examples(path: str, said: Target | Source, *, source: str) -> tuple[Example, ...]:
-    rows = sources.load_examples(path, source=source, task=source, columns=said.columns, instruction=said.instruction)
+def _examples(path: str, said: Target | Source, *, source: str, shape: str | None = None) -> tuple[Example, ...]:
+    rows = sources.load_examples(
+        path, source=source, task=source, columns=said.columns, instruction=said.instruction, shape=shape
+    )
     if not rows:
         raise DataError("the file holds no rows", where=path, expected="at least one row")
     return rows
@@ -250,7 +252,7 @@ def _read_pools(
     for name, said in study.generalist.items():
         path = said.rows if said.rows is not None else said.text
         assert path is not None, "the study file has been checked"
-        rows = _examples(path, said, source=name)
+        rows = _examples(path, said, source=name, shape=None if said.rows is not None else "text")
         leaks = hygiene.contaminated(rows, items, settings=settings, instructions=instructions)
         leaked = {leak.row_key for leak in leaks}
         clean = tuple(row for row in rows if row.key not in leaked)

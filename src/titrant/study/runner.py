@@ -1,0 +1,291 @@
+"""The order of things: the only place where it is written.
+
+Read and check, plan, train and answer what is not done yet, choose settings on validation rows where the study asks for
+it, score, judge, report, keep the recommended weights. Everything before the first training step either succeeds or
+raises an error of the user's with its place; nothing is half-written.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from titrant.engines import Event, LabSpec, RunJob, execute
+from titrant.engines.job import weights_folder
+from titrant.errors import SpecError, StoreMismatch
+from titrant.identity import plain
+from titrant.records import Arm, Numerics, TrainingSettings
+from titrant.store import Store
+from titrant.study.bench import Bench, read_bench
+from titrant.study.card import publish_model
+from titrant.study.design import Design, PlannedRun, make_design, verdict_size
+from titrant.study.page import report_data
+from titrant.study.results import (
+    Judged,
+    Results,
+    collect,
+    count_judgement,
+    judge_results,
+    scores_parquet,
+    validation_means,
+    verdict_bytes,
+    write_results,
+)
+from titrant.study.spec import Study
+
+REAL_LAB = ("titrant.lab_hf", "HuggingFaceLab")
+_BYTES_PER_PARAMETER = 26  # float32 base, masters, two moments, gradients; bf16 compute copy and its gradients
+_BYTES_PER_PROCESS = 2 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watcher:
+    """What a run of a study tells whoever watches: lines, the runs of a stage, and events of runs."""
+
+    say: Callable[[str], None] = lambda _: None
+    stage: Callable[[Sequence[PlannedRun], set[str]], None] = lambda runs, done: None
+    event: Callable[[Event], None] = lambda _: None
+
+
+def run_study(
+    study: Study,
+    *,
+    out: Path,
+    jobs: int | Literal["auto"] = "auto",
+    lab: LabSpec | None = None,
+    watcher: Watcher | None = None,
+) -> Results:
+    """Run what is not done, then judge, report and keep the model. The same study again changes nothing."""
+    watcher = watcher or Watcher()
+    bench = read_bench(study, say=watcher.say)
+    first = make_design(bench, _candidate(study, 0) if study.needs_choosing else None)
+    store = Store.open(out)
+    lab = lab or LabSpec(module=REAL_LAB[0], name=REAL_LAB[1], arguments={"numerics": bench.numerics})
+    design = _choose(bench, store, lab, jobs, watcher) if study.needs_choosing else first
+    _refuse_other_numerics(store, design)
+    _execute(design, store, lab, jobs, watcher)
+    results = finish(design, store, watcher=watcher)
+    _keep_model(results, store, lab, jobs, watcher)
+    return results
+
+
+def finish(design: Design, store: Store, *, watcher: Watcher | None = None) -> Results:
+    """Score, judge and report what is stored; trains nothing."""
+    from titrant.report.page import render
+
+    watcher = watcher or Watcher()
+    watcher.say("scoring and judging")
+    scores, failed = collect(design, store)
+    judged = judge_results(design, scores, store)
+    if not judged:
+        raise SpecError(
+            "there is nothing to judge yet",
+            where=str(store.root),
+            got=f"{len(failed)} arms and seeds without scores",
+            fix="run the study first",
+        )
+    times = count_judgement(store, design.bench, scores)
+    results = Results(design, scores, failed, judged, times)
+    page = render(report_data(results, store))
+    write_results(
+        store,
+        {
+            "verdict.json": verdict_bytes(results),
+            "scores.parquet": scores_parquet(scores),
+            "report.html": page.encode("utf-8", "replace"),
+        },
+    )
+    return results
+
+
+def stored_design(study: Study, *, out: Path, watcher: Watcher | None = None) -> tuple[Design, Store]:
+    """The design of a study that has been run, with the settings that its stored validation scores chose."""
+    watcher = watcher or Watcher()
+    bench = read_bench(study, say=watcher.say)
+    store = Store.open(out)
+    if not study.needs_choosing:
+        return make_design(bench), store
+    return make_design(bench, _chosen(bench, store)), store
+
+
+def jobs_for(bench: Bench, jobs: int | Literal["auto"], runs: int) -> int:
+    """How many worker processes: as many as cores and free memory carry, unless the user said."""
+    if jobs != "auto":
+        return max(1, jobs)
+    if bench.numerics.device != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) // bench.numerics.threads
+    largest = max(entry.model.parameters for entry in bench.models.values())
+    memory = _available_bytes() // (largest * _BYTES_PER_PARAMETER + _BYTES_PER_PROCESS)
+    return max(1, min(cores, memory, runs))
+
+
+def job_of(planned: PlannedRun, bench: Bench, *, keep_weights: bool = False) -> RunJob:
+    """A planned run as a worker takes it."""
+    return RunJob(
+        run=planned.run,
+        model=bench.models[planned.run.arm.model].model,
+        plan=planned.plan,
+        questions=planned.asked.questions,
+        prompts=planned.asked.prompts,
+        losses=planned.asked.losses,
+        keep_weights=keep_weights,
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- stages
+
+
+def _execute(design: Design, store: Store, lab: LabSpec, jobs: int | Literal["auto"], watcher: Watcher) -> None:
+    done = set(store.finished())
+    pending = [planned for planned in design.distinct if planned.run.run_id not in done]
+    watcher.stage(design.distinct, done)
+    # Long runs first: with several workers the last one to finish is then a short one.
+    pending.sort(key=lambda planned: -planned.run.tokens)
+    keep = _candidates_for_the_model(design, store)
+    execute(
+        [job_of(planned, design.bench, keep_weights=planned.run.run_id in keep) for planned in pending],
+        root=store.root,
+        lab=lab,
+        processes=0 if jobs == 0 else jobs_for(design.bench, jobs, len(pending)),
+        on_event=watcher.event,
+    )
+
+
+def _candidate(study: Study, index: int) -> Callable[[str, str, str], TrainingSettings]:
+    settings = study.candidates()[index]
+    return lambda model, target, name: settings
+
+
+def _choose(bench: Bench, store: Store, lab: LabSpec, jobs: int | Literal["auto"], watcher: Watcher) -> Design:
+    """Try every learning rate and number of passes for every arm at the first seed, and keep each arm's best on the
+    validation items. Every arm has as many tries; the tries that are kept are runs of the study."""
+    one_seed = replace_seeds(bench, bench.study.arms.seeds[:1])
+    for index, settings in enumerate(bench.study.candidates()):
+        watcher.say(f"trying learning rate {settings.learning_rate:g}, {settings.passes} passes on validation items")
+        design = make_design(one_seed, _candidate(bench.study, index))
+        _refuse_other_numerics(store, design)
+        _execute(design, store, lab, jobs, watcher)
+    return make_design(bench, _chosen(bench, store))
+
+
+def _chosen(bench: Bench, store: Store) -> Callable[[str, str, str], TrainingSettings]:
+    """The best candidate of every arm by its mean validation score; ties go to the candidate written first."""
+    one_seed = replace_seeds(bench, bench.study.arms.seeds[:1])
+    means = [
+        validation_means(make_design(one_seed, _candidate(bench.study, index)), store)
+        for index in range(len(bench.study.candidates()))
+    ]
+
+    def settings(model: str, target: str, name: str) -> TrainingSettings:
+        where = [key for key in means[0] if key[0] == model and key[2] == name and target in ("", key[1])]
+        values = [sum(mean.get(key, 0.0) for key in where) for mean in means]
+        best = max(range(len(values)), key=lambda index: (values[index], -index))
+        return bench.study.candidates()[best]
+
+    return settings
+
+
+def replace_seeds(bench: Bench, seeds: tuple[int, ...]) -> Bench:
+    """The same bench for other seeds."""
+    arms = bench.study.arms.model_copy(update={"seeds": seeds})
+    return replace(bench, study=replace(bench.study, arms=arms))
+
+
+def _refuse_other_numerics(store: Store, design: Design) -> None:
+    """Finished work of the same recipe under other numerics would be confused with what comes now: say what differs."""
+    wanted = {planned.run.recipe_id: planned.run for planned in design.distinct}
+    for run_id, record in store.finished().items():
+        run = wanted.get(record["recipe_id"])
+        if run is not None and run.run_id != run_id:
+            raise StoreMismatch(
+                "this store holds runs of the same study under other numerics",
+                where=str(store.root),
+                got=_differences(record["numerics"], run.numerics),
+                expected="the numerics that its runs were made with",
+                fix="use the same versions and settings, or another --out folder",
+            )
+
+
+def _differences(stored: dict[str, object], now: Numerics) -> str:
+    current = plain(now)
+    before, after = dict(stored), dict(current)
+    old_versions, new_versions = dict(before.pop("versions")), dict(after.pop("versions"))  # type: ignore[call-overload]
+    found = [f"{name} {before.get(name)} then, {after[name]} now" for name in after if before.get(name) != after[name]]
+    found += [
+        f"{name} {old_versions.get(name, 'absent')} then, {version} now"
+        for name, version in new_versions.items()
+        if old_versions.get(name) != version
+    ]
+    return "; ".join(found)
+
+
+# --------------------------------------------------------------------------------------------------------------- model
+
+
+def _candidates_for_the_model(design: Design, store: Store) -> set[str]:
+    """Runs whose weights the verdict may ask for: the first seed of every arm at the verdict's target size."""
+    study = design.bench.study
+    if study.keep_weights == "none":
+        return set()
+    seed = study.arms.seeds[0]
+    keep = set()
+    for arm in design.arms:
+        if study.keep_weights == "all" and arm.kind != "untuned":
+            keep |= {design.cell(arm, each).run.run_id for each in study.arms.seeds}
+        elif arm.target_rows and arm.target_rows == verdict_size(design.bench, arm.model, arm.target):
+            keep.add(design.cell(arm, seed).run.run_id)
+    return keep
+
+
+def _keep_model(results: Results, store: Store, lab: LabSpec, jobs: int | Literal["auto"], watcher: Watcher) -> None:
+    """Put the recommended arm's model at model/ (model/<model>/<target>/ for several), and let the other weights go."""
+    study = results.design.bench.study
+    if study.keep_weights == "none":
+        return
+    for judged in results.judged:
+        arm = recommended_arm(results, judged)
+        planned = results.design.cell(arm, study.arms.seeds[0])
+        folder = store.root / "model"
+        if len(results.judged) > 1:
+            folder = folder / judged.model / judged.target
+        if publish_model(folder, planned, judged, results, store, only_check=True):
+            continue
+        if not weights_folder(store, planned.run.run_id).is_dir():
+            watcher.say(f"training the recommended arm {arm.name} again for its weights")
+            job = job_of(planned, results.design.bench, keep_weights=True)
+            execute([job], root=store.root, lab=lab, processes=0 if jobs == 0 else 1, weights_only=True)
+        publish_model(folder, planned, judged, results, store, only_check=False)
+    if study.keep_weights == "recommended":
+        shutil.rmtree(store.root / "weights", ignore_errors=True)
+
+
+def recommended_arm(results: Results, judged: Judged) -> Arm:
+    """The arm whose model is handed over: the verdict's where it says mix; else the better baseline, since nothing
+    generalist has earned its place (the plain one where they tie, as it costs less)."""
+    verdict = judged.verdict
+    arms = {arm.name: arm for arm in results.design.arms if arm.model == judged.model and arm.target == judged.target}
+    if verdict.arm is not None:
+        return arms[verdict.arm]
+    if verdict.matched is None:
+        return arms[verdict.baseline]
+    means: dict[str, list[float]] = {verdict.baseline: [], verdict.matched: []}
+    for score in results.scores:
+        mine = score.model == judged.model and score.arm_target == judged.target and score.probe == "target"
+        if mine and score.arm in means and score.metric == judged.metric and score.value is not None:
+            means[score.arm].append(score.value)
+    plain_mean, matched_mean = (sum(values) / len(values) if values else 0.0 for values in means.values())
+    return arms[verdict.matched if matched_mean > plain_mean else verdict.baseline]
+
+
+def _available_bytes() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 8 << 30
+    found = {line.split(":")[0]: line.split()[1] for line in lines if ":" in line}
+    return int(found.get("MemAvailable", 8 << 20)) * 1024
