@@ -1,0 +1,418 @@
+"""The store under failing writes, kills, flipped bits and company."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from titrant.errors import StoreDamaged, StoreMismatch
+from titrant.identity import hash_file
+from titrant.store import (
+    Store,
+    check_manifest,
+    read_json,
+    read_jsonl,
+    write_bytes,
+    write_json,
+    write_jsonl,
+    write_manifest,
+    write_text,
+)
+
+RUNS = ("a1", "b2")
+ANSWERS = [{"item": number, "text": "été \ud800" * number} for number in range(5)]
+
+
+def work(root: Path, runs: Sequence[str] = RUNS) -> Store:
+    """What a study does to a store: runs, each done once, then the results. May be called again after anything."""
+    store = Store.open(root)
+    for run_id in runs:
+        if run_id in store.finished():
+            continue
+        with store.claim(run_id) as mine:
+            assert mine
+            write_bytes(store.work_folder(run_id) / "checkpoint", b"weights so far")
+            folder = store.begin(run_id)
+            write_json(folder / "run.json", {"id": run_id, "settings": {"rate": 0.5}})
+            write_jsonl(folder / "answers.jsonl", ANSWERS)
+            write_text(folder / "log" / "steps.txt", "1\n2\n")
+            write_json(folder / "timing.json", {"seconds": 1})
+            store.finish(run_id, {"status": "done"})
+    write_json(root / "verdict.json", {"verdict": "mix"})
+    files = {"verdict.json": hash_file(root / "verdict.json")}
+    if not any(record["kind"] == "results" and record["files"] == files for record in store.records()):
+        store.append({"kind": "results", "files": files})
+    return store
+
+
+def content(root: Path) -> dict[str, Any]:
+    """All that readers of results see: no leftovers, no locks, no checkpoints; the ledger as the set of its records."""
+    names = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
+    files = {
+        name.as_posix(): (root / name).read_bytes()
+        for name in names
+        if name.parts[0] not in ("claims", "work", "ledger.jsonl")
+        and not any(part.startswith(".tmp-") for part in name.parts)
+    }
+    records = sorted({json.dumps(record, sort_keys=True) for record in Store.open(root).records()})
+    return {"files": files, "records": records}
+
+
+class Faults:
+    """Counts writes, fsyncs and renames under a folder, and makes the chosen one fail, a write after half its bytes."""
+
+    def __init__(self, fail_at: int | None) -> None:
+        self.fail_at, self.count, self.names = fail_at, 0, list[str]()
+
+    def meets(self, name: str) -> bool:
+        self.count += 1
+        self.names.append(name)
+        return self.count == self.fail_at
+
+
+class FaultyFile:
+    """A file whose writes are counted; everything else is the file's own."""
+
+    def __init__(self, file: Any, faults: Faults) -> None:
+        self._file, self._faults = file, faults
+
+    def write(self, data: bytes) -> int:
+        if self._faults.meets("write"):
+            self._file.write(data[: len(data) // 2])
+            self._file.flush()
+            raise OSError(28, "No space left on device")
+        return int(self._file.write(data))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> FaultyFile:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._file.close()
+
+
+@pytest.fixture
+def roomy(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is one: hundreds of fsyncs cost nothing there, and mean the same."""
+    if not os.access("/dev/shm", os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def inject() -> Iterator[Callable[[int | None], Faults]]:
+    """Makes the N-th write, fsync or rename from now on fail; None only counts."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def start(fail_at: int | None) -> Faults:
+            patch.undo()
+            faults = Faults(fail_at)
+            fsync, replace, opened = os.fsync, os.replace, Path.open
+
+            def faulty_fsync(descriptor: int) -> None:
+                if faults.meets("fsync"):
+                    raise OSError(5, "Input/output error")
+                fsync(descriptor)
+
+            def faulty_replace(source: Any, target: Any) -> None:
+                if faults.meets("rename"):
+                    raise OSError(5, "Input/output error")
+                replace(source, target)
+
+            def faulty_open(self: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+                file = opened(self, mode, *arguments, **options)
+                return FaultyFile(file, faults) if mode in ("wb", "a+b") else file
+
+            patch.setattr(os, "fsync", faulty_fsync)
+            patch.setattr(os, "replace", faulty_replace)
+            patch.setattr(Path, "open", faulty_open)
+            return faults
+
+        start.stop = patch.undo  # type: ignore[attr-defined]
+        yield start
+
+
+def test_whichever_write_fsync_or_rename_fails_the_store_is_readable_and_a_retry_succeeds(
+    roomy: Path, inject: Any
+) -> None:
+    counted = inject(None)
+    work(roomy / "calm", ["a1"])
+    inject.stop()
+    calm = content(roomy / "calm")
+    assert {"write", "fsync", "rename"} <= set(counted.names)
+    assert counted.count > 30
+    for number in range(1, counted.count + 1):
+        root = roomy / str(number)
+        inject(number)
+        with pytest.raises(OSError):
+            work(root, ["a1"])
+        inject.stop()
+        store = Store.open(root)
+        assert set(store.finished()) <= {"a1"}
+        assert store.damages() == []
+        work(root, ["a1"])
+        assert content(root) == calm, f"operation {number}, {counted.names[number - 1]}"
+        assert Store.open(root).damages() == []
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_store
+done = 0
+def counted(real, last):
+    def call(*arguments, **options):
+        global done
+        done += 1
+        if done == last:
+            os._exit(137)
+        return real(*arguments, **options)
+    return call
+number, status = 0, None
+while status != 0:
+    number += 1
+    child = os.fork()
+    if not child:
+        os.fsync, os.replace = counted(os.fsync, number), counted(os.replace, number)
+        test_store.work(Path(sys.argv[2]) / str(number), ["a1"])
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, 137), status
+print(number)
+"""
+
+
+def test_killed_before_any_fsync_or_rename_the_store_is_readable_and_goes_on(roomy: Path) -> None:
+    work(roomy / "calm", ["a1"])
+    calm = content(roomy / "calm")
+    arguments = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(roomy)]
+    moments = int(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout)
+    assert moments > 20
+    for number in range(1, moments):
+        root = roomy / str(number)
+        assert {damage.problem for damage in Store.open(root).damages()} <= {"the last line is cut short"}
+        work(root, ["a1"])
+        assert content(root) == calm, f"operation {number}"
+
+
+def test_a_torn_last_line_is_no_record_and_is_cut_off_by_the_next(roomy: Path) -> None:
+    store = work(roomy)
+    before = store.records()
+    whole = store.ledger_path.read_bytes()
+    line = whole.splitlines(keepends=True)[-1]
+    for length in range(1, len(line)):
+        store.ledger_path.write_bytes(whole + line[:length])
+        assert store.records() == before
+        assert [damage.problem for damage in store.damages()] == ["the last line is cut short"]
+    store.append({"kind": "note"})
+    assert store.records() == [*before, {"kind": "note"}]
+    assert store.damages() == []
+
+
+def test_a_record_keeps_every_text_that_python_can_hold(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    record = {"kind": "note", "text": "\ud800 \u2028 é \x00", "number": 0.1}
+    store.append(record)
+    assert store.records() == [record]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.dictionaries(st.text(max_size=5), st.one_of(st.text(max_size=9), st.integers()), max_size=3)))
+def test_json_lines_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, values: list[Any]) -> None:
+    path = tmp_path_factory.mktemp("lines") / "rows.jsonl"
+    write_jsonl(path, values)
+    assert read_jsonl(path) == values
+
+
+def test_not_a_number_is_refused_and_leaves_the_old_file(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"loss": 1.0})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "a.json", {"loss": float("nan")})
+    assert read_json(tmp_path / "a.json") == {"loss": 1.0}
+
+
+def test_missing_and_unreadable_files_are_damage_with_a_name(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b'{"a": \xff')
+    for read in (read_json, read_jsonl):
+        with pytest.raises(StoreDamaged, match=r"a\.json"):
+            read(tmp_path / "a.json")
+        with pytest.raises(StoreDamaged, match=r"b\.json: missing"):
+            read(tmp_path / "b.json")
+
+
+# ------------------------------------------------------------------------------------------------------------ checksums
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def with_model(root: Path) -> Store:
+    store = work(root)
+    write_bytes(root / "model" / "weights.bin", b"\x01\x02\x03\x04")
+    write_manifest(root / "model")
+    return store
+
+
+def test_one_flipped_bit_in_any_file_is_named(tmp_path: Path) -> None:
+    store = with_model(tmp_path)
+    assert store.damages() == []
+    unchecked = {"store.json", "timing.json"}
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and "claims" not in path.parts]
+    checked = [path for path in files if path.name not in unchecked and path != tmp_path / "model" / "manifest.json"]
+    assert len(checked) == 11
+    for path in checked:
+        data = path.read_bytes()
+        for place in {0, len(data) // 2, len(data) - 1}:
+            path.write_bytes(flipped(data, place))
+            named = store.damages()
+            assert [damage.path for damage in named] == [str(path)], f"{path} at {place}"
+            assert named[0].remedy
+        path.write_bytes(data)
+    assert store.damages() == []
+
+
+def test_a_flip_anywhere_in_the_ledger_is_found(roomy: Path) -> None:
+    store = work(roomy)
+    data = store.ledger_path.read_bytes()
+    for place in range(len(data)):
+        store.ledger_path.write_bytes(flipped(data, place))
+        assert [damage.path for damage in store.damages()] == [str(store.ledger_path)], place
+
+
+def test_a_missing_a_shortened_and_a_lengthened_file_are_named(tmp_path: Path) -> None:
+    store = work(tmp_path)
+    path = store.run_folder("a1") / "answers.jsonl"
+    data = path.read_bytes()
+    for changed in (data[:-1], data + b"\n", b""):
+        path.write_bytes(changed)
+        assert [damage.path for damage in store.damages()] == [str(path)]
+    path.unlink()
+    assert [(damage.path, damage.problem) for damage in store.damages()] == [(str(path), "missing")]
+
+
+def test_a_manifest_lists_every_file_but_itself_the_timing_and_leftovers(tmp_path: Path) -> None:
+    for name in ("a", "deep/b", "timing.json", ".tmp-1-c", ".tmp-folder/d"):
+        write_bytes(tmp_path / name, b"x")
+    digest = write_manifest(tmp_path)
+    assert set(read_json(tmp_path / "manifest.json")["files"]) == {"a", "deep/b"}
+    assert check_manifest(tmp_path, expected=digest) == []
+    assert check_manifest(tmp_path, expected="0" * 64) == [
+        f"{tmp_path}/manifest.json: checksum differs from the ledger's"
+    ]
+
+
+def test_equal_runs_have_equal_manifests_whatever_their_timing(tmp_path: Path) -> None:
+    one, other = work(tmp_path / "one"), work(tmp_path / "other")
+    write_json(other.run_folder("a1") / "timing.json", {"seconds": 99})
+    assert one.finished() == other.finished()
+    assert other.damages() == []
+
+
+# ---------------------------------------------------------------------------------------------------------- whose it is
+
+
+def test_a_store_of_another_format_version_is_refused_by_name(tmp_path: Path) -> None:
+    Store.open(tmp_path)
+    write_json(tmp_path / "store.json", {"format": 99, "made_by": "titrant"})
+    with pytest.raises(StoreMismatch, match=r"store\.json: .*got 'format 99'; expected format 1"):
+        Store.open(tmp_path)
+
+
+def test_a_foreign_folder_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(StoreMismatch, match="not a titration"):
+        Store.open(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(StoreMismatch):
+        Store.open(tmp_path / "thesis.tex")
+
+
+def test_what_a_crash_left_before_the_first_file_is_no_foreign_folder(tmp_path: Path) -> None:
+    (tmp_path / ".tmp-1-store.json").write_text("{")
+    assert Store.open(tmp_path).records() == []
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from titrant.store import Store
+with Store.open(Path(sys.argv[1])).claim("a1") as mine:
+    print(mine, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_claim_is_held_by_one_process_and_taken_over_when_that_one_dies(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        with store.claim("a1") as mine:
+            assert not mine
+        with store.claim("b2") as mine:
+            assert mine
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    with store.claim("a1") as mine:
+        assert mine
+    with store.claim("a1") as mine:
+        assert mine, "a claim that was let go can be taken again"
+
+
+APPENDER = """
+import sys
+from pathlib import Path
+from titrant.store import Store
+store = Store.open(Path(sys.argv[1]))
+for number in range(40):
+    store.append({"kind": "note", "from": sys.argv[2], "number": number})
+"""
+
+
+def test_two_processes_append_without_losing_a_record(tmp_path: Path) -> None:
+    Store.open(tmp_path)
+    writers = [subprocess.Popen([sys.executable, "-c", APPENDER, str(tmp_path), name]) for name in "xy"]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    records = Store.open(tmp_path).records()
+    for name in "xy":
+        assert [record["number"] for record in records if record["from"] == name] == list(range(40))
+
+
+def test_beginning_again_starts_from_an_empty_folder_and_finishing_again_replaces(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    write_bytes(store.begin("a1") / "half", b"x")
+    assert list(store.begin("a1").iterdir()) == []
+    write_bytes(store.begin("a1") / "answers", b"first")
+    store.finish("a1", {"status": "done"})
+    write_bytes(store.begin("a1") / "answers", b"second")
+    store.finish("a1", {"status": "done"})
+    assert (store.run_folder("a1") / "answers").read_bytes() == b"second"
+    assert set(store.finished()) == {"a1"}
+
+
+def test_a_run_folder_that_the_ledger_does_not_know_is_not_finished(tmp_path: Path) -> None:
+    store = work(tmp_path)
+    write_bytes(store.run_folder("c3") / "answers", b"x")
+    assert set(store.finished()) == set(RUNS)
+
+
+def test_a_finished_run_keeps_no_checkpoints(tmp_path: Path) -> None:
+    store = work(tmp_path)
+    assert not any(store.work_folder(run_id).exists() for run_id in RUNS)
