@@ -97,7 +97,7 @@ class Renderer:
         """The example in ids, or None when it is longer than `max_tokens` and `too_long` is `drop`.
 
         `refuse` raises `DataError`; `cut` shortens the last user's text from its start, never the answer or the marks;
-        plain text (no prompt) it shortens from its end, which then bears no end mark. A row always has a token to learn.
+        plain text (no prompt) it shortens from its end, which then has no end mark. Every row has a token to learn.
         """
         row = self._row(example)
         if row.loss_tokens < 1:
