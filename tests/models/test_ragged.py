@@ -139,6 +139,12 @@ def test_a_model_whose_tokens_mix_outside_attention_is_refused() -> None:
     assert "other logits" in (ragged_refusal(model) or "")
 
 
+def test_a_leak_that_hides_in_the_rounding_of_bf16_is_refused() -> None:
+    model = toy("llama").to(torch.bfloat16)
+    model.model.layers[0].mlp.register_forward_hook(lambda _module, _inputs, out: out + out.roll(1, dims=1) / 256)
+    assert "neighbour" in (ragged_refusal(model) or "")
+
+
 def test_a_model_that_ignores_the_attention_function_is_refused() -> None:
     config = transformers.BloomConfig(vocab_size=97, hidden_size=32, n_layer=2, n_head=4)
     model = transformers.BloomForCausalLM(config).eval()

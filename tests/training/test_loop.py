@@ -111,10 +111,11 @@ def test_micro_batches_change_nothing_but_rounding(
         torch.testing.assert_close(weight, weights_of(cut.model)[name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("loss_weight", ["row", "token"])
 def test_training_equals_plain_adamw_on_the_padded_reference(
-    toy: Callable[[str], Any], plan_of: Callable[..., TrainingPlan], tmp_path: Path
+    loss_weight: str, toy: Callable[[str], Any], plan_of: Callable[..., TrainingPlan], tmp_path: Path
 ) -> None:
-    plan = plan_of(clip_norm=0.5, weight_decay=0.1, schedule="constant")
+    plan = plan_of(clip_norm=0.5, weight_decay=0.1, schedule="constant", loss_weight=loss_weight)
     trained, reports = run(plan, toy("llama"), tmp_path)
     model = toy("llama")
     matrices = [weight for weight in model.parameters() if weight.ndim >= 2]
@@ -122,7 +123,7 @@ def test_training_equals_plain_adamw_on_the_padded_reference(
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.999), eps=1e-8)
     for step, report in zip(plan.steps, reports, strict=True):
-        loss = padded_reference(model, [plan.rows[index] for index in step], "row")
+        loss = padded_reference(model, [plan.rows[index] for index in step], loss_weight)
         optimiser.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)

@@ -16,7 +16,7 @@ import torch
 
 from titrant.records import LossWeight, TokenRow
 
-KEPT_BYTES = 512 << 20  # probabilities up to this size are kept for the backward pass instead of made again
+KEPT_BYTES = 256 << 20  # probabilities up to this size are kept for the backward pass instead of made again
 CHUNK_BYTES = 128 << 20  # logits of one chunk of the vocabulary
 BLOCK_ELEMENTS = 1 << 20  # the softmax works on blocks of rows that stay in the cache
 
