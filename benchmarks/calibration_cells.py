@@ -271,7 +271,9 @@ def _truths(world: World, *, doses: int, matched: bool) -> Iterator[Cell]:
     null = replace(world, gains=(0.0,) * doses, matched_gain=steps)
     # Four standard errors: enough for a firm verdict either way, so that a wrong one has its chance.
     effect = 0.05 if world.kind == "stored" else round(4 * standard_error(null), 4)
-    name = f"{_named(world)}, {_counted(doses)}, correlation {world.correlation:g}{', matched' if matched else ''}"
+    name = f"{_named(world)}, {_counted(doses)}"
+    name += "" if world.kind == "stored" else f", correlation {world.correlation:g}"
+    name += ", matched" if matched else ""
     yield Cell(name=f"{name}, no gain", purpose="wrong", world=null, smallest_effect=effect / 4)
     if matched:
         only_steps = replace(null, gains=(effect,) * doses, matched_gain=effect)
@@ -347,7 +349,10 @@ def _covered(world: World) -> Cell:
 
 
 def _named(world: World) -> str:
-    text = f"{world.kind}, {world.seeds} seeds, {world.items} items, seeds' share {100 * world.seeds_share:.0f}%"
+    text = f"{world.kind}, {world.seeds} seeds, {world.items} items"
+    if world.kind == "stored":
+        return text
+    text += f", seeds' share {100 * world.seeds_share:.0f}%"
     if world.group_items is not None:
         text += ", grouped"
     if world.odd_variance != 1:

@@ -7,9 +7,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from titrant.worlds import World
+from titrant.worlds import World, simulate
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -129,3 +130,23 @@ def test_the_grid_holds_every_cell_that_is_asked_for(cells) -> None:
     assert any(world.odd_variance == 4 for world in grid)
     names = [cell.name for cell in cells.coverage_cells(None)]
     assert len(set(names)) == len(names)
+
+
+def test_stored_scores_of_real_runs_are_a_world_of_their_own(cells, tmp_path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    scores = simulate(
+        World(kind="binary", gains=(0.05, 0.0), seeds=3, items=60, seeds_share=0.3), studies=1, seed=2
+    ).scores
+    rows = [
+        {"arm": f"arm {arm}", "seed": seed, "item": f"i{item}", "probe": "target", "value": float(value)}
+        for (_, arm, seed, item), value in np.ndenumerate(scores)
+    ]
+    path = str(tmp_path / "scores.parquet")
+    parquet.write_table(pa.Table.from_pylist(rows), path)
+    made = [cell for cell in [*cells.coverage_cells(path), *cells.wrong_cells(path)] if cell.world.kind == "stored"]
+    assert {cell.purpose for cell in made} == {"coverage", "wrong"}
+    for cell in (made[0], made[-1]):
+        result = cells.measure(cell, studies=150, seed=1, method="titrant")
+        assert passed(result), (cell.name, result["shares"])

@@ -212,7 +212,7 @@ def components(world: World) -> Components:
     low, high = 0.0, 1e-6
     while seeds_share(world, replace(parts, arm_seed=high)) < world.seeds_share:
         high *= 2
-    for _ in range(40):
+    for _ in range(30):
         middle = (low + high) / 2
         if seeds_share(world, replace(parts, arm_seed=middle)) < world.seeds_share:
             low = middle
@@ -305,10 +305,17 @@ def _place(world: World, parts: Components, mean: float) -> float:
         raise ValueError(f"an expected score must lie between 0 and 1, got {mean}")
     if world.kind == "binary":
         return sqrt(parts.total) * NormalDist().inv_cdf(mean)
+    return _logistic_place(parts.total, mean)
+
+
+@lru_cache(maxsize=4096)
+def _logistic_place(variance: float, mean: float) -> float:
+    """Where a logistic curve over a normal of that variance has the expectation `mean`, by bisection."""
+    z, weight = _hermite()
     low, high = -40.0, 40.0
-    for _ in range(60):
+    for _ in range(45):
         middle = (low + high) / 2
-        if float(_smoothed(world, parts.total, np.array([middle]))[0]) < mean:
+        if float(np.sum(weight * _sigmoid(middle + sqrt(variance) * z))) < mean:
             low = middle
         else:
             high = middle
