@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from titrant.errors import Interrupted
 from titrant.identity import hash_text
 from titrant.records import (
     Numerics,
@@ -24,6 +25,7 @@ from titrant.records import (
     TrainingPlan,
     Written,
 )
+from titrant.store import read_json, write_json
 
 
 class Specialist(Protocol):
@@ -74,7 +76,7 @@ class Lab(Protocol):
 
 
 class FakeSpecialist:
-    """Answers from hashes: the gold answer becomes likelier with `skill`, so that studies have something to find."""
+    """Answers from hashes of what it was trained on; losses fall with `skill`, so that there is something to find."""
 
     def __init__(self, salt: str, skill: float) -> None:
         self.salt, self.skill = salt, skill
@@ -109,7 +111,11 @@ class FakeSpecialist:
 
 
 class FakeLab:
-    """A lab without a model: deterministic, instant, and refused by everything that publishes findings."""
+    """A lab without a model: deterministic, instant, and refused by everything that publishes findings.
+
+    It keeps the whole promise of `Lab`: asked to stop, it leaves a checkpoint and raises; started again, it reports the
+    steps that were missing and no others, and its specialist is the one of a calm run.
+    """
 
     def untuned(self, model: PreparedModel) -> FakeSpecialist:
         return FakeSpecialist(model.fingerprint, 0.0)
@@ -122,10 +128,14 @@ class FakeLab:
         on_step: Callable[[StepReport], None],
         stop: Callable[[], int | None],
     ) -> FakeSpecialist:
+        checkpoint = checkpoints / "step.json"
+        done = int(read_json(checkpoint)["step"]) if checkpoint.is_file() else 0
         digest = hashlib.sha256(repr((plan.settings, plan.seed)).encode())
         for number, indices in enumerate(plan.steps, start=1):
             for index in indices:
                 digest.update(plan.rows[index].key.encode())
+            if number <= done:
+                continue
             loss = 2.0 / math.sqrt(number)
             sources = sorted({plan.rows[index].source for index in indices})
             on_step(
@@ -139,6 +149,10 @@ class FakeLab:
                     seconds=0.0,
                 )
             )
+            signal_number = stop()
+            if signal_number is not None:
+                write_json(checkpoint, {"step": number})
+                raise Interrupted(signal_number)
         return FakeSpecialist(digest.hexdigest(), len(plan.steps) / 100)
 
 
