@@ -104,6 +104,15 @@ class Asked:
     prompts: tuple[TokenPrompt, ...]
     losses: tuple[TokenRow, ...]
 
+    @property
+    def tokens(self) -> int:
+        """Tokens that answering takes: a question's context once for all its choices, a text to its full length."""
+        return (
+            sum(len(question.prompt) + sum(map(len, question.choices)) for question in self.questions)
+            + sum(len(prompt.ids) + prompt.max_new_tokens for prompt in self.prompts)
+            + sum(len(row.ids) for row in self.losses)
+        )
+
 
 def asked(renderer: Renderer, items: Sequence[Item]) -> Asked:
     """The items in one model's ids. A key that stands twice (the same item in two probes) is asked once."""
@@ -115,6 +124,29 @@ def asked(renderer: Renderer, items: Sequence[Item]) -> Asked:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawRows:
+    """The rows of a study as its files hold them, pools not yet cleaned."""
+
+    targets: Mapping[str, TargetData]
+    retention: tuple[Item, ...]
+    pools: Mapping[str, tuple[Example, ...]]
+
+
+def raw_rows(study: Study) -> RawRows:
+    """Read every file of rows; every fault of theirs is raised here."""
+    pools = {}
+    for name, said in study.generalist.items():
+        path = said.rows if said.rows is not None else said.text
+        assert path is not None, "the study file has been checked"
+        pools[name] = _examples(path, said, source=name, shape=None if said.rows is not None else "text")
+    return RawRows(
+        targets={name: _read_target(name, target) for name, target in study.targets.items()},
+        retention=_read_retention(study),
+        pools=pools,
+    )
+
+
 def read_bench(study: Study, *, say: Callable[[str], None] = lambda _: None) -> Bench:
     """Read and check everything, before any training: every fault of the user's files is raised here."""
     numerics = current_numerics(
@@ -122,9 +154,9 @@ def read_bench(study: Study, *, say: Callable[[str], None] = lambda _: None) -> 
         study.numerics.threads,
         study.numerics.device,  # type: ignore[arg-type]
     )
-    targets = {name: _read_target(name, target) for name, target in study.targets.items()}
-    retention = _read_retention(study)
-    pools, removed = _read_pools(study, targets, retention)
+    raw = raw_rows(study)
+    targets, retention = raw.targets, raw.retention
+    pools, removed = _clean_pools(study, raw)
     models = {}
     for name, spec in study.models.items():
         say(f"preparing the model {name}")
@@ -241,18 +273,14 @@ def _read_retention(study: Study) -> tuple[Item, ...]:
     return tuple(items)
 
 
-def _read_pools(
-    study: Study, targets: Mapping[str, TargetData], retention: Sequence[Item]
-) -> tuple[dict[str, Pool], list[Removed]]:
+def _clean_pools(study: Study, raw: RawRows) -> tuple[dict[str, Pool], list[Removed]]:
     """Every pool without the rows that hold a test or retention item."""
-    items = [item for target in targets.values() for item in (*target.test, *target.validation)] + list(retention)
+    items = [item for target in raw.targets.values() for item in (*target.test, *target.validation)]
+    items += raw.retention
     settings = hygiene.LeakSettings(run_words=study.contamination.ngram)
     instructions = [target.instruction for target in study.targets.values() if target.instruction]
     pools, removed = {}, []
-    for name, said in study.generalist.items():
-        path = said.rows if said.rows is not None else said.text
-        assert path is not None, "the study file has been checked"
-        rows = _examples(path, said, source=name, shape=None if said.rows is not None else "text")
+    for name, rows in raw.pools.items():
         leaks = hygiene.contaminated(rows, items, settings=settings, instructions=instructions)
         leaked = {leak.row_key for leak in leaks}
         clean = tuple(row for row in rows if row.key not in leaked)
@@ -266,7 +294,7 @@ def _read_pools(
                 where=f"generalist.{name}",
                 got=f"{len(rows)} rows read, {len(leaked)} removed",
             )
-        pools[name] = Pool(source=name, rows=clean, read=len(rows), licence=said.licence)
+        pools[name] = Pool(source=name, rows=clean, read=len(rows), licence=study.generalist[name].licence)
     return pools, removed
 
 

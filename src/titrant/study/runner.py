@@ -23,7 +23,6 @@ from titrant.store import Store
 from titrant.study.bench import Bench, read_bench
 from titrant.study.card import publish_model
 from titrant.study.design import Design, PlannedRun, make_design, verdict_size
-from titrant.study.page import report_data
 from titrant.study.results import (
     Judged,
     Results,
@@ -76,6 +75,7 @@ def run_study(
 def finish(design: Design, store: Store, *, watcher: Watcher | None = None) -> Results:
     """Score, judge and report what is stored; trains nothing."""
     from titrant.report.page import render
+    from titrant.study.page import report_data
 
     watcher = watcher or Watcher()
     watcher.say("scoring and judging")
@@ -110,6 +110,33 @@ def stored_design(study: Study, *, out: Path, watcher: Watcher | None = None) ->
     if not study.needs_choosing:
         return make_design(bench), store
     return make_design(bench, _chosen(bench, store)), store
+
+
+def export_arm(
+    study: Study, *, out: Path, to: Path, arm: str | None, seed: int | None, watcher: Watcher | None = None
+) -> None:
+    """Put an arm's model at `to`, trained again to the same bits where its weights were not kept."""
+    design, store = stored_design(study, out=out, watcher=watcher)
+    results = finish(design, store, watcher=watcher)
+    judged = results.judged[0]
+    chosen = recommended_arm(results, judged)
+    if arm is not None:
+        named = [entry for entry in design.arms if entry.name == arm and entry.kind != "untuned"]
+        if not named:
+            names = ", ".join(entry.name for entry in design.arms if entry.kind != "untuned")
+            raise SpecError("no such arm", where="--arm", got=arm, expected=f"one of {names}")
+        chosen = named[0]
+    chosen_seed = study.arms.seeds[0] if seed is None else seed
+    if chosen_seed not in study.arms.seeds:
+        raise SpecError("not one of the study's seeds", where="--seed", got=seed, expected=str(study.arms.seeds))
+    planned = design.cell(chosen, chosen_seed)
+    if not weights_folder(store, planned.run.run_id).is_dir():
+        lab = LabSpec(module=REAL_LAB[0], name=REAL_LAB[1], arguments={"numerics": design.bench.numerics})
+        job = job_of(planned, design.bench, keep_weights=True)
+        execute([job], root=store.root, lab=lab, processes=1, weights_only=True)
+    publish_model(to, planned, judged, results, store, only_check=False)
+    if study.keep_weights != "all":
+        shutil.rmtree(weights_folder(store, planned.run.run_id), ignore_errors=True)
 
 
 def jobs_for(bench: Bench, jobs: int | Literal["auto"], runs: int) -> int:

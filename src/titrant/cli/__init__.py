@@ -1,0 +1,241 @@
+"""The command line. stdout carries results, stderr progress and errors.
+
+Exit codes: 0 for any verdict, 1 for a failed run, 2 for an error of the user's, 130 and 143 for signals. Only typer is
+imported here; every verb imports what it needs when it is called.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from titrant import __version__
+from titrant.errors import Interrupted, SpecError, TitrantError
+
+app = typer.Typer(
+    name="titrant",
+    help="How much generalist instruction data should a specialist be trained with? Measured, with a verdict.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+StudyFile = Annotated[Path, typer.Argument(help="the study file (YAML)", show_default=False)]
+Out = Annotated[Path | None, typer.Option(help="the folder for everything that comes out (default: titrations/<name>)")]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object instead of text")]
+Jobs = Annotated[str, typer.Option(help="worker processes: a number or auto; it never changes a result")]
+
+
+def main() -> None:
+    """The entry point: runs the verb and turns our errors into one message and an exit code."""
+    import signal
+
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app()
+    except TitrantError as error:
+        print(f"titrant: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("titrant: stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    except OSError as error:
+        print(f"titrant: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        sys.exit(1)
+
+
+def _terminated(number: int, _: object) -> None:
+    raise Interrupted(number)
+
+
+@app.command(epilog="Example: titrant init --model org/name --target tickets.csv --generalist general.jsonl")
+def init(
+    model: Annotated[str, typer.Option(help="package:NAME/FILE.gguf, a hub id, a folder or a .gguf file")],
+    target: Annotated[str, typer.Option(help="the task's rows: JSON Lines, CSV, Parquet")],
+    generalist: Annotated[list[str], typer.Option(help="general instruction rows; may be given several times")],
+    test: Annotated[str | None, typer.Option(help="the test items (default: a share of the rows)")] = None,
+    name: Annotated[str | None, typer.Option(help="the study's name (default: the file's)")] = None,
+    out: Annotated[Path, typer.Option(help="the study file to write")] = Path("study.yaml"),
+    force: Annotated[bool, typer.Option(help="replace an existing file")] = False,
+) -> None:
+    """Write a commented study from a model, a file of rows and a pool."""
+    from titrant.study.init import write_study
+
+    written = write_study(model=model, target=target, generalist=generalist, out=out, test=test, name=name, force=force)
+    for warning in written.warnings:
+        _say(f"titrant: {warning}")
+    print(f"{written.path} is written; the smallest arm takes {written.smallest_arm_steps} optimiser steps")
+    print(f"next: titrant plan {written.path}, then titrant run {written.path}")
+
+
+@app.command(epilog="Example: titrant plan studies/quickstart.yaml")
+def plan(
+    study: StudyFile,
+    out: Out = None,
+    jobs: Jobs = "auto",
+    measure: Annotated[bool, typer.Option(help="measure speed and memory on a few training steps")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Arms, rows, steps, tokens, minutes, memory, and what the design can find. Trains nothing that is kept."""
+    from titrant.cli.plan import show_plan
+
+    show_plan(_load(study), out=out, jobs=_jobs(jobs), measure=measure, as_json=as_json)
+
+
+@app.command(
+    epilog="Example: titrant mix study.yaml --target-rows 48 --dose general=96 --seed 1 --out arm.jsonl --format alpaca"
+)
+def mix(
+    study: StudyFile,
+    out: Annotated[Path, typer.Option(help="the file to write; a sidecar OUT.mix.json is written beside it")],
+    target_rows: Annotated[int, typer.Option(help="the target size of the arm; 0 for generalist alone")],
+    dose: Annotated[list[str] | None, typer.Option(help="SOURCE=ROWS; several times for a blend")] = None,
+    seed: Annotated[int, typer.Option(help="one of the study's seeds")] = 0,
+    form: Annotated[str, typer.Option("--format", help="messages, alpaca or prompt-completion")] = "messages",
+    target: Annotated[str | None, typer.Option(help="which target, where the study has several")] = None,
+    model: Annotated[str | None, typer.Option(help="which model, where the study has several")] = None,
+) -> None:
+    """Write one arm's exact rows, for any trainer."""
+    from titrant.cli.plan import write_arm
+
+    write_arm(
+        _load(study),
+        out=out,
+        target_rows=target_rows,
+        doses=dose or [],
+        seed=seed,
+        form=form,
+        target=target,
+        model=model,
+    )
+
+
+@app.command(epilog="Example: titrant run studies/quickstart.yaml --jobs 2")
+def run(study: StudyFile, out: Out = None, jobs: Jobs = "auto", as_json: AsJson = False) -> None:
+    """Train what is not done yet, answer, judge, report, and keep the recommended model."""
+    from titrant.cli.run import run_and_print
+
+    raise typer.Exit(run_and_print(_load(study), out=out, jobs=_jobs(jobs), as_json=as_json))
+
+
+@app.command(epilog="Example: titrant report studies/quickstart.yaml")
+def report(study: StudyFile, out: Out = None, as_json: AsJson = False) -> None:
+    """Score, judge and report what is stored, without training."""
+    from titrant.cli.run import report_and_print
+
+    raise typer.Exit(report_and_print(_load(study), out=out, as_json=as_json))
+
+
+@app.command(epilog="Example: titrant export studies/quickstart.yaml --to ./my-model")
+def export(
+    study: StudyFile,
+    to: Annotated[Path, typer.Option(help="an empty or new folder for the model, in Hugging Face format")],
+    arm: Annotated[str | None, typer.Option(help="an arm by name (default: the recommended one)")] = None,
+    seed: Annotated[int | None, typer.Option(help="one of the study's seeds (default: the first)")] = None,
+    out: Out = None,
+) -> None:
+    """Copy a trained model out; an arm whose weights were not kept is trained again, to the same bits."""
+    from titrant.cli.run import export_model
+
+    export_model(_load(study), to=to, arm=arm, seed=seed, out=out)
+
+
+@app.command(epilog="Example: titrant check study.yaml")
+def check(study: StudyFile, as_json: AsJson = False) -> None:
+    """Duplicates, test items in pools, and how much of a pool is the target's own kind, with the evidence."""
+    from titrant.cli.tables import show_check
+
+    show_check(_load(study), as_json=as_json)
+
+
+@app.command(epilog="Example: titrant advise study.yaml --skill reasoning --breadth narrow")
+def advise(
+    study: StudyFile,
+    breadth: Annotated[str | None, typer.Option(help="narrow or broad")] = None,
+    skill: Annotated[str | None, typer.Option(help="understanding, reasoning or facts")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What the literature leads one to expect, with its source, and the cheapest pilot that would settle it here."""
+    from titrant.cli.tables import show_advice
+
+    show_advice(_load(study), breadth=breadth, skill=skill, as_json=as_json)
+
+
+@app.command(epilog="Example: titrant score predictions.jsonl --metric rouge_l --per-item items.jsonl")
+def score(
+    predictions: Annotated[Path, typer.Argument(help='rows {"id", "prediction", "references": [...]}')],
+    metric: Annotated[str, typer.Option(help="exact_match, f1, rouge_l, accuracy or last_number")],
+    per_item: Annotated[Path | None, typer.Option(help="write each item's score here (JSON Lines)")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score anyone's predictions, 0 to 1."""
+    from titrant.cli.tables import show_score
+
+    show_score(predictions, metric=metric, per_item=per_item, as_json=as_json)
+
+
+@app.command(epilog="Example: titrant judge scores.csv --baseline alone --smallest-effect 0.02 --json")
+def judge(
+    scores: Annotated[list[Path], typer.Argument(help="CSV files: arm, seed, item, score, ...")],
+    baseline: Annotated[str | None, typer.Option(help="the arm without a dose")] = None,
+    matched: Annotated[str | None, typer.Option(help="the arm without a dose that took as many steps")] = None,
+    smallest_effect: Annotated[float, typer.Option(help="the difference that matters to you, 0 to 1")] = 0.01,
+    level: Annotated[float, typer.Option(help="confidence level")] = 0.95,
+    drop_incomplete: Annotated[bool, typer.Option(help="drop items that some run lacks, and count them")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """The verdict on anyone's scores, one line a file."""
+    from titrant.cli.tables import show_judgements
+
+    show_judgements(
+        scores,
+        baseline=baseline,
+        matched=matched,
+        smallest_effect=smallest_effect,
+        level=level,
+        drop_incomplete=drop_incomplete,
+        as_json=as_json,
+    )
+
+
+@app.command(epilog="Example: titrant doctor --store titrations/tickets")
+def doctor(
+    store: Annotated[Path | None, typer.Option(help="check every checksum in this folder of results")] = None,
+    schema: Annotated[bool, typer.Option(help="print the JSON Schema of a study file")] = False,
+) -> None:
+    """What this machine computes with; the health of a store; the schema of a study."""
+    from titrant.cli.tables import show_doctor
+
+    raise typer.Exit(show_doctor(store=store, schema=schema))
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    if version:
+        print(f"titrant {__version__}")
+        raise typer.Exit
+
+
+def _load(path: Path) -> Any:
+    from titrant.study.spec import load_study
+
+    return load_study(path)
+
+
+def _jobs(value: str) -> Any:
+    if value == "auto":
+        return "auto"
+    if value.isdecimal() and 1 <= int(value) <= 1024:
+        return int(value)
+    raise SpecError("not a number of jobs", where="--jobs", got=value, expected="auto, or 1 to 1024")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

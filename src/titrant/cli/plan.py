@@ -1,0 +1,182 @@
+"""`plan` and `mix`: what a study will do, before it does it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from titrant.cli.output import number, print_json, print_table
+from titrant.cli.run import out_folder
+from titrant.engines import LabSpec
+from titrant.errors import SpecError
+from titrant.identity import plain
+from titrant.store import Store
+from titrant.study.bench import read_bench
+from titrant.study.design import Design, make_design
+from titrant.study.forecast import Cost, Outlook, forecast_cost, outlook
+from titrant.study.mix import Format, find_run, write_mix
+from titrant.study.runner import REAL_LAB
+from titrant.study.spec import Study
+
+FEWEST_STEPS = 24
+
+
+def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], measure: bool, as_json: bool) -> None:
+    """Print the plan: arms, cost, power."""
+    bench = read_bench(study, say=_say)
+    if study.needs_choosing:
+        _say("settings are still to be chosen on validation items: the plan shows the first candidate")
+    first = study.candidates()[0]
+    design = make_design(bench, (lambda model, target, name: first) if study.needs_choosing else None)
+    root = out_folder(study, out)
+    done = set(Store.open(root).finished()) if (root / "store.json").is_file() else set()
+    lab = LabSpec(module=REAL_LAB[0], name=REAL_LAB[1], arguments={"numerics": bench.numerics})
+    if measure:
+        _say("measuring a few steps of the longest run")
+    cost = forecast_cost(design, jobs=jobs, lab=lab if measure else None, done=done)
+    outlooks = [
+        outlook(design, model, target, cost=cost)
+        for model in bench.models
+        for target in study.targets
+        if study.arms.doses or study.arms.blends
+    ]
+    if as_json:
+        print_json(
+            {
+                "arms": arm_rows(design),
+                "cost": plain(cost),
+                "outlook": [plain(entry) for entry in outlooks],
+                "removed": [plain(entry) for entry in bench.removed],
+            }
+        )
+        return
+    _print_arms(design)
+    _print_cost(cost, design)
+    for entry in outlooks:
+        for line in outlook_lines(entry, study.smallest_effect):
+            print(line)
+
+
+def arm_rows(design: Design) -> list[dict[str, Any]]:
+    """Every arm with what a run of it does (the first seed's)."""
+    rows = []
+    for arm in design.arms:
+        run = design.cell(arm, design.bench.study.arms.seeds[0]).run
+        visits = {draw.source: draw.visits for draw in run.draws}
+        rows.append(
+            {
+                "model": arm.model,
+                "target": arm.target or None,
+                "arm": arm.name,
+                "kind": arm.kind,
+                "target_rows": arm.target_rows,
+                "dose_rows": arm.dose_rows,
+                "steps": run.steps,
+                "tokens": run.tokens,
+                "loss_tokens": run.loss_tokens,
+                "target_visits": visits.get(arm.target, 0),
+                "generalist_visits": sum(visits.values()) - visits.get(arm.target, 0),
+            }
+        )
+    return rows
+
+
+def _print_arms(design: Design) -> None:
+    rows = arm_rows(design)
+    seeds = design.bench.study.arms.seeds
+    several = len({(row["model"], row["target"]) for row in rows if row["target"]}) > 1
+    header = ["arm", "kind", "target rows", "dose", "steps", "tokens", "target visits", "generalist visits"]
+    table = []
+    for row in rows:
+        name = f"{row['model']} {row['target'] or ''} {row['arm']}" if several else row["arm"]
+        counts = [row[key] for key in ("target_rows", "dose_rows", "steps", "tokens", "target_visits")]
+        cells = [str(count) for count in (*counts, row["generalist_visits"])]
+        table.append([name, str(row["kind"]).replace("_", " "), *cells])
+    print_table(header, table, left=2)
+    print(f"\n{len(design.arms)} arms, {len(seeds)} seeds, {len(design.distinct)} runs (steps and tokens: of one run)")
+    for entry in (*design.bench.removed, *(r for m in design.bench.models.values() for r in m.removed)):
+        print(f"removed before the draw: {entry.rows} rows of {entry.pool} ({entry.why})")
+    smallest = min((row["steps"] for row in rows if row["steps"]), default=0)
+    if 0 < smallest < FEWEST_STEPS:
+        print(f"warning: the smallest arm takes {smallest} optimiser steps; under {FEWEST_STEPS} little is learned")
+
+
+def _print_cost(cost: Cost, design: Design) -> None:
+    if not cost.runs:
+        print("everything is done: nothing to train")
+        return
+    print(f"to do: {cost.runs} runs, {cost.training_tokens:,} training tokens, {cost.answer_tokens:,} tokens to answer")
+    if cost.minutes is not None:
+        memory = f", {cost.memory_bytes / 2**30:.1f} GiB each" if cost.memory_bytes else ""
+        print(
+            f"about {max(cost.minutes, 0.1):.1f} minutes with {cost.jobs} worker processes{memory} "
+            f"(measured: {cost.training_tokens_per_second:.0f} training tokens a second in one)"
+        )
+
+
+def outlook_lines(entry: Outlook, smallest_effect: float) -> list[str]:
+    """What the design can find, in words."""
+    found = entry.prospects
+    head = (
+        f"power at {entry.target_rows} target rows of {entry.target}, {entry.seeds} seeds, {entry.items} items, "
+        f"{entry.components.origin} variances:"
+    )
+    if found.smallest_detectable is None:
+        return [head, f"  nothing can be found: {found.reason}"]
+    lines = [
+        head,
+        f"  a gain of {number(found.smallest_detectable)} is found in 80% of studies; your smallest effect is "
+        f"{smallest_effect:g}",
+        "  no difference can be shown" if found.no_difference_reachable else "  no difference cannot be shown",
+    ]
+    if entry.cheapest is None:
+        lines.append("  no design within 20 seeds and 20 times the items settles your smallest effect")
+        return lines
+    best = entry.cheapest
+    cost = "" if best.minutes is None else f", about {best.minutes:.0f} minutes in all"
+    lines.append(
+        f"  the cheapest design for it: {best.design.seeds} seeds and {best.design.items} items"
+        + (f" ({best.tokens:,} tokens{cost})" if best.tokens is not None else "")
+    )
+    return lines
+
+
+def write_arm(
+    study: Study,
+    *,
+    out: Path,
+    target_rows: int,
+    doses: Sequence[str],
+    seed: int,
+    form: str,
+    target: str | None,
+    model: str | None,
+) -> None:
+    """Write one arm's rows."""
+    if form not in ("messages", "alpaca", "prompt-completion"):
+        raise SpecError("no such format", where="--format", got=form, expected="messages, alpaca or prompt-completion")
+    if seed not in study.arms.seeds:
+        seeds = ", ".join(map(str, study.arms.seeds))
+        raise SpecError("not one of the study's seeds", where="--seed", got=seed, expected=f"one of {seeds}")
+    bench = read_bench(study, say=_say)
+    first = study.candidates()[0]
+    design = make_design(bench, lambda model, target, name: first)
+    planned = find_run(
+        design, target_rows=target_rows, doses=dict(map(_dose, doses)), seed=seed, target=target, model=model
+    )
+    written = write_mix(planned, out, form=cast(Format, form))
+    counts = ", ".join(f"{draw.source} {draw.got} of {draw.asked}" for draw in planned.run.draws)
+    print(f"{written.path}: {written.rows} rows ({counts}); {written.sidecar.name} says what was asked and got")
+
+
+def _dose(text: str) -> tuple[str, int]:
+    source, _, rows = text.rpartition("=")
+    if not source or not rows.isdecimal():
+        raise SpecError("not a dose", where="--dose", got=text, expected="SOURCE=ROWS, such as general=96")
+    return source, int(rows)
+
+
+def _say(text: str) -> None:
+    print(f"titrant: {text}", file=sys.stderr)

@@ -1,0 +1,93 @@
+"""`run`, `report` and `export`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from titrant.cli.output import print_json
+from titrant.cli.progress import Progress
+from titrant.errors import SpecError
+from titrant.study.results import Results, verdict_object
+from titrant.study.runner import Watcher, finish, run_study, stored_design
+from titrant.study.spec import Study
+
+
+def out_folder(study: Study, out: Path | None) -> Path:
+    """Where everything goes: beside the current folder unless the user said."""
+    return out if out is not None else Path("titrations") / study.name
+
+
+def run_and_print(study: Study, *, out: Path | None, jobs: int | Literal["auto"], as_json: bool) -> int:
+    """Run the study; the exit code."""
+    progress = Progress()
+    root = out_folder(study, out)
+    watcher = Watcher(say=progress.say, stage=progress.stage, event=progress.event)
+    try:
+        results = run_study(study, out=root, jobs=jobs, watcher=watcher)
+    finally:
+        progress.close()
+    return _print_results(results, root, as_json=as_json)
+
+
+def report_and_print(study: Study, *, out: Path | None, as_json: bool) -> int:
+    """Judge and report what is stored; the exit code."""
+    root = out_folder(study, out)
+    if not (root / "store.json").is_file():
+        raise SpecError("there are no results here", where=str(root), fix=f"titrant run {study.path}")
+    progress = Progress()
+    design, store = stored_design(study, out=root, watcher=Watcher(say=progress.say))
+    return _print_results(finish(design, store, watcher=Watcher(say=progress.say)), root, as_json=as_json)
+
+
+def export_model(study: Study, *, to: Path, arm: str | None, seed: int | None, out: Path | None) -> None:
+    """Copy the recommended model, or train another arm's weights again and put them at `to`."""
+    from titrant.study.runner import export_arm
+
+    root = out_folder(study, out)
+    if not (root / "store.json").is_file():
+        raise SpecError("there are no results here", where=str(root), fix=f"titrant run {study.path}")
+    if to.exists() and any(to.iterdir()):
+        raise SpecError("the folder is not empty", where=str(to), fix="name a new folder")
+    model = root / "model"
+    if arm is None and seed is None and (model / "titrant.json").is_file():
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(model, to, dirs_exist_ok=True)
+    else:
+        progress = Progress()
+        watcher = Watcher(say=progress.say, stage=progress.stage, event=progress.event)
+        export_arm(study, out=root, to=to, arm=arm, seed=seed, watcher=watcher)
+    print(f"{to}: the model in Hugging Face format, with its card (README.md)")
+
+
+def _print_results(results: Results, root: Path, *, as_json: bool) -> int:
+    if as_json:
+        print_json(verdict_object(results))
+    else:
+        for judged in results.judged:
+            for line in verdict_lines(results, judged):
+                print(line)
+        print(f"report: {root / 'report.html'}")
+        if (root / "model").is_dir():
+            print(f"model:  {root / 'model'}")
+    return 1 if results.failed else 0
+
+
+def verdict_lines(results: Results, judged: Any) -> list[str]:
+    """The verdict as a person reads it on a terminal."""
+    verdict = judged.verdict
+    lines = []
+    if len(results.judged) > 1:
+        lines.append(f"{judged.model} · {judged.target}")
+    provisional = f" (provisional: {'; '.join(verdict.provisional_reasons)})" if verdict.provisional else ""
+    lines.append(f"verdict: {verdict.verdict.replace('_', ' ')}{provisional}")
+    lines.append(verdict.sentence)
+    lines += [f"note: {note}" for note in verdict.notes]
+    if verdict.next_step is not None:
+        lines.append(f"next: {verdict.next_step.sentence}")
+    if results.failed:
+        lines.append(f"failed: {len(results.failed)} runs have no scores; the report names them")
+    if results.times_judged > 1:
+        lines.append(f"note: these test items have now been judged {results.times_judged} times")
+    return lines

@@ -1,0 +1,161 @@
+"""`score`, `judge`, `check`, `advise` and `doctor`: doors that need no training."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from titrant.cli.output import number, print_json
+from titrant.errors import SpecError, TitrantError
+from titrant.identity import plain
+from titrant.study.spec import Study
+
+
+def show_score(predictions: Path, *, metric: str, per_item: Path | None, as_json: bool) -> None:
+    """Score a file of predictions."""
+    from titrant.metrics import score_rows
+    from titrant.sources import read_rows
+    from titrant.store import write_jsonl
+
+    report = score_rows(read_rows(predictions), metric)
+    if per_item is not None:
+        write_jsonl(per_item, ({"id": item.id, "score": item.value, "reason": item.reason} for item in report.items))
+    unscored = dict(report.unscored)
+    if as_json:
+        found: dict[str, Any] = {"metric": report.metric, "score": report.score, "n": report.n}
+        print_json(found | ({"unscored": unscored} if unscored else {}))
+        return
+    print(f"{report.metric}: {number(report.score, 4)} over {report.n} items")
+    for reason, count in unscored.items():
+        print(f"not scored: {count} items ({reason})")
+
+
+def show_judgements(
+    files: Sequence[Path],
+    *,
+    baseline: str | None,
+    matched: str | None,
+    smallest_effect: float,
+    level: float,
+    drop_incomplete: bool,
+    as_json: bool,
+) -> None:
+    """Judge each file; one line a file. The first faulty file ends it, after what came before was printed."""
+    from titrant.stats.judge import judge
+
+    for path in files:
+        found = judge(
+            path,
+            baseline=baseline,
+            matched=matched,
+            smallest_effect=smallest_effect,
+            level=level,
+            drop_incomplete=drop_incomplete,
+        )
+        if as_json:
+            print_json(found)
+            continue
+        provisional = " (provisional)" if found["provisional"] else ""
+        name = f"{path}: " if len(files) > 1 else ""
+        print(f"{name}{found['verdict'].replace('_', ' ')}{provisional}: {found['sentence']}", flush=True)
+
+
+def show_check(study: Study, *, as_json: bool) -> None:
+    """Everything that is known of the cleanness of a study's rows."""
+    from titrant.hygiene import HygieneSettings, LeakSettings, check_lines, check_report
+    from titrant.study.bench import raw_rows
+
+    rows = raw_rows(study)
+    settings = HygieneSettings(leaks=LeakSettings(run_words=study.contamination.ngram))
+    for name, target in rows.targets.items():
+        instruction = study.targets[name].instruction
+        report = check_report(
+            train=target.train,
+            items=(*target.test, *target.validation, *rows.retention),
+            pools=rows.pools,
+            labels=target.labels,
+            instructions=[instruction] if instruction else [],
+            settings=settings,
+        )
+        if as_json:
+            print_json({"target": name, **plain(report)})
+            continue
+        if len(rows.targets) > 1:
+            print(f"target {name}")
+        for line in check_lines(report):
+            print(line)
+
+
+def show_advice(study: Study, *, breadth: str | None, skill: str | None, as_json: bool) -> None:
+    """What to expect, and the cheapest pilot."""
+    from titrant.study.advise import Breadth, Skill, advise
+    from titrant.study.bench import raw_rows
+
+    if breadth not in (None, "narrow", "broad"):
+        raise SpecError("no such breadth", where="--breadth", got=breadth, expected="narrow or broad")
+    if skill not in (None, "understanding", "reasoning", "facts"):
+        raise SpecError("no such skill", where="--skill", got=skill, expected="understanding, reasoning or facts")
+    rows = raw_rows(study)
+    doses = [dose for ladder in study.arms.doses.values() for dose in ladder if isinstance(dose, int)]
+    doses += [blend.total for blend in study.arms.blends]
+    for name, target in rows.targets.items():
+        sizes = [len(target.train) if size == "all" else int(size) for size in study.arms.target_rows]
+        found = advise(
+            target_rows=max(sizes),
+            doses=doses,
+            smallest_effect=study.smallest_effect,
+            items=len(target.test),
+            breadth=cast("Breadth | None", breadth),
+            skill=cast("Skill | None", skill),
+            metric=study.targets[name].metric,
+        )
+        if as_json:
+            print_json({"target": name, **plain(found)})
+            continue
+        print(found.sentence)
+        for prior in found.priors:
+            print(f"- {prior.text} ({prior.source})")
+        print(found.caution)
+        print(found.pilot.sentence if found.pilot is not None else f"no pilot: {found.pilot_reason}")
+
+
+def show_doctor(*, store: Path | None, schema: bool) -> int:
+    """The schema, the health of a store, or what this machine computes with; the exit code."""
+    if schema:
+        import json
+
+        from titrant.study.spec import json_schema
+
+        print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+        return 0
+    if store is not None:
+        return _check_store(store)
+    from titrant import __version__
+    from titrant.numerics import current_numerics
+
+    numerics = current_numerics()
+    print(f"titrant {__version__} on Python {sys.version.split()[0]}")
+    print(f"runs would compute on {numerics.device} in {numerics.dtype} ({numerics.isa}), one thread each")
+    for name, version in numerics.versions:
+        print(f"{name} {version}")
+    return 0 if all(version != "absent" for _, version in numerics.versions) else 1
+
+
+def _check_store(path: Path) -> int:
+    from titrant.store import Store
+
+    if not (path / "store.json").is_file():
+        raise SpecError("this is not a folder of results", where=str(path), expected="a folder with store.json")
+    try:
+        damages = Store.open(path).damages()
+    except TitrantError as error:
+        print(f"damaged: {error}")
+        return 1
+    for damage in damages:
+        print(f"damaged: {damage.path}: {damage.problem}")
+        print(f"  {damage.remedy}")
+    if not damages:
+        print(f"{path}: every file matches its checksum")
+    return 1 if damages else 0

@@ -1,0 +1,169 @@
+"""Before spending: what the runs will cost, from two measured steps, and what the design can find."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from titrant.engines import Event, LabSpec, execute
+from titrant.records import TrainingPlan
+from titrant.stats.power import (
+    Components,
+    Costs,
+    PricedDesign,
+    Prospects,
+    assumed_components,
+    cheapest_design,
+    prospects,
+)
+from titrant.stats.power import Design as PowerDesign
+from titrant.store import Store, read_json
+from titrant.study.bench import Asked
+from titrant.study.design import Design, PlannedRun, overlap_at, verdict_size
+from titrant.study.runner import job_of, jobs_for
+
+_MEASURED_STEPS = 3  # the first is not counted: it pays for what later ones find ready
+_MEASURED_ITEMS = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What all runs that are not done cost. Minutes are wall time with `jobs` processes; memory is of one process."""
+
+    runs: int
+    training_tokens: int
+    answer_tokens: int
+    jobs: int
+    minutes: float | None
+    memory_bytes: int | None
+    training_tokens_per_second: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What the design of one model and target can find, and the cheapest one that would settle the user's question."""
+
+    model: str
+    target: str
+    target_rows: int
+    seeds: int
+    items: int
+    doses: int
+    components: Components
+    prospects: Prospects
+    cheapest: PricedDesign | None
+
+
+def forecast_cost(
+    design: Design,
+    *,
+    jobs: int | Literal["auto"],
+    lab: LabSpec | None,
+    done: set[str] = frozenset(),  # type: ignore[assignment]
+) -> Cost:
+    """The cost of what is left, with speed and memory measured on a few steps and items when a lab is given."""
+    left = [planned for planned in design.distinct if planned.run.run_id not in done]
+    training = sum(planned.run.tokens for planned in left)
+    answers = sum(planned.asked.tokens for planned in left)
+    count = jobs_for(design.bench, jobs, max(len(left), 1))
+    measured = _measured(design, lab) if lab is not None else None
+    minutes = None
+    if measured is not None:
+        seconds = training / measured.training_rate + answers / measured.answer_rate
+        minutes = seconds / 60 / min(count, max(len(left), 1))
+    return Cost(
+        runs=len(left),
+        training_tokens=training,
+        answer_tokens=answers,
+        jobs=count,
+        minutes=minutes,
+        memory_bytes=None if measured is None else measured.memory_bytes,
+        training_tokens_per_second=None if measured is None else measured.training_rate,
+    )
+
+
+def outlook(design: Design, model: str, target: str, *, cost: Cost | None = None) -> Outlook:
+    """The power of the design at the verdict's target size, from assumed variances."""
+    bench = design.bench
+    size = verdict_size(bench, model, target)
+    arms = [arm for arm in design.arms if arm.model == model and arm.target == target and arm.target_rows == size]
+    doses = sum(arm.kind == "dosed" for arm in arms)
+    test = bench.models[model].targets[target].test
+    groups = {item.group or item.key for item in test}
+    components = assumed_components(bench.study.targets[target].metric)
+    start = PowerDesign(
+        seeds=len(bench.study.arms.seeds),
+        items=len(groups),
+        doses=doses,
+        baselines=1 + any(arm.kind == "matched" for arm in arms),
+        components=components,
+        smallest_effect=bench.study.smallest_effect,
+        overlap=overlap_at(bench, model, target, size) or 0.0,
+    )
+    found = prospects(start)
+    seeds = bench.study.arms.seeds
+    tokens = sum(design.cell(arm, seeds[0]).run.tokens for arm in arms)
+    per_item = sum(design.cell(arm, seeds[0]).asked.tokens for arm in arms) // max(len(test), 1)
+    rate = None if cost is None or not cost.minutes else (cost.training_tokens + cost.answer_tokens) / cost.minutes
+    costs = Costs(training_tokens_per_seed=tokens, answer_tokens_per_item=per_item, tokens_per_minute=rate)
+    cheapest = cheapest_design(start, costs=costs, most_items=20 * len(groups)) if doses else None
+    return Outlook(
+        model=model,
+        target=target,
+        target_rows=size,
+        seeds=len(seeds),
+        items=len(groups),
+        doses=doses,
+        components=components,
+        prospects=found,
+        cheapest=cheapest,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    training_rate: float
+    answer_rate: float
+    memory_bytes: int
+
+
+def _measured(design: Design, lab: LabSpec) -> _Measured | None:
+    """Tokens per second of training and answering and peak memory, from a few steps of the longest run in a worker of
+    its own and a store that is thrown away."""
+    longest = max((planned for planned in design.distinct if planned.plan), key=lambda planned: planned.run.tokens)
+    assert longest.plan is not None
+    short = _shortened(longest, longest.plan)
+    steps: list[Event] = []
+    with tempfile.TemporaryDirectory(prefix="titrant-plan-") as folder:
+        root = Path(folder) / "store"
+        Store.open(root)
+        keep = steps.append
+        execute([job_of(short, design.bench)], root=root, lab=lab, processes=1, on_event=keep)
+        timing = root / "runs" / short.run.run_id / "timing.json"
+        if not timing.is_file():
+            return None
+        times = read_json(timing)
+    taken = [event for event in steps if event.kind == "step"][1:]
+    seconds = sum(event.seconds for event in taken)
+    if not seconds:
+        return None
+    answering = max(times["answering_seconds"], 1e-3)
+    return _Measured(
+        training_rate=sum(event.tokens for event in taken) / seconds,
+        answer_rate=short.asked.tokens / answering,
+        memory_bytes=times["peak_memory_bytes"],
+    )
+
+
+def _shortened(planned: PlannedRun, plan: TrainingPlan) -> PlannedRun:
+    asked = planned.asked
+    few = Asked(
+        questions=asked.questions[:_MEASURED_ITEMS],
+        prompts=asked.prompts[:_MEASURED_ITEMS],
+        losses=asked.losses[:_MEASURED_ITEMS],
+    )
+    steps = plan.steps[:_MEASURED_STEPS]
+    run = replace(planned.run, run_id="measured", recipe_id="measured", steps=len(steps))
+    return replace(planned, run=run, plan=replace(plan, steps=steps), asked=few)
