@@ -35,7 +35,9 @@ def test_the_smallest_rule_takes_the_smaller_dose_of_two_that_are_close() -> Non
 
 
 def test_one_item_cannot_be_split_and_gives_no_gain() -> None:
-    fit = cross_fitted(np.array([[0.1], [0.4]]), layout(1), np.array([True]), doses=[1], baselines=[0], smallest_effect=0.01)
+    fit = cross_fitted(
+        np.array([[0.1], [0.4]]), layout(1), np.array([True]), doses=[1], baselines=[0], smallest_effect=0.01
+    )
     assert np.isnan(fit.best).all()
 
 
