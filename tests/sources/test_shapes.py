@@ -244,3 +244,11 @@ def test_detection_knows_the_shapes_by_name_and_proposes_nothing_it_cannot_see(t
     assert (found.shape, found.labels, found.suggested_columns) == ("instruction", (), ())
     found = detect_shape(jsonl(tmp_path / "b.jsonl", {"a": "x"}, {"a": "y"}))
     assert (found.shape, found.suggested_columns, found.suggested_instruction) == (None, (), None)
+
+
+@pytest.mark.parametrize("answer", ['["a", "b"]', '[{"plant": "carrots"}]', "[1, 2]"])
+def test_an_answer_that_looks_like_a_json_list_stays_the_text_it_was(tmp_path: Path, answer: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"instruction": "Give me JSON.", "input": "", "output": answer}) + "\n")
+    (example,) = load_examples(path, source="general", task="general")
+    assert example.answer == answer

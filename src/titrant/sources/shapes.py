@@ -115,8 +115,14 @@ class Row:
         return "" if value is None else _text(value, names[0])
 
     def texts(self, *names: str) -> tuple[str, ...]:
-        """One text, or a list of texts (a JSON list in a cell of a table too); at least one and none empty."""
-        value = _parsed_cell(self.value(*names))
+        """One text, or a list of texts; at least one and none empty.
+
+        A text that looks like a JSON list stays a text: an answer may well be `["a", "b"]`. Only a column that is
+        called `answers` holds lists by its name, so there a cell of a table is read as one.
+        """
+        value = self.value(*names)
+        if self.column(names) == "answers":
+            value = _parsed_cell(value)
         if not isinstance(value, list):
             return (self.text(*names),)
         texts = tuple(_text(part, names[0]) for part in value)
