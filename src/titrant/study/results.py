@@ -5,24 +5,22 @@ Answers are what a run leaves; scores follow from answers and items here, so a c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from titrant import metrics
 from titrant.engines.job import ANSWERS
-from titrant.engines.local import failures
 from titrant.identity import fingerprint, hash_file, plain
-from titrant.records import Answer, Arm, Failure, Item, Score, Verdict
+from titrant.records import Answer, Arm, Failure, Score, Verdict
 from titrant.stats.evidence import Settings
 from titrant.stats.judge import judge_tables, judged_json
 from titrant.stats.power import Costs
-from titrant.stats.table import ScoreTable, tables_from_scores
+from titrant.stats.table import ScoreTable
 from titrant.store import Store, read_json, write_bytes, write_json
 from titrant.study.bench import TARGET_PROBE, VALIDATION_PROBE, Bench
-from titrant.study.design import Design, PlannedRun, items_by_key, overlap_at, verdict_size
-
-GRADED = "graded"
+from titrant.study.design import Design, PlannedRun, overlap_at, verdict_size
+from titrant.study.scores import GRADED, RunScores, Scores, Sheet, SheetScorer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,35 +51,47 @@ class Results:
     """All that the finished runs of a design say."""
 
     design: Design
-    scores: tuple[Score, ...]
+    scores: Scores
     failed: tuple[FailedCell, ...]
     judged: tuple[Judged, ...]
     times_judged: int
 
 
-def collect(design: Design, store: Store) -> tuple[tuple[Score, ...], tuple[FailedCell, ...]]:
+def collect(design: Design, store: Store) -> tuple[Scores, tuple[FailedCell, ...]]:
     """The scores of all finished runs of the design, and the cells that failed."""
-    finished, failed = store.finished(), failures(store)
-    scores: list[Score] = []
+    finished = store.finished()
+    failed = _last_failures(store)
+    runs: list[RunScores] = []
     missing: list[FailedCell] = []
-    seen: set[tuple[str, str, str, int]] = set()
-    judge = _Scorer(design.bench)
+    scorers = _Scorers(design.bench)
+    for arm, planned in cells(design):
+        run = planned.run
+        if run.run_id in finished:
+            scorer = scorers.of(arm)
+            values, reasons = scorer.score(store.run_folder(run.run_id) / ANSWERS)
+            runs.append(
+                RunScores(
+                    run_id=run.run_id, arm=arm, seed=run.seed, sheet=scorer.sheet, values_N=values, reasons=reasons
+                )
+            )
+        else:
+            record = failed.get(run.run_id)
+            failure = Failure(**record["failure"]) if record else Failure(
+                kind="unfinished", step=None, message="the run has not been finished"
+            )  # fmt: skip
+            missing.append(FailedCell(arm=arm, seed=run.seed, failure=failure))
+    return Scores(runs), tuple(missing)
+
+
+def cells(design: Design) -> Iterator[tuple[Arm, PlannedRun]]:
+    """Every arm with each of its runs, once (the untuned model has one run, whatever the seed)."""
     for arm in design.arms:
+        seen: set[int] = set()
         for seed in design.bench.study.arms.seeds:
             planned = design.cell(arm, seed)
-            cell = (arm.model, arm.target, arm.name, planned.run.seed)
-            if cell in seen:
-                continue
-            seen.add(cell)
-            if planned.run.run_id in finished:
-                scores += judge.scores(planned, arm, read_answers(store, planned.run.run_id))
-            else:
-                record = failed.get(planned.run.run_id) or _last_failure(store, planned.run.run_id)
-                failure = Failure(**record["failure"]) if record else Failure(
-                    kind="unfinished", step=None, message="the run has not been finished"
-                )  # fmt: skip
-                missing.append(FailedCell(arm=arm, seed=planned.run.seed, failure=failure))
-    return tuple(scores), tuple(missing)
+            if planned.run.seed not in seen:
+                seen.add(planned.run.seed)
+                yield arm, planned
 
 
 def read_answers(store: Store, run_id: str) -> tuple[Answer, ...]:
@@ -104,7 +114,7 @@ def read_answers(store: Store, run_id: str) -> tuple[Answer, ...]:
     )
 
 
-def judge_results(design: Design, scores: Sequence[Score], store: Store) -> tuple[Judged, ...]:
+def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged, ...]:
     """The verdicts of every model and target of the study."""
     bench = design.bench
     judged = []
@@ -133,32 +143,35 @@ def judge_results(design: Design, scores: Sequence[Score], store: Store) -> tupl
     return tuple(judged)
 
 
-def target_tables(scores: Sequence[Score], model: str, target: str, metric: str) -> dict[str, ScoreTable]:
+def target_tables(scores: Scores, model: str, target: str, metric: str) -> dict[str, ScoreTable]:
     """The tables of one model and target by probe, on the metric that decides (retention on its own)."""
-    mine = [
-        score
-        for score in scores
-        if score.model == model
-        and score.metric == (metric if score.probe == TARGET_PROBE else _decides(score))
-        and (score.target == target if score.probe in (TARGET_PROBE, VALIDATION_PROBE) else True)
-        and (score.arm_kind in ("untuned", "generalist_alone") or score.arm_target == target)
-    ]
-    return tables_from_scores(mine)
+    found = {}
+    for probe, names in scores.probes(model, target).items():
+        decides = metric if probe == TARGET_PROBE else names[0]
+        table = scores.table(model, target, probe, decides)
+        if table is not None:
+            found[probe] = table
+    return found
 
 
 def validation_means(design: Design, store: Store) -> dict[tuple[str, str, str], float]:
     """The mean validation score of every arm by (model, target, arm): graded where there are choices, since small
     differences count when a learning rate is chosen."""
-    sums: dict[tuple[str, str, str], list[float]] = {}
-    for score in collect(design, store)[0]:
-        if score.probe == VALIDATION_PROBE and score.value is not None and score.metric == _finest(design, score):
-            sums.setdefault((score.model, score.target, score.arm), []).append(score.value)
-    return {key: sum(values) / len(values) for key, values in sums.items()}
+    scores = collect(design, store)[0]
+    means: dict[tuple[str, str, str], float] = {}
+    for model in design.bench.models:
+        for target in design.bench.study.targets:
+            table = scores.table(model, target, VALIDATION_PROBE, _finest(design, target))
+            for index, arm in enumerate(table.arms if table is not None else ()):
+                assert table is not None
+                present = table.present_ASI[index]
+                means[(model, target, arm.name)] = float(table.values_ASI[index][present].mean())
+    return means
 
 
-def count_judgement(store: Store, bench: Bench, scores: Sequence[Score]) -> int:
+def count_judgement(store: Store, bench: Bench, scores: Scores) -> int:
     """How often these test items have been judged with differing scores, this time included; kept in the ledger."""
-    shown = fingerprint([[s.arm, s.seed, s.item, s.metric, s.value] for s in scores if s.probe == TARGET_PROBE])
+    shown = fingerprint([_shown(run) for run in scores.runs])
     record = {"kind": "judged", "test_set": bench.facts["test_set"], "scores": shown}
     before = [entry for entry in store.records() if entry.get("kind") == "judged"]
     mine = [entry["scores"] for entry in before if entry["test_set"] == record["test_set"]]
@@ -166,6 +179,13 @@ def count_judgement(store: Store, bench: Bench, scores: Sequence[Score]) -> int:
         store.append(record)
         mine.append(shown)
     return len(dict.fromkeys(mine))
+
+
+def _shown(run: RunScores) -> list[Any]:
+    """What a run says of the test items, in short: what it is about, and a hash of its values."""
+    lines = [line for line, kind in enumerate(run.sheet.kinds) if kind[1] == TARGET_PROBE]
+    values = hashlib.sha256(run.values_N[lines].tobytes()).hexdigest()
+    return [run.arm.model, run.arm.target, run.arm.name, run.seed, run.sheet.digest, values]
 
 
 def verdict_object(results: Results) -> dict[str, Any]:
@@ -196,13 +216,20 @@ def verdict_object(results: Results) -> dict[str, Any]:
 
 def retention_summary(results: Results) -> list[dict[str, Any]]:
     """Mean of every retention probe by arm, over items and seeds."""
-    sums: dict[tuple[str, str, str, str], list[float]] = {}
-    for score in results.scores:
-        if score.probe.startswith("retention") and score.metric != GRADED and score.value is not None:
-            sums.setdefault((score.model, score.arm, score.probe, score.metric), []).append(score.value)
+    import numpy as np
+
+    values: dict[tuple[str, str, str, str], list[Any]] = {}
+    for run in results.scores.runs:
+        for kind in dict.fromkeys(run.sheet.kinds):
+            if kind[1].startswith("retention") and kind[2] != GRADED:
+                lines = run.sheet.lines(*kind)
+                key = (run.arm.model, run.arm.name, kind[1], kind[2])
+                values.setdefault(key, []).append(run.values_N[lines])
+    means = {key: np.concatenate(parts) for key, parts in values.items()}
     return [
-        {"model": model, "arm": arm, "probe": probe, "metric": metric, "mean": sum(values) / len(values)}
-        for (model, arm, probe, metric), values in sums.items()
+        {"model": model, "arm": arm, "probe": probe, "metric": metric, "mean": float(np.nanmean(found))}
+        for (model, arm, probe, metric), found in means.items()
+        if not np.isnan(found).all()
     ]
 
 
@@ -223,32 +250,76 @@ def write_results(store: Store, files: Mapping[str, bytes]) -> None:
         store.append({"kind": "results", "files": hashes})
 
 
-def scores_parquet(scores: Sequence[Score]) -> bytes:
-    """Scores as Parquet: the columns of `records.Score`, sorted, so that equal scores are equal bytes."""
+def scores_parquet(scores: Scores) -> bytes:
+    """Scores as Parquet: the columns of `records.Score`, in the order of `scores`, so equal scores are equal bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = sorted(scores, key=lambda s: (s.model, s.target, s.target_rows, s.arm, s.seed, s.probe, s.item, s.metric))
-    kinds: dict[str, Any] = {
-        "target_rows": pa.int64(),
-        "seed": pa.int64(),
-        "dose": pa.int64(),
-        "value": pa.float64(),
-        "rungs": pa.list_(pa.string()),
-    }
-    names = list(Score.__slots__)
-    table = pa.table(
-        {
-            name: pa.array(
-                [list(row.rungs) if name == "rungs" else getattr(row, name) for row in rows],
-                kinds.get(name, pa.string()),
-            )
-            for name in names
-        }
-    )
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    with pq.ParquetWriter(sink, _score_schema(), compression="zstd", store_schema=False) as writer:
+        for start in range(0, len(scores.runs), _RUNS_A_GROUP):
+            writer.write_table(_score_rows(scores.runs[start : start + _RUNS_A_GROUP]))
     return bytes(sink.getvalue().to_pybytes())
+
+
+_RUNS_A_GROUP = 500
+
+
+def _score_schema() -> Any:
+    import pyarrow as pa
+
+    kinds = {"target_rows": pa.int64(), "seed": pa.int64(), "dose": pa.int64(), "value": pa.float64()}
+    names = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema(
+        [(name, pa.list_(pa.string()) if name == "rungs" else kinds.get(name, names)) for name in Score.__slots__]
+    )
+
+
+def _score_rows(runs: Sequence[RunScores]) -> Any:
+    """The scores of some runs as a table; names are dictionaries, so that each stands once."""
+    import numpy as np
+    import pyarrow as pa
+
+    sizes = [len(run.values_N) for run in runs]
+    heads = [run.score(0) for run in runs]
+    columns: dict[str, Any] = {}
+    for name in ("run_id", "model", "target_rows", "arm", "arm_kind", "seed", "source", "dose", "arm_target"):
+        said = [getattr(head, name) for head in heads]
+        if name in ("target_rows", "seed", "dose"):
+            columns[name] = pa.array(np.repeat(np.array(said, dtype=np.int64), sizes))
+        else:
+            columns[name] = _dictionary(said, np.repeat(np.arange(len(said)), sizes))
+    sheets = {id(run.sheet): run.sheet for run in runs}
+    starts, lines = {}, 0
+    for key, sheet in sheets.items():
+        starts[key], lines = lines, lines + len(sheet)
+    at = np.concatenate([starts[id(run.sheet)] + np.arange(size) for run, size in zip(runs, sizes, strict=True)])
+    items = [item for sheet in sheets.values() for item in sheet.items]
+    for name in ("target", "probe", "task", "group"):
+        columns[name] = _dictionary([getattr(item, name) for item in items], at)
+    columns["item"] = _dictionary([item.key for item in items], at)
+    columns["metric"] = _dictionary([metric for sheet in sheets.values() for metric in sheet.metrics], at)
+    rungs = pa.array([list(item.rungs) for item in items], pa.list_(pa.string()))
+    columns["rungs"] = rungs.take(pa.array(at))
+    values = np.concatenate([run.values_N for run in runs])
+    columns["value"] = pa.array(values, mask=np.isnan(values))
+    reasons: list[str | None] = [None] * len(values)
+    for run, end in zip(runs, np.cumsum(sizes), strict=True):
+        for line, reason in run.reasons.items():
+            reasons[int(end) - len(run.values_N) + line] = reason
+    columns["reason"] = pa.array(reasons, pa.string()).dictionary_encode()
+    return pa.table([columns[name] for name in Score.__slots__], schema=_score_schema())
+
+
+def _dictionary(said: Sequence[str | None], at: Any) -> Any:
+    """The texts at these places, each distinct text stored once."""
+    import numpy as np
+    import pyarrow as pa
+
+    names = list(dict.fromkeys(text for text in said if text is not None))
+    number = {name: code for code, name in enumerate(names)}
+    codes = np.array([-1 if text is None else number[text] for text in said], dtype=np.int32)[at]
+    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), pa.array(names, pa.string()))
 
 
 def verdict_bytes(results: Results) -> bytes:
@@ -267,78 +338,24 @@ def write_study_record(store: Store, bench: Bench) -> None:
 # -------------------------------------------------------------------------------------------------------------- scores
 
 
-class _Scorer:
-    """Answers to scores; what an answer is worth on an item is worked out once."""
+class _Scorers:
+    """The scorer of every model and target, made once."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self._items: dict[tuple[str, str], dict[str, Item]] = {}
-        self._worth: dict[tuple[str, str], metrics.TextScore] = {}
+        self._found: dict[tuple[str, str], SheetScorer] = {}
 
-    def scores(self, planned: PlannedRun, arm: Arm, answers: Sequence[Answer]) -> list[Score]:
+    def of(self, arm: Arm) -> SheetScorer:
         key = (arm.model, arm.target)
-        if key not in self._items:
+        if key not in self._found:
             targets = [arm.target] if arm.target else list(self.bench.study.targets)
-            self._items[key] = items_by_key(self.bench, arm.model, targets)
-        items = self._items[key]
-        found = []
-        for answer in answers:
-            item = items[answer.item_key]
-            for metric, worth in self._measures(item, answer):
-                found.append(_score(planned, arm, item, metric, worth))
-        return found
-
-    def _measures(self, item: Item, answer: Answer) -> list[tuple[str, metrics.TextScore]]:
-        if answer.loss is not None:
-            return [(item.metric, metrics.token_probability(answer.loss))]
-        if answer.choice is None:
-            assert answer.text is not None
-            return [(item.metric, self._text(item, answer.text))]
-        assert item.choices is not None
-        assert answer.choice_logprobs is not None
-        return [
-            (item.metric, self._text(item, item.choices[answer.choice])),
-            (GRADED, metrics.graded(answer.choice_logprobs, item.choices, item.references)),
-        ]
-
-    def _text(self, item: Item, text: str) -> metrics.TextScore:
-        key = (item.key, text)
-        if key not in self._worth:
-            self._worth[key] = metrics.score_text(item.metric, text, item.references)
-        return self._worth[key]
+            self._found[key] = SheetScorer(Sheet.of(self.bench.items(arm.model, targets)))
+        return self._found[key]
 
 
-def _score(planned: PlannedRun, arm: Arm, item: Item, metric: str, worth: metrics.TextScore) -> Score:
-    return Score(
-        run_id=planned.run.run_id,
-        model=arm.model,
-        target=item.target,
-        target_rows=arm.target_rows,
-        arm=arm.name,
-        arm_kind=arm.kind,
-        seed=planned.run.seed,
-        probe=item.probe,
-        task=item.task,
-        item=item.key,
-        group=item.group,
-        source="+".join(dose.source for dose in arm.doses) or None,
-        dose=arm.dose_rows,
-        metric=metric,
-        value=worth.value,
-        reason=worth.reason,
-        rungs=item.rungs,
-        arm_target=arm.target or None,
-    )
-
-
-def _decides(score: Score) -> str:
-    """The metric on which a probe other than the target is judged: its own, never the graded one beside it."""
-    return score.metric if score.metric != GRADED else ""
-
-
-def _finest(design: Design, score: Score) -> str:
-    answer = design.bench.study.targets[score.target].answer
-    return GRADED if answer == "choices" else design.bench.study.targets[score.target].metric
+def _finest(design: Design, target: str) -> str:
+    said = design.bench.study.targets[target]
+    return GRADED if said.answer == "choices" else said.metric
 
 
 def _at_size(tables: Mapping[str, ScoreTable], size: int) -> dict[str, ScoreTable]:
@@ -367,27 +384,17 @@ def _costs(design: Design, store: Store, model: str, target: str, size: int) -> 
         timing = store.run_folder(entry.run.run_id) / "timing.json"
         if timing.is_file():
             times = read_json(timing)
-            tokens += entry.run.tokens + _answer_tokens(entry)
+            tokens += entry.run.tokens + entry.asked.tokens
             seconds += times["training_seconds"] + times["answering_seconds"]
     items = max(len(design.bench.models[model].targets[target].test), 1)
     arms = len({entry.run.arm.name for entry in planned})
     return Costs(
         training_tokens_per_seed=training,
-        answer_tokens_per_item=arms * _answer_tokens(planned[0]) // items,
+        answer_tokens_per_item=arms * planned[0].asked.tokens // items,
         tokens_per_minute=60 * tokens / seconds if seconds else None,
     )
 
 
-def _answer_tokens(planned: PlannedRun) -> int:
-    """Tokens that answering takes, context computed once for all choices of a question."""
-    asked = planned.asked
-    return (
-        sum(len(question.prompt) + sum(map(len, question.choices)) for question in asked.questions)
-        + sum(len(prompt.ids) + prompt.max_new_tokens for prompt in asked.prompts)
-        + sum(len(row.ids) for row in asked.losses)
-    )
-
-
-def _last_failure(store: Store, run_id: str) -> dict[str, Any] | None:
-    mine = [entry for entry in store.records() if entry.get("kind") == "failure" and entry["run_id"] == run_id]
-    return mine[-1] if mine else None
+def _last_failures(store: Store) -> dict[str, dict[str, Any]]:
+    """The last failure of every run that has one, whatever its kind."""
+    return {entry["run_id"]: entry for entry in store.records() if entry.get("kind") == "failure"}

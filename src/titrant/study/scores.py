@@ -1,0 +1,396 @@
+"""The scores of a study in columns: a store of 5,000 runs has ten million of them, too many for a record each.
+
+All runs of one model and target answer the same items, so what a score is about stands once, in a `Sheet`, and a run
+adds an array of values. `Scores` is a sequence of `records.Score` that are made when they are looked at.
+
+Array names end in shape letters: N lines of a sheet, I items, C choices, A arms, S seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from titrant import metrics
+from titrant.errors import StoreDamaged
+from titrant.identity import fingerprint
+from titrant.records import Arm, Item, Score
+from titrant.stats.table import ScoreTable, TableArm
+
+Floats = NDArray[np.float64]
+GRADED = "graded"
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """What the runs of one model and target are scored on: an item and a metric a line, in a fixed order.
+
+    `keys` are the items' keys as stored answers hold them: each once, sorted.
+    """
+
+    items: tuple[Item, ...]
+    metrics: tuple[str, ...]
+
+    @classmethod
+    def of(cls, items: Iterable[Item]) -> Sheet:
+        """The lines of these items: the item's own metric, and beside it the graded score where there are choices."""
+        lines = [
+            (item, metric)
+            for item in items
+            for metric in ((item.metric, GRADED) if item.answer == "choices" else (item.metric,))
+        ]
+        lines.sort(key=lambda line: (line[0].target, line[0].probe, line[0].key, line[1]))
+        return cls(tuple(item for item, _ in lines), tuple(metric for _, metric in lines))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(sorted({item.key for item in self.items}))
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of what the lines are about."""
+        lines = zip(self.items, self.metrics, strict=True)
+        return fingerprint([[item.target, item.probe, item.key, metric] for item, metric in lines])
+
+    @cached_property
+    def kinds(self) -> tuple[tuple[str, str, str], ...]:
+        """(target, probe, metric) of every line."""
+        lines = zip(self.items, self.metrics, strict=True)
+        return tuple((item.target, item.probe, metric) for item, metric in lines)
+
+    def lines(self, target: str | None, probe: str, metric: str) -> NDArray[np.intp]:
+        """The lines of one probe and metric; of every target where `target` is None. They are in order of keys."""
+        found = [
+            line
+            for line, (of_target, of_probe, of_metric) in enumerate(self.kinds)
+            if of_probe == probe and of_metric == metric and target in (None, of_target)
+        ]
+        return np.array(sorted(found, key=lambda line: self.items[line].key), dtype=np.intp)
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class RunScores:
+    """One arm at one seed: a value for every line of the sheet, NaN where there is none, with the reason by line."""
+
+    run_id: str
+    arm: Arm
+    seed: int
+    sheet: Sheet
+    values_N: Floats
+    reasons: Mapping[int, str] = field(default_factory=dict)
+
+    def score(self, line: int) -> Score:
+        """One line as a record."""
+        item, value, arm = self.sheet.items[line], float(self.values_N[line]), self.arm
+        return Score(
+            run_id=self.run_id,
+            model=arm.model,
+            target=item.target,
+            target_rows=arm.target_rows,
+            arm=arm.name,
+            arm_kind=arm.kind,
+            seed=self.seed,
+            probe=item.probe,
+            task=item.task,
+            item=item.key,
+            group=item.group,
+            source=source_of(arm),
+            dose=arm.dose_rows,
+            metric=self.sheet.metrics[line],
+            value=None if line in self.reasons else value,
+            reason=self.reasons.get(line),
+            rungs=item.rungs,
+            arm_target=arm.target or None,
+        )
+
+
+def source_of(arm: Arm) -> str | None:
+    """The arm's source; a blend is a source of its own, `dolly+general`; None without a dose."""
+    return "+".join(dose.source for dose in arm.doses) or None
+
+
+class Scores(Sequence[Score]):
+    """The scores of many runs. `runs` are in a fixed order, so that equal stores give equal scores in equal order."""
+
+    def __init__(self, runs: Iterable[RunScores]) -> None:
+        self.runs = tuple(sorted(runs, key=_place))
+        self._ends = np.cumsum([len(run.values_N) for run in self.runs], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self.runs) else 0
+
+    def __iter__(self) -> Iterator[Score]:
+        return (run.score(line) for run in self.runs for line in range(len(run.values_N)))
+
+    @overload
+    def __getitem__(self, index: int) -> Score: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Score]: ...
+
+    def __getitem__(self, index: int | slice) -> Score | Sequence[Score]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = index + len(self) if index < 0 else index
+        if not 0 <= place < len(self):
+            raise IndexError(index)
+        number = int(np.searchsorted(self._ends, place, side="right"))
+        return self.runs[number].score(place - int(self._ends[number]) + len(self.runs[number].values_N))
+
+    def of(self, model: str, target: str) -> tuple[RunScores, ...]:
+        """The runs of one model that were trained on this target, or on none."""
+        return tuple(run for run in self.runs if run.arm.model == model and run.arm.target in ("", target))
+
+    def probes(self, model: str, target: str) -> dict[str, tuple[str, ...]]:
+        """The probes of these runs with their metrics, each without the graded score beside it."""
+        found: dict[str, dict[str, None]] = {}
+        for sheet in {id(run.sheet): run.sheet for run in self.of(model, target)}.values():
+            for of_target, probe, metric in dict.fromkeys(sheet.kinds):
+                if metric != GRADED and (of_target == target or probe.startswith("retention")):
+                    found.setdefault(probe, {})[metric] = None
+        return {probe: tuple(names) for probe, names in found.items()}
+
+    def table(self, model: str, target: str, probe: str, metric: str) -> ScoreTable | None:
+        """The scores of one model, target and probe on one metric as a table; None where there are none.
+
+        The same as `stats.table.tables_from_scores` makes of the records: names of seeds are text, scores without a
+        value are missing.
+        """
+        about = None if probe.startswith("retention") else target
+        runs = self.of(model, target)
+        lines = {id(run.sheet): run.sheet.lines(about, probe, metric) for run in runs}
+        runs = tuple(run for run in runs if len(lines[id(run.sheet)]))
+        if not runs:
+            return None
+        sheets = {id(run.sheet): run.sheet for run in runs}
+        items = {sheet.items[line].key: sheet.items[line] for at, sheet in sheets.items() for line in lines[at]}
+        keys = sorted(items)
+        place = _numbered(keys)
+        columns = {
+            at: np.array([place[sheet.items[line].key] for line in lines[at]], dtype=np.intp)
+            for at, sheet in sheets.items()
+        }
+        arms = {run.arm.name: run.arm for run in runs}
+        names, seeds = sorted(arms), sorted({str(run.seed) for run in runs})
+        arm_at, seed_at = _numbered(names), _numbered(seeds)
+        values_ASI = np.full((len(names), len(seeds), len(keys)), np.nan)
+        for run in runs:
+            at = id(run.sheet)
+            values_ASI[arm_at[run.arm.name], seed_at[str(run.seed)], columns[at]] = run.values_N[lines[at]]
+        present_ASI = ~np.isnan(values_ASI)
+        values_ASI[~present_ASI] = 0.0
+        return _trimmed(
+            ScoreTable(
+                probe=probe,
+                arms=tuple(_table_arm(arms[name]) for name in names),
+                seeds=tuple(seeds),
+                items=tuple(keys),
+                groups=_some([items[key].group or None for key in keys]),
+                tasks=_several([items[key].task for key in keys]),
+                values_ASI=values_ASI,
+                present_ASI=present_ASI,
+            )
+        )
+
+
+def _place(run: RunScores) -> tuple[str, str, int, str, int]:
+    return run.arm.model, run.arm.target, run.arm.target_rows, run.arm.name, run.seed
+
+
+def _numbered(names: Sequence[str]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(names)}
+
+
+def _some(groups: list[str | None]) -> tuple[str | None, ...] | None:
+    return tuple(groups) if any(group is not None for group in groups) else None
+
+
+def _several(tasks: list[str]) -> tuple[str, ...] | None:
+    return tuple(tasks) if len(set(tasks)) > 1 else None
+
+
+def _table_arm(arm: Arm) -> TableArm:
+    source = source_of(arm)
+    return TableArm(
+        name=arm.name,
+        kind=arm.kind,
+        target_rows=arm.target_rows,
+        dose=arm.dose_rows,
+        source=source,
+        doses=((source, arm.dose_rows),) if source is not None else (),
+    )
+
+
+def _trimmed(table: ScoreTable) -> ScoreTable | None:
+    """Without arms, seeds and items that have no score at all."""
+    present = table.present_ASI
+    if present.all():
+        return table
+    arms, seeds, items = (np.flatnonzero(present.any(axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    return table.cut(arms.tolist(), seeds, items) if len(arms) else None
+
+
+# ------------------------------------------------------------------------------------------------------------- scoring
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class AnswerColumns:
+    """The answers of one run in columns, in the order of their keys; -1 and NaN where an answer is of another kind.
+
+    `logprobs` are the log-probabilities of all choices one after the other, `counts_I` how many each item has.
+    """
+
+    keys: Any
+    choice_I: NDArray[np.int64]
+    counts_I: NDArray[np.int64]
+    logprobs: Floats
+    loss_I: Floats
+    text: Sequence[str | None] | None
+    ended_I: NDArray[np.bool_]
+
+
+def answer_columns(path: Any) -> AnswerColumns:
+    """The answers in a run's Parquet file, read without a record for each."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        table = file.read(use_threads=False).combine_chunks()
+    logprobs = table.column("choice_logprobs").combine_chunks()
+    if isinstance(logprobs, pa.ChunkedArray):
+        logprobs = pa.concat_arrays(logprobs.chunks) if logprobs.num_chunks else pa.array([], logprobs.type)
+    text = table.column("text")
+    return AnswerColumns(
+        keys=table.column("item_key"),
+        choice_I=pc.fill_null(table.column("choice"), -1).to_numpy().astype(np.int64),
+        counts_I=pc.fill_null(pc.list_value_length(logprobs), 0).to_numpy(zero_copy_only=False).astype(np.int64),
+        logprobs=logprobs.flatten().to_numpy(zero_copy_only=False).astype(np.float64),
+        loss_I=table.column("loss").to_numpy().astype(np.float64),
+        text=None if text.null_count == len(text) else text.to_pylist(),
+        ended_I=pc.not_equal(table.column("stop"), "length").to_numpy(),
+    )
+
+
+class SheetScorer:
+    """Answers of runs to the values of one sheet. What a choice or a text is worth on an item is worked out once."""
+
+    def __init__(self, sheet: Sheet) -> None:
+        import pyarrow as pa
+
+        self.sheet = sheet
+        self._keys = pa.chunked_array([pa.array(sheet.keys, pa.string())])
+        place = _numbered(sheet.keys)
+        self._answer_N = np.array([place[item.key] for item in sheet.items], dtype=np.intp)
+        chosen = [line for line, item in enumerate(sheet.items) if item.answer == "choices"]
+        self._graded = np.array([line for line in chosen if sheet.metrics[line] == GRADED], dtype=np.intp)
+        self._chosen = np.array([line for line in chosen if sheet.metrics[line] != GRADED], dtype=np.intp)
+        self._texts = [line for line, item in enumerate(sheet.items) if item.answer == "text"]
+        self._losses = np.array([line for line, item in enumerate(sheet.items) if item.answer == "loss"], dtype=np.intp)
+        self._worth = self._choice_worth()
+        self._gold = self._right_choices()
+        self._text_worth: dict[tuple[int, str], metrics.TextScore] = {}
+
+    def score(self, path: Any) -> tuple[Floats, dict[int, str]]:
+        """The values of the run whose answers are at `path`, and the reasons of those that are unknown (NaN).
+
+        `StoreDamaged` where the answers are not to the items of the sheet, each once.
+        """
+        answers = answer_columns(path)
+        if not answers.keys.equals(self._keys):
+            raise StoreDamaged(
+                f"{path}: the answers are not to the {len(self.sheet.keys)} items that the run was asked"
+            )
+        values_N = np.full(len(self.sheet), np.nan)
+        reasons: dict[int, str] = {}
+        self._score_choices(answers, values_N, reasons)
+        for line in self._texts:
+            assert answers.text is not None
+            found = self._text(line, answers.text[self._answer_N[line]] or "")
+            if found.value is None:
+                reasons[line] = found.reason or "no value"
+            else:
+                values_N[line] = found.value
+        if len(self._losses):
+            loss = answers.loss_I[self._answer_N[self._losses]]
+            finite = np.isfinite(loss)
+            values_N[self._losses] = np.where(finite, np.exp(-np.where(finite, loss, 0.0)), np.nan)
+            reasons |= {int(line): "the loss is not finite" for line in self._losses[~finite]}
+        return values_N, reasons
+
+    def _score_choices(self, answers: AnswerColumns, values_N: Floats, reasons: dict[int, str]) -> None:
+        for lines in (self._chosen, self._graded):
+            if len(lines) and (answers.choice_I[self._answer_N[lines]] < 0).any():
+                raise StoreDamaged("an item with choices has an answer without a choice")
+        if len(self._chosen):
+            choice = answers.choice_I[self._answer_N[self._chosen]]
+            values_N[self._chosen] = self._worth[np.arange(len(choice)), choice]
+            for row in np.flatnonzero(np.isnan(values_N[self._chosen])).tolist():
+                line = int(self._chosen[row])
+                item = self.sheet.items[line]
+                assert item.choices is not None
+                reasons[line] = self._text(line, item.choices[int(choice[row])]).reason or "no value"
+        if len(self._graded):
+            place = self._answer_N[self._graded]
+            starts = np.concatenate([[0], np.cumsum(answers.counts_I)[:-1]])
+            number = np.arange(self._gold.shape[1])
+            within = number < answers.counts_I[place, None]
+            at = np.where(within, starts[place, None] + number, 0)
+            logprobs = np.where(within, answers.logprobs[at], -np.inf)
+            values_N[self._graded], unknown = graded_batch(logprobs, self._gold)
+            reasons |= {int(self._graded[line]): reason for line, reason in unknown.items()}
+
+    def _text(self, line: int, text: str) -> metrics.TextScore:
+        key = (line, text)
+        if key not in self._text_worth:
+            item = self.sheet.items[line]
+            self._text_worth[key] = metrics.score_text(item.metric, text, item.references)
+        return self._text_worth[key]
+
+    def _choice_worth(self) -> Floats:
+        """What every choice of every item is worth on the item's own metric; NaN beyond its choices."""
+        items = [self.sheet.items[line] for line in self._chosen]
+        widest = max((len(item.choices or ()) for item in items), default=0)
+        worth = np.full((len(items), widest), np.nan)
+        known: dict[tuple[Any, ...], float] = {}
+        for row, item in enumerate(items):
+            for column, choice in enumerate(item.choices or ()):
+                key = (item.metric, choice, item.references)
+                if key not in known:
+                    value = metrics.score_text(item.metric, choice, item.references).value
+                    known[key] = np.nan if value is None else value
+                worth[row, column] = known[key]
+        return worth
+
+    def _right_choices(self) -> NDArray[np.bool_]:
+        items = [self.sheet.items[line] for line in self._graded]
+        gold = np.zeros((len(items), max((len(item.choices or ()) for item in items), default=0)), dtype=bool)
+        for row, item in enumerate(items):
+            gold[row, : len(item.choices or ())] = [choice in item.references for choice in item.choices or ()]
+        return gold
+
+
+def graded_batch(logprobs_IC: Floats, gold_IC: NDArray[np.bool_]) -> tuple[Floats, dict[int, str]]:
+    """`metrics.graded` of many items; minus infinity where an item has fewer choices. NaN with a reason by item.
+
+    >>> values, reasons = graded_batch(np.array([[-1.0, -1.0], [-np.inf, -np.inf]]), np.array([[True, False]] * 2))
+    >>> values.tolist(), reasons
+    ([0.5, nan], {1: 'every choice has probability 0'})
+    """
+    broken_I = np.isnan(logprobs_IC).any(-1) | (logprobs_IC == np.inf).any(-1)
+    peak_I = np.where(broken_I, 0.0, logprobs_IC.max(-1))
+    empty_I = np.isneginf(peak_I)
+    known_I = ~broken_I & ~empty_I
+    weights_IC = np.exp(np.where(known_I[:, None], logprobs_IC - np.where(known_I, peak_I, 0.0)[:, None], 0.0))
+    values_I = np.where(known_I, (weights_IC * gold_IC).sum(-1) / weights_IC.sum(-1), np.nan)
+    reasons = {int(row): "every choice has probability 0" for row in np.flatnonzero(empty_I)}
+    reasons |= {int(row): "log-probabilities are missing or not numbers" for row in np.flatnonzero(broken_I)}
+    return values_I, reasons
