@@ -173,6 +173,18 @@ def test_other_arms_lend_one_degree_of_freedom_with_few_seeds_and_none_with_many
     np.testing.assert_allclose(alone.standard_error, among.standard_error)
 
 
+def test_seeds_that_agree_by_luck_do_not_make_a_difference_certain() -> None:
+    scores = np.zeros((2, 2, 4))
+    scores[1] = [[1, 1, 0, 0], [0, 0, 1, 1]]
+    spread = contrast_batch(moments(scores, layout(4)), [1], 0)
+    assert not bool(spread.constant[0])
+    assert float(spread.standard_error[0]) > 0.1
+    scores[1] = [[1, 1, 0, 0], [1, 0, 1, 0]]
+    spread = contrast_batch(moments(scores, layout(4)), [1], 0)
+    assert float(spread.seed[0]) == 0.0
+    assert float(spread.standard_error[0]) > 0.2
+
+
 def test_scores_that_do_not_vary_never_give_nan() -> None:
     for value in (0.0, 1.0):
         for seeds, items in ((1, 1), (1, 5), (3, 1), (3, 5)):

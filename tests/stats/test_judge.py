@@ -210,7 +210,9 @@ def test_scores_that_never_vary_are_finite_or_null_with_a_reason(items: int, see
         assert contrast["reason"]
         assert found["verdict"] == "cannot_tell"
     else:
-        assert contrast["low"] <= 0 <= contrast["high"]
+        assert contrast["low"] < 0 < contrast["high"]
+        assert contrast["reason"]
+        assert found["verdict"] == "cannot_tell"
 
 
 def test_identical_arms_are_no_difference_only_with_items_enough_to_say_so() -> None:
@@ -268,7 +270,7 @@ def test_incomplete_items_are_dropped_only_when_asked_and_counted() -> None:
         edge(scores)
     found = edge(scores, drop_incomplete=True)
     assert found["contrasts"][0]["items"] == 119
-    assert any("1 incomplete item left out, and with it 5 scores" in note for note in found["notes"])
+    assert any("1 incomplete item left out, which had 5 scores" in note for note in found["notes"])
 
 
 def test_only_a_baseline_cannot_tell_and_asks_for_a_dose() -> None:

@@ -225,6 +225,11 @@ class Spread:
     n_seeds: int
     method: str
 
+    @property
+    def units(self) -> int:
+        """How many independent things were seen: clusters of items, or seeds where there is one cluster."""
+        return self.n_clusters if self.n_clusters > 1 else self.n_seeds
+
 
 def contrast_batch(
     moments: Moments, arms: Sequence[int], baseline: int | NDArray[np.intp], *, overlap: float = 0.0
@@ -267,7 +272,7 @@ def contrast_batch(
         parts = (item, _fresh(own, error, overlap, n_seeds), error)
         variance, df = _satterthwaite(*parts, item_df=moments.item_df, seed_df=n_seeds - 1)
         method = "crossed items and seeds, Satterthwaite and Cochran"
-    constant = (item < SMALLEST_VARIANCE) & (own < SMALLEST_VARIANCE)
+    constant = (item < SMALLEST_VARIANCE) & (own < SMALLEST_VARIANCE) & (error < SMALLEST_VARIANCE)
     return Spread(
         difference=difference,
         standard_error=np.sqrt(variance),
@@ -275,7 +280,7 @@ def contrast_batch(
         item=parts[0],
         seed=parts[1],
         error=parts[2],
-        constant=constant & (moments.item_df > 0),
+        constant=constant & ((moments.item_df > 0) | (n_seeds > 1)),
         n_clusters=moments.n_clusters,
         n_seeds=n_seeds,
         method=method,
@@ -338,13 +343,15 @@ def _moderated(mean_BAS: Floats, own_sum_BK: Floats) -> tuple[Floats, float]:
 def _cochran(item: Floats, seed: Floats, error: Floats, *, item_df: float, seed_df: float) -> tuple[Floats, Floats]:
     """Variance and the degrees of freedom whose 97.5% point is Cochran's: the two parts' points, weighted by them.
 
-    Satterthwaite's trusts the estimated mixture of the parts, which one or two degrees of freedom do not bear.
+    Satterthwaite's trusts the estimated mixture of the parts, which one or two degrees of freedom do not bear. The
+    variance is kept at a quarter of the items' own (or the error's) or more: by luck seeds can agree to the last digit,
+    which is no certainty.
     """
     pure_item = np.maximum(item - error, 0.0)
     variance = pure_item + seed
     weight = np.divide(seed, variance, out=np.ones_like(seed), where=variance > 0)
     point = np.sqrt((1 - weight) * t_point(0.975, item_df) ** 2 + weight * t_point(0.975, seed_df) ** 2)
-    return variance, df_of_point(point)
+    return np.maximum(variance, 0.25 * np.maximum(item, error)), df_of_point(point)
 
 
 def _satterthwaite(item: Floats, seed: Floats, error: Floats, *, item_df: float, seed_df: int) -> tuple[Floats, Floats]:
@@ -352,9 +359,9 @@ def _satterthwaite(item: Floats, seed: Floats, error: Floats, *, item_df: float,
 
     Satterthwaite's alone are too many where the seeds' part is small by luck (one-sided errors of 5.5% in place of 5%),
     and too few where items differ by error only and the parts cancel (coverage of 98 to 99%); Cochran's err the other
-    way. The variance is kept at a tenth of its larger part or more: by luck the difference can be next to nothing.
+    way. The variance is kept at a tenth of its largest part or more: by luck the difference can be next to nothing.
     """
-    variance = np.maximum(item + seed - error, 0.1 * np.maximum(item, seed))
+    variance = np.maximum(item + seed - error, 0.1 * np.maximum(np.maximum(item, seed), error))
     spread = item**2 / item_df + seed**2 / seed_df + error**2 / (item_df * seed_df)
     df = np.divide(variance**2, spread, out=np.full_like(item, item_df), where=spread > 0)
     _, cautious = _cochran(item, seed, error, item_df=item_df, seed_df=seed_df)
@@ -390,14 +397,14 @@ def _df_grid() -> tuple[Floats, Floats]:
 def bounds(spread: Spread, tail: float | Floats) -> tuple[Floats, Floats]:
     """Lower and upper bounds, each wrong with probability `tail`; NaN where there is no interval (df 0).
 
-    Where every cell shows the same difference c, the interval is exact for the
-    share of items on which it could be another: with n independent clusters, at most u = 1 - tail^(1/n), and there the
-    difference can be anything from -1 to 1, so the bounds are c - u(1 + c) and c + u(1 - c).
+    Where every cell shows the same difference c, the interval is exact for the share of items on which it could be
+    another: with n independent clusters (seeds, for one cluster) at most u = 1 - tail^(1/n). There it can be anything
+    from -1 to 1, so the bounds are c - u(1 + c) and c + u(1 - c).
     """
     tails = np.broadcast_to(np.asarray(tail, dtype=np.float64), spread.difference.shape)
     point = t_point_array(1 - tails, spread.df)
     half = np.where(spread.df > 0, point * spread.standard_error, np.nan)
-    share = 1 - tails ** (1 / spread.n_clusters)
+    share = 1 - tails ** (1 / max(spread.units, 1))
     low = np.where(spread.constant, spread.difference - share * (1 + spread.difference), spread.difference - half)
     high = np.where(spread.constant, spread.difference + share * (1 - spread.difference), spread.difference + half)
     return low, high
@@ -415,6 +422,6 @@ def p_values(spread: Spread) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(spread.difference) / spread.standard_error
         found = 2 * special.stdtr(np.where(spread.df > 0, spread.df, np.nan), -t)
-    exact = np.minimum(2 * (1 + np.abs(spread.difference)) ** (-float(spread.n_clusters)), 1.0)
+    exact = np.minimum(2 * (1 + np.abs(spread.difference)) ** (-float(spread.units)), 1.0)
     p: Floats = np.where(spread.constant, exact, found)
     return p

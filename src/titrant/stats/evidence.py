@@ -404,15 +404,11 @@ def _notes(whole: Completed, table: ScoreTable, plan: Layout, settings: Settings
     if plan.grouped:
         notes.append(f"{plan.n_items} items in {plan.n_clusters} groups: intervals are over groups.")
     if whole.dropped_items:
-        notes.append(
-            f"{whole.dropped_items} incomplete {'item' if whole.dropped_items == 1 else 'items'} left out, and with "
-            f"{'it' if whole.dropped_items == 1 else 'them'} {whole.dropped_cells} scores."
-        )
+        found = "1 incomplete item" if whole.dropped_items == 1 else f"{whole.dropped_items} incomplete items"
+        notes.append(f"{found} left out, which had {whole.dropped_cells} scores.")
     if whole.missing_runs:
-        notes.append(
-            f"{whole.missing_runs} {'run has' if whole.missing_runs == 1 else 'runs have'} no scores: contrasts take the "
-            "seeds that both arms have."
-        )
+        found = "1 run has" if whole.missing_runs == 1 else f"{whole.missing_runs} runs have"
+        notes.append(f"{found} no scores: contrasts take the seeds that both arms have.")
     return tuple(notes)
 
 
