@@ -29,6 +29,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("coverage", "wrong", "firm", "exchange")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 SEED = 20260730
+TRIED = (
+    "src/titrant/worlds.py",
+    "src/titrant/advice.py",
+    *(f"src/titrant/stats/{name}.py" for name in ("contrasts", "family", "crossfit", "weigh", "power", "exchange")),
+    *(f"benchmarks/{name}.py" for name in ("calibration_cells", "calibration_exchange", "rivals")),
+)
+"""The code that a cell's numbers depend on: when one of these changes, every cell is measured afresh."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +100,7 @@ def _tasks(options: argparse.Namespace) -> Iterator[Task]:
         "firm": firm_cells,
         "exchange": exchange_cells,
     }
-    tried = [*sorted((ROOT / "src/titrant/stats").glob("*.py")), *sorted(Path(__file__).parent.glob("*.py"))]
-    tried += [ROOT / "src/titrant/advice.py", ROOT / "src/titrant/worlds.py"]
-    code = [hash_file(path) for path in tried if path.name != "calibration_report.py"]
+    code = [hash_file(ROOT / name) for name in TRIED]
     if options.stored is not None:
         code.append(hash_file(Path(options.stored)))
     for part in options.only or PARTS:

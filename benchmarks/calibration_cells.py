@@ -254,7 +254,7 @@ def wrong_cells(stored: str | None) -> Iterator[Cell]:
         {"kind": "graded", "odd_variance": 4.0},
         {"kind": "graded", "group_items": 5},
         {"kind": "binary", "group_items": 5},
-        {"kind": "binary", "items": 50, "base_score": 0.85},
+        {"kind": "binary", "items": 50, "base_score": 0.15},
         {"kind": "graded", "items": 1000},
     )
     for changes in unassumed:
