@@ -42,10 +42,13 @@ def test_a_model_that_needs_padding_writes_the_same(toy_model, prompts) -> None:
     assert write(padded, prompts) == write(ragged, prompts)
 
 
-def test_long_prompts_are_read_in_parts(llama, prompts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_prompts_are_read_in_parts_and_room_is_made_when_needed(
+    llama, prompts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answering = answering_model(llama, dtype="fp32", ragged=True)
     expected = write(answering, prompts)
     monkeypatch.setattr("titrant.inference.generation.PREFILL_TOKENS", 25)
+    monkeypatch.setattr("titrant.inference.generation._FREE_COLUMNS", 3)
     assert write(answering, prompts) == expected
 
 

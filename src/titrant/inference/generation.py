@@ -27,6 +27,7 @@ from titrant.records import TokenPrompt, Written
 BATCH_ROWS = 64
 BATCH_TOKENS = 32_768  # kept keys of a batch, prompts and new tokens together
 PREFILL_TOKENS = 4096
+_FREE_COLUMNS = 32  # room for new tokens that is made at a time
 _PREFILL, _STEP = "titrant_prefill", "titrant_step"
 
 
@@ -52,7 +53,7 @@ def write(
 def _write_together(answering: AnsweringModel, prompts: Sequence[TokenPrompt]) -> list[Written]:
     """The continuations of one batch."""
     rows = [_Row(prompt=prompt, position=len(prompt.ids)) for prompt in prompts]
-    kept = _Kept(columns=max(len(prompt.ids) for prompt in prompts), room=max(p.max_new_tokens for p in prompts))
+    kept = _Kept(columns=max(len(prompt.ids) for prompt in prompts))
     tokens = _prefill(answering, prompts, kept)
     active = list(rows)
     while True:
@@ -138,11 +139,12 @@ def _slices(lengths: Sequence[int], budget: int) -> Iterator[tuple[int, int]]:
 class _Kept:
     """The keys and values of a batch, a pair of tensors [B, K, L, D] a layer, rows right-aligned at column `columns`.
 
-    Columns left of a row's prompt hold zeros and are masked.
+    Columns left of a row's prompt, and the few that are still free, hold zeros and are masked. Layers attend over the
+    free ones too, for a product on a CPU copies all of a tensor that is cut out of another.
     """
 
-    def __init__(self, *, columns: int, room: int) -> None:
-        self.columns, self.room, self.rows = columns, room, 0
+    def __init__(self, *, columns: int) -> None:
+        self.columns, self.width, self.rows = columns, columns + _FREE_COLUMNS, 0
         self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.prefilling: tuple[int, RaggedLayout] | None = None
         self._empty_B = torch.zeros(0, dtype=torch.long)
@@ -158,10 +160,9 @@ class _Kept:
         assert self.prefilling is not None
         first, layout = self.prefilling
         if layer not in self.layers:
-            width = self.columns + self.room
             self.layers[layer] = (
-                key_1KTD.new_zeros(self.rows, key_1KTD.shape[1], width, key_1KTD.shape[3]),
-                value_1KTD.new_zeros(self.rows, value_1KTD.shape[1], width, value_1KTD.shape[3]),
+                key_1KTD.new_zeros(self.rows, key_1KTD.shape[1], self.width, key_1KTD.shape[3]),
+                value_1KTD.new_zeros(self.rows, value_1KTD.shape[1], self.width, value_1KTD.shape[3]),
             )
         keys, values = self.layers[layer]
         for number, (start, row) in enumerate(zip(layout.starts, layout.rows, strict=True), start=first):
@@ -170,23 +171,33 @@ class _Kept:
             values[number, :, columns] = value_1KTD[0, :, start : start + row.tokens]
 
     def next_column(self, rows: int) -> None:
-        """Open a column for the next token of the rows that are left."""
+        """Open a column for the next token of the rows that are left; make room when all columns are full."""
         self.rows = rows
+        if self.columns == self.width:
+            self.width += _FREE_COLUMNS
+            for layer, (keys, values) in self.layers.items():
+                self.layers[layer] = (self._widened(keys), self._widened(values))
         self.columns += 1
         self._masks.clear()
 
+    def _widened(self, kept: torch.Tensor) -> torch.Tensor:
+        wide = kept.new_zeros(self.rows, kept.shape[1], self.width, kept.shape[3])
+        wide[:, :, : self.columns] = kept[: self.rows, :, : self.columns]
+        return wide
+
     def add(self, layer: int, key_1KBD: torch.Tensor, value_1KBD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keep a layer's newest keys and values; all of its rows' so far, [B, K, L, D]."""
-        keys, values = self.layers[layer]
-        keys[: self.rows, :, self.columns - 1] = key_1KBD[0].transpose(0, 1)
-        values[: self.rows, :, self.columns - 1] = value_1KBD[0].transpose(0, 1)
-        return keys[: self.rows, :, : self.columns], values[: self.rows, :, : self.columns]
+        """Keep a layer's newest keys and values; all of its rows', free columns included: views, each [B * K, L, D]."""
+        pair = []
+        for kept, newest in zip(self.layers[layer], (key_1KBD, value_1KBD), strict=True):
+            kept[: self.rows, :, self.columns - 1] = newest[0].transpose(0, 1)
+            pair.append(kept[: self.rows].flatten(0, 1))
+        return pair[0], pair[1]
 
     def mask(self, start: int) -> torch.Tensor:
         """What is added to scores [B, K, G, L] of the columns from `start` on."""
         if start not in self._masks:
-            columns = torch.arange(start, self.columns, device=self._empty_B.device)
-            hidden_BL = columns[None] < self._empty_B[: self.rows, None]
+            columns = torch.arange(start, self.width, device=self._empty_B.device)
+            hidden_BL = (columns[None] < self._empty_B[: self.rows, None]) | (columns[None] >= self.columns)
             mask_BL = torch.zeros(hidden_BL.shape, device=columns.device).masked_fill_(hidden_BL, -torch.inf)
             self._masks[start] = mask_BL[:, None, None]
         return self._masks[start]
@@ -243,19 +254,17 @@ def _step_attention(
     """One new token a row, which sees its row; scores and softmax in float32. Returns [1, B, H, D]."""
     kept = _ACTIVE.get()
     assert kept is not None
-    keys_BKLD, values_BKLD = kept.add(int(module.layer_idx), key_1KBD, value_1KBD)
+    keys, values = kept.add(int(module.layer_idx), key_1KBD, value_1KBD)
     start = 0 if sliding_window is None else max(0, kept.columns - sliding_window)
-    keys_BKLD, values_BKLD = keys_BKLD[:, :, start:], values_BKLD[:, :, start:]
-    rows, key_heads, _, width = keys_BKLD.shape
-    query_BKGD = query_1HBD[0].transpose(0, 1).reshape(rows, key_heads, -1, width)
-    scores_BKGL = torch.matmul(query_BKGD, keys_BKLD.transpose(2, 3)).float()
-    scores_BKGL *= width**-0.5 if scaling is None else scaling
+    rows, key_heads, width = kept.rows, key_1KBD.shape[1], key_1KBD.shape[3]
+    queries = query_1HBD[0].transpose(0, 1).reshape(rows * key_heads, -1, width)
+    scores = torch.bmm(queries, keys[:, start:].transpose(1, 2)).float()
+    scores *= width**-0.5 if scaling is None else scaling
     if softcap is not None:
-        scores_BKGL = torch.tanh(scores_BKGL / softcap) * softcap
-    scores_BKGL += kept.mask(start)
-    weights_BKGL = torch.softmax(scores_BKGL, -1).to(values_BKLD.dtype)
-    out_BKGD = torch.matmul(weights_BKGL, values_BKLD)
-    return out_BKGD.reshape(1, rows, -1, values_BKLD.shape[3]), None
+        scores = torch.tanh(scores / softcap) * softcap
+    scores.view(rows, key_heads, *scores.shape[1:]).add_(kept.mask(start))
+    weights = torch.softmax(scores, -1).to(values.dtype)
+    return torch.bmm(weights, values[:, start:]).reshape(1, rows, -1, values.shape[-1]), None
 
 
 def _registered(name: str) -> Any:
