@@ -178,11 +178,11 @@ def test_seeds_that_agree_by_luck_do_not_make_a_difference_certain() -> None:
     scores[1] = [[1, 1, 0, 0], [0, 0, 1, 1]]
     spread = contrast_batch(moments(scores, layout(4)), [1], 0)
     assert not bool(spread.constant[0])
-    assert float(spread.standard_error[0]) > 0.1
+    assert float(spread.standard_error[0]) > 0.05
     scores[1] = [[1, 1, 0, 0], [1, 0, 1, 0]]
     spread = contrast_batch(moments(scores, layout(4)), [1], 0)
     assert float(spread.seed[0]) == 0.0
-    assert float(spread.standard_error[0]) > 0.2
+    assert float(spread.standard_error[0]) > 0.05
 
 
 def test_scores_that_do_not_vary_never_give_nan() -> None:
