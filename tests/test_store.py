@@ -147,6 +147,14 @@ def inject() -> Iterator[Callable[[int | None], Faults]]:
         yield start
 
 
+def test_a_file_is_durable_before_it_has_its_name_and_the_name_before_the_call_returns(
+    tmp_path: Path, inject: Any
+) -> None:
+    counted = inject(None)
+    write_bytes(tmp_path / "a", b"x")
+    assert counted.names == ["write", "fsync", "rename", "fsync"]
+
+
 def test_whichever_write_fsync_or_rename_fails_the_store_is_readable_and_a_retry_succeeds(
     roomy: Path, inject: Any
 ) -> None:

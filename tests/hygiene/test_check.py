@@ -73,6 +73,12 @@ def test_the_planted_share_of_own_kind_is_found_within_a_twentieth(planted: int)
     assert all(int(kin.row_id) <= planted for kin in kinship.nearest)
 
 
+def test_a_pool_of_nothing_but_the_targets_kind_is_seen_as_such() -> None:
+    """The classifier can only guess then, for the pool as for the target; the correction makes up for it."""
+    kinship = own_kind_share(examples(texts(REVIEWS, 240, seed=12), source="general"), TRAIN)
+    assert kinship.share > 0.8
+
+
 def test_rows_answered_by_a_label_or_naming_all_labels_are_own_kind() -> None:
     prompts = texts(ERRANDS, 9, seed=4)
     pool = examples([*prompts, "Is it praise, or blame?"], source="general", answers=["Blame."] + ["No."] * 9)

@@ -48,6 +48,16 @@ def test_rows_that_differ_in_one_word_are_near_duplicates_with_their_true_simila
     assert entry.similarity == len(one & other) / len(one | other)
 
 
+def test_rows_just_below_the_similarity_are_not_duplicates_and_just_above_it_are() -> None:
+    """Forty of w words are shared: the runs of five in both, 36, over those in either."""
+    for number in range(20):
+        shared = " ".join(f"w{number}x{place}" for place in range(40))
+        for own, found in ((7, 0), (3, 1)):  # 36 / (36 + 2 * 7) = 0.72 and 36 / (36 + 2 * 3) = 0.86
+            one, other = (shared + "".join(f" {mark}{place}" for place in range(own)) for mark in "ab")
+            pool = [*rows([one], answer=""), *rows([other], answer="")]
+            assert len(duplicates({"general": pool})) == found
+
+
 def test_rows_that_share_half_their_text_are_not_duplicates() -> None:
     half = " ".join(TEXT.split()[:20])
     assert duplicates({"general": rows([TEXT, f"{half} and that is all there is to say about it on a Sunday."])}) == ()

@@ -86,6 +86,11 @@ def test_passes_are_shuffled_each_anew() -> None:
     assert own[:12] != own[12:]
 
 
+def test_target_and_generalist_rows_are_shuffled_by_streams_of_their_own() -> None:
+    steps = planned(12, 12, passes=1)
+    assert flat(steps, own=True) != [row - 100 for row in flat(steps, own=False)]
+
+
 @given(st.integers(1, 20), st.integers(1, 25), SEEDS)
 def test_joint_and_generalist_first_hold_the_same_two_orders(target: int, pool: int, seed: int) -> None:
     joint = planned(target, pool, seed=seed)
