@@ -42,9 +42,7 @@ def test_a_model_that_needs_padding_writes_the_same(toy_model, prompts) -> None:
     assert write(padded, prompts) == write(ragged, prompts)
 
 
-def test_long_prompts_are_read_in_parts_and_room_is_made_when_needed(
-    llama, prompts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_of_prompts_and_room_for_tokens_change_nothing(llama, prompts, monkeypatch: pytest.MonkeyPatch) -> None:
     answering = answering_model(llama, dtype="fp32", ragged=True)
     expected = write(answering, prompts)
     monkeypatch.setattr("titrant.inference.generation.PREFILL_TOKENS", 25)
