@@ -57,7 +57,7 @@ class MirrorHandler(BaseHTTPRequestHandler):
         else:
             self.answer(404, b'{"error":"Repository not found"}', **{"X-Error-Code": "RepoNotFound"})
 
-    do_HEAD = do_GET  # noqa: N815
+    do_HEAD = do_GET
 
     def answer(self, status: int, data: bytes, **headers: str) -> None:
         self.send_response(status)
