@@ -27,6 +27,7 @@ from titrant.store import (
     write_json,
     write_jsonl,
     write_manifest,
+    write_sealed,
     write_text,
 )
 
@@ -47,12 +48,10 @@ def work(root: Path, runs: Sequence[str] = RUNS) -> Store:
             write_json(folder / "run.json", {"id": run_id, "settings": {"rate": 0.5}})
             write_jsonl(folder / "answers.jsonl", ANSWERS)
             write_text(folder / "log" / "steps.txt", "1\n2\n")
-            write_json(folder / "timing.json", {"seconds": 1})
+            write_sealed(folder / "timing.json", {"seconds": 1})
             store.finish(run_id, {"status": "done"})
     write_json(root / "verdict.json", {"verdict": "mix"})
-    files = {"verdict.json": hash_file(root / "verdict.json")}
-    if not any(record["kind"] == "results" and record["files"] == files for record in store.records()):
-        store.append({"kind": "results", "files": files})
+    write_sealed(root / "results.json", {"files": {"verdict.json": hash_file(root / "verdict.json")}})
     return store
 
 
@@ -264,6 +263,18 @@ def test_missing_and_unreadable_files_are_damage_with_a_name(tmp_path: Path) -> 
             read(tmp_path / "b.json")
 
 
+def test_what_a_dead_writer_left_is_removed_by_the_next_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", "pass"])
+    dead.wait()
+    left = tmp_path / f".tmp-{dead.pid}-verdict.json"
+    others = [tmp_path / f".tmp-{os.getppid()}-verdict.json", tmp_path / f".tmp-{dead.pid}-report.html"]
+    for path in (left, *others):
+        path.write_bytes(b"half")
+    write_bytes(tmp_path / "verdict.json", b"whole")
+    assert not left.exists()
+    assert all(path.exists() for path in others)
+
+
 # ------------------------------------------------------------------------------------------------------------ checksums
 
 
@@ -281,10 +292,9 @@ def with_model(root: Path) -> Store:
 def test_one_flipped_bit_in_any_file_is_named(tmp_path: Path) -> None:
     store = with_model(tmp_path)
     assert store.damages() == []
-    unchecked = {"store.json", "timing.json"}
     files = [path for path in tmp_path.rglob("*") if path.is_file() and "claims" not in path.parts]
-    checked = [path for path in files if path.name not in unchecked and path != tmp_path / "model" / "manifest.json"]
-    assert len(checked) == 11
+    checked = [path for path in files if path != tmp_path / "model" / "manifest.json"]
+    assert len(checked) == 15
     for path in checked:
         data = path.read_bytes()
         for place in {0, len(data) // 2, len(data) - 1}:
@@ -294,6 +304,18 @@ def test_one_flipped_bit_in_any_file_is_named(tmp_path: Path) -> None:
             assert named[0].remedy
         path.write_bytes(data)
     assert store.damages() == []
+
+
+def test_a_flip_anywhere_in_a_manifest_without_a_checksum_of_its_own_is_found(roomy: Path) -> None:
+    store = with_model(roomy)
+    manifest = roomy / "model" / "manifest.json"
+    data = manifest.read_bytes()
+    for place in range(len(data)):
+        for bit in range(8):
+            manifest.write_bytes(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
+            assert store.damages(), (place, bit)
+    manifest.unlink()
+    assert [(damage.path, damage.problem) for damage in store.damages()] == [(str(manifest), "missing")]
 
 
 def test_a_flip_anywhere_in_the_ledger_is_found(roomy: Path) -> None:
@@ -328,7 +350,7 @@ def test_a_manifest_lists_every_file_but_itself_the_timing_and_leftovers(tmp_pat
 
 def test_equal_runs_have_equal_manifests_whatever_their_timing(tmp_path: Path) -> None:
     one, other = work(tmp_path / "one"), work(tmp_path / "other")
-    write_json(other.run_folder("a1") / "timing.json", {"seconds": 99})
+    write_sealed(other.run_folder("a1") / "timing.json", {"seconds": 99})
     assert one.finished() == other.finished()
     assert other.damages() == []
 

@@ -100,6 +100,9 @@ class RunFailed(TitrantError):
         place = f" at step {step}" if step is not None else ""
         super().__init__(f"{kind}{place}: {message}")
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _run_failed, (self.kind, self.message, self.step)  # it comes out of workers by pickle
+
 
 class StoreDamaged(TitrantError):
     """Stored files are missing or do not match their checksums."""
@@ -109,8 +112,15 @@ class Interrupted(TitrantError):
     """SIGINT (exit code 130) or SIGTERM (143) arrived; what could be kept has been kept."""
 
     def __init__(self, signal_number: int) -> None:
-        self.exit_code = 128 + signal_number
+        self.signal_number, self.exit_code = signal_number, 128 + signal_number
         super().__init__(f"stopped by signal {signal_number}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Interrupted, (self.signal_number,)
+
+
+def _run_failed(kind: str, message: str, step: int | None) -> RunFailed:
+    return RunFailed(kind, message, step=step)
 
 
 def _shortened(value: object) -> str:

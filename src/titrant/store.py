@@ -8,6 +8,10 @@ A store is a folder:
     work/<run_id>/        unfinished runs: checkpoints; removed when the run is finished
     claims/<run_id>.lock  held with flock by the process that works on the run; a dead process holds nothing
     verdict.json, scores.parquet, report.html, model/      what the study makes of the runs
+    results.json          the checksums of the first three
+
+The ledger knows no times, so that equal studies have equal ledgers; verdict.json may (what a next step would take), and
+so its checksum stands in results.json. Small files with times in them carry their own checksum (`write_sealed`).
 
 Everything that must survive a crash goes through `write_bytes` (write, fsync, rename, fsync of the folder) or through
 `Store.finish`, which renames a whole folder. A reader therefore sees the old state or the new one. What a crash can
@@ -18,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
 import shutil
@@ -27,11 +32,12 @@ from pathlib import Path
 from typing import Any
 
 from titrant.errors import StoreDamaged, StoreMismatch
-from titrant.identity import canonical_json, hash_file, hash_text
+from titrant.identity import canonical_json, fingerprint, hash_file, hash_text
 
 FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-UNLISTED = frozenset({MANIFEST, "timing.json"})  # never part of a manifest: timing differs between equal runs
+_MARKED = {"format": FORMAT_VERSION, "made_by": "titrant"}
+MANIFEST, TIMING, RESULTS, MARKER = "manifest.json", "timing.json", "results.json", "store.json"
+UNLISTED = frozenset({MANIFEST, TIMING})  # never part of a manifest: timing differs between equal runs
 
 
 # --------------------------------------------------------------------------------------------------------------- files
@@ -40,6 +46,7 @@ UNLISTED = frozenset({MANIFEST, "timing.json"})  # never part of a manifest: tim
 def write_bytes(path: Path, data: bytes) -> None:
     """Put `data` at `path` whole or not at all; durable when the call returns. Makes the folder where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     try:
         with temporary.open("wb") as file:
@@ -52,6 +59,24 @@ def write_bytes(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what writers of `path` left that are no longer alive."""
+    for leftover in path.parent.glob(f".tmp-*-{glob.escape(path.name)}"):
+        writer = leftover.name.removeprefix(".tmp-").removesuffix(f"-{path.name}")
+        if writer.isdecimal() and not _alive(int(writer)):
+            leftover.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
@@ -86,6 +111,22 @@ def read_json(path: Path) -> Any:
         raise StoreDamaged(f"{path}: missing") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise StoreDamaged(f"{path}: not readable as JSON ({error})") from None
+
+
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """`write_json` of an object with its own checksum in it."""
+    write_json(path, {**value, "sum": fingerprint(value, length=16)})
+
+
+_SEALED_REMEDY = "delete it and run the study again: nothing but its own figures is lost"
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """The object that `write_sealed` wrote; `StoreDamaged` names the file when it is not as it was written."""
+    value = read_json(path)
+    if not isinstance(value, dict) or value.pop("sum", None) != fingerprint(value, length=16):
+        raise StoreDamaged(f"{path}: the file does not match its checksum. Fix: {_SEALED_REMEDY}")
+    return value
 
 
 def read_jsonl(path: Path) -> list[Any]:
@@ -149,19 +190,27 @@ def check_manifest(folder: Path, *, expected: str | None = None) -> list[str]:
     if expected is not None and hash_file(path) != expected:
         return [f"{path}: checksum differs from the ledger's"]
     try:
-        listed: Mapping[str, Any] = read_json(path)["files"]
-    except (StoreDamaged, KeyError, TypeError) as error:
-        return [f"{path}: {error}"]
+        listed = _listed(path)
+    except StoreDamaged as error:
+        return [str(error)]
     problems = []
-    for name, entry in listed.items():
+    for name, (size, checksum) in listed.items():
         file = folder / name
         if not file.is_file():
             problems.append(f"{file}: missing")
-        elif file.stat().st_size != entry["bytes"]:
-            problems.append(f"{file}: {file.stat().st_size} bytes, {entry['bytes']} expected")
-        elif hash_file(file) != entry["sha256"]:
+        elif file.stat().st_size != size:
+            problems.append(f"{file}: {file.stat().st_size} bytes, {size} expected")
+        elif hash_file(file) != checksum:
             problems.append(f"{file}: checksum differs")
     return problems
+
+
+def _listed(manifest: Path) -> dict[str, tuple[int, str]]:
+    """Size and checksum by name in a manifest; `StoreDamaged` when it does not say them."""
+    try:
+        return {name: (entry["bytes"], entry["sha256"]) for name, entry in read_json(manifest)["files"].items()}
+    except (KeyError, TypeError, AttributeError):
+        raise StoreDamaged(f"{manifest}: not a manifest") from None
 
 
 # ------------------------------------------------------------------------------------------------------------- a store
@@ -176,26 +225,19 @@ class Store:
     @classmethod
     def open(cls, root: Path) -> Store:
         """The store at `root`, made when the folder is missing or empty. `StoreMismatch` for another format version."""
-        marker = root / "store.json"
+        marker = root / MARKER
         if marker.is_file():
-            version = read_json(marker).get("format")
-            if version != FORMAT_VERSION:
-                raise StoreMismatch(
-                    "this store has another format",
-                    where=str(marker),
-                    got=f"format {version}",
-                    expected=f"format {FORMAT_VERSION}",
-                    fix="use the version of titrant that made it, or another --out folder",
-                )
+            _check_format(marker)
         else:
-            if root.exists() and (not root.is_dir() or any(not _is_leftover(path) for path in root.iterdir())):
+            foreign = root.exists() and (not root.is_dir() or any(not _is_leftover(path) for path in root.iterdir()))
+            if foreign and not marker.is_file():  # another process may have made the store in this moment
                 raise StoreMismatch(
                     "this folder holds something that is not a titration",
                     where=str(root),
                     expected="an empty or new folder, or one with store.json",
                     fix="choose another --out folder",
                 )
-            write_json(marker, {"format": FORMAT_VERSION, "made_by": "titrant"})
+            write_json(marker, _MARKED)
         return cls(root)
 
     # paths
@@ -219,7 +261,7 @@ class Store:
         body = canonical_json(record)
         line = canonical_json({"record": record, "sum": hash_text(body, length=16)}).encode("utf-8", "surrogatepass")
         self.root.mkdir(parents=True, exist_ok=True)
-        with self._locked("ledger"), self.ledger_path.open("a+b") as file:
+        with self.locked("ledger"), self.ledger_path.open("a+b") as file:
             file.seek(0)
             whole = _whole_lines(file.read())
             file.truncate(whole)
@@ -244,7 +286,10 @@ class Store:
         for number, line in enumerate(data[: _whole_lines(data)].split(b"\n")[:-1], start=1):
             record = _checked_record(line)
             if record is None:
-                raise StoreDamaged(f"{self.ledger_path}:{number}: the record does not match its checksum")
+                raise StoreDamaged(
+                    f"{self.ledger_path}:{number}: the record does not match its checksum. Fix: delete that line and "
+                    "run the study again: what it recorded is done anew"
+                )
             records.append(record)
         return records
 
@@ -263,7 +308,7 @@ class Store:
         """Hold the run for this process; yields False when another live process holds it. The lock dies with us."""
         path = self.root / "claims" / f"{run_id}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
+        with path.open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -296,47 +341,120 @@ class Store:
         shutil.rmtree(self.work_folder(run_id), ignore_errors=True)
         return manifest
 
+    def checked_file(self, run_id: str, name: str, *, manifest: str | None) -> Path:
+        """A file of a finished run, once its bytes are those that were stored; `manifest` is the ledger's checksum of
+        the run's manifest. `StoreDamaged` says what to do."""
+        folder = self.run_folder(run_id)
+        path = folder / name
+        problem = None
+        if not (folder / MANIFEST).is_file() or hash_file(folder / MANIFEST) != manifest:
+            problem = f"{folder / MANIFEST}: missing, or not as it was stored"
+        elif not path.is_file() or hash_file(path) != _listed(folder / MANIFEST).get(name, (0, ""))[1]:
+            problem = f"{path}: missing, or not as it was stored"
+        if problem is not None:
+            raise StoreDamaged(f"{problem}. Fix: {_train_anew(folder)}")
+        return path
+
     # health
 
     def damages(self) -> list[Damage]:
         """Every file that is missing or does not match its checksum, with what can be recomputed."""
-        found = []
+        found = _marker_damages(self.root / MARKER)
         try:
             records = self.records()
         except StoreDamaged as error:
-            return [Damage(path=str(self.ledger_path), problem=str(error), remedy="restore the ledger from a copy")]
+            problem, _, remedy = str(error).partition(". Fix: ")
+            return [*found, Damage(path=str(self.ledger_path), problem=problem, remedy=remedy)]
         if self.ledger_path.exists() and _torn(self.ledger_path.read_bytes()):
             remedy = "run the study again: the record is written anew"
             found.append(Damage(path=str(self.ledger_path), problem="the last line is cut short", remedy=remedy))
         runs = {record["run_id"]: record for record in records if record.get("kind") == "run"}
         for run_id, record in sorted(runs.items()):
-            for problem in check_manifest(self.run_folder(run_id), expected=record.get("manifest")):
-                path, _, what = problem.partition(": ")
-                remedy = f"delete {self.run_folder(run_id)} and run the study again: the run is trained anew"
-                found.append(Damage(path=path, problem=what, remedy=remedy))
-        results = [record for record in records if record.get("kind") == "results"]
-        for name, entry in (results[-1]["files"] if results else {}).items():
-            path = self.root / name
-            if not path.is_file():
-                found.append(Damage(path=str(path), problem="missing", remedy="run `titrant report` to write it again"))
-            elif hash_file(path) != entry:
-                found.append(
-                    Damage(path=str(path), problem="checksum differs", remedy="run `titrant report` to write it again")
-                )
-        model = self.root / "model"
-        if (model / MANIFEST).is_file():
-            for problem in check_manifest(model):
-                path, _, what = problem.partition(": ")
-                found.append(Damage(path=path, problem=what, remedy=f"delete {model} and run the study again"))
+            folder = self.run_folder(run_id)
+            problems = check_manifest(folder, expected=record.get("manifest"))
+            found += [_damage(problem, _train_anew(folder)) for problem in problems]
+            found += _sealed_damages(folder / TIMING)
+        found += self._result_damages()
+        for manifest in _manifests(self.root / "model"):
+            remedy = f"delete {self.root / 'model'} and run the study again"
+            found += [_damage(problem, remedy) for problem in check_manifest(manifest.parent)]
+        for manifest in sorted(self.root.glob("weights/[!.]*/" + MANIFEST)):
+            remedy = f"delete {manifest.parent}; export trains the arm again, to the same bits"
+            found += [_damage(problem, remedy) for problem in check_manifest(manifest.parent)]
+        return found
+
+    def _result_damages(self) -> list[Damage]:
+        path = self.root / RESULTS
+        found = _sealed_damages(path)
+        if found or not path.exists():
+            return found
+        for name, checksum in read_sealed(path)["files"].items():
+            file = self.root / name
+            problem = "checksum differs" if file.is_file() else "missing"
+            if not file.is_file() or hash_file(file) != checksum:
+                found.append(Damage(path=str(file), problem=problem, remedy="run `titrant report` to write it again"))
         return found
 
     @contextlib.contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
+    def locked(self, name: str) -> Iterator[None]:
+        """Wait for and hold a named lock of the store; it dies with the process."""
         path = self.root / "claims" / f"{name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
+        with path.open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _train_anew(folder: Path) -> str:
+    return f"delete {folder} and run the study again: the run is trained anew"
+
+
+def _damage(problem: str, remedy: str) -> Damage:
+    """`path: what is wrong`, as problems are said, with what can be done."""
+    path, _, what = problem.partition(": ")
+    return Damage(path=path, problem=what, remedy=remedy)
+
+
+def _sealed_damages(path: Path) -> list[Damage]:
+    """What is wrong with a sealed file; one that is not there is not missed."""
+    try:
+        if path.exists():
+            read_sealed(path)
+    except StoreDamaged:
+        return [Damage(path=str(path), problem="not as it was written", remedy=_SEALED_REMEDY)]
+    return []
+
+
+def _marker_damages(marker: Path) -> list[Damage]:
+    try:
+        as_written = read_json(marker) == _MARKED
+    except StoreDamaged:
+        as_written = False
+    if as_written:
+        return []
+    remedy = f"write {json.dumps(_MARKED)} into it"
+    return [Damage(path=str(marker), problem="not as it was written", remedy=remedy)]
+
+
+def _manifests(folder: Path) -> list[Path]:
+    """The manifests of the models below `folder`: of the folder itself, or of its parts where a study has several."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in sorted(folder.rglob(MANIFEST)) if ".tmp-" not in path.as_posix()]
+    return found or [folder / MANIFEST]
+
+
+def _check_format(marker: Path) -> None:
+    said = read_json(marker)
+    version = said.get("format") if isinstance(said, dict) else None
+    if version != FORMAT_VERSION:
+        raise StoreMismatch(
+            "this store has another format",
+            where=str(marker),
+            got=f"format {version}",
+            expected=f"format {FORMAT_VERSION}",
+            fix="use the version of titrant that made it, or another --out folder",
+        )
 
 
 def _whole_lines(data: bytes) -> int:

@@ -1,7 +1,7 @@
 """One run, from plan to stored answers: what a worker does, the same whoever calls it.
 
 A run is finished when its answers are stored. What is written is written whole, and equal for equal runs; times go to
-timing.json, which no checksum covers.
+timing.json, which no manifest covers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from titrant.records import (
     TrainingPlan,
     Written,
 )
-from titrant.store import Store, sync_folder, write_json, write_jsonl, write_manifest
+from titrant.store import TIMING, Store, sync_folder, write_json, write_jsonl, write_manifest, write_sealed
 
 TRAINING, ANSWERS, RUN = "training.jsonl", "answers.parquet", "run.json"
 
@@ -222,8 +222,12 @@ def _save_weights(job: RunJob, specialist: Specialist, store: Store) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    specialist.save(folder)
-    write_manifest(folder)
+    try:
+        specialist.save(folder)
+        write_manifest(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # half a model would hold the room that is missing
+        raise
     if final.exists():
         shutil.rmtree(final)
     os.replace(folder, final)
@@ -241,7 +245,7 @@ def _publish(job: RunJob, answers: Sequence[Answer], timing: dict[str, Any], sto
         with journal:
             write_jsonl(folder / TRAINING, (journal.reports[step] for step in range(1, len(job.plan.steps) + 1)))
     write_answers(folder / ANSWERS, answers)
-    write_json(folder / "timing.json", timing)
+    write_sealed(folder / TIMING, timing)
     store.finish(job.run.run_id, {"recipe_id": job.run.recipe_id, "numerics": plain(job.run.numerics)})
 
 

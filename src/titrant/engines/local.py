@@ -9,11 +9,11 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
-import queue
 import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,6 +25,7 @@ from titrant.store import Store
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 600.0  # to write a checkpoint after a signal
+_HEEDED = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,75 +61,96 @@ def execute(
     if processes == 0:
         _work(list(jobs), root, lab, on_event, _Signals(), weights_only)
         return
-    context = multiprocessing.get_context("spawn")
-    events: multiprocessing.Queue[Event | BaseException] = context.Queue()
-    count = min(processes, len(jobs))
-    workers = [
-        context.Process(target=_worker, args=(list(jobs), str(root), lab, events, weights_only), name=f"job-{number}")
-        for number in range(count)
-    ]
+    workers = []
     signals = _Signals()
     with signals:
-        for worker in workers:
-            worker.start()
         try:
-            _watch(workers, events, on_event, signals)
+            for number in range(min(processes, len(jobs))):
+                workers.append(_started(number, list(jobs), str(root), lab, weights_only))
+            _watch(workers, on_event, signals)
         finally:
             for worker in workers:
-                if worker.is_alive():
-                    worker.kill()
-                worker.join()
+                if worker.process.is_alive():
+                    worker.process.kill()
+                worker.process.join()
+                worker.events.close()
 
 
-def _watch(workers: Sequence[Any], events: Any, on_event: Callable[[Event], None], signals: _Signals) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Worker:
+    """A worker process and the end of its pipe that tells of its runs."""
+
+    process: Any
+    events: Connection
+
+
+def _started(number: int, jobs: list[RunJob], root: str, lab: LabSpec, weights_only: bool) -> _Worker:
+    """A new worker. Each has a pipe of its own: one that is killed in the middle of a word disturbs no other. Signals
+    wait until the worker can heed them."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_worker, args=(jobs, root, lab, theirs, weights_only), name=f"job-{number}")
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HEEDED)
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEEDED)
+        theirs.close()
+    return _Worker(process=process, events=ours)
+
+
+def _watch(workers: Sequence[_Worker], on_event: Callable[[Event], None], signals: _Signals) -> None:
     """Pass events on until every worker has ended; forward a signal once, and raise what went wrong."""
     problems: list[BaseException] = []
     forwarded: float | None = None
-    while True:
-        alive = any(worker.is_alive() for worker in workers)
-        try:
-            while True:
-                found = events.get(timeout=_POLL_SECONDS if alive else 0.05)
-                if isinstance(found, BaseException):
-                    problems.append(found)
-                else:
-                    on_event(found)
-        except queue.Empty:
-            pass
+    speaking = [worker.events for worker in workers]
+    while speaking:
+        for events in wait(speaking, timeout=_POLL_SECONDS):
+            assert isinstance(events, Connection)
+            try:
+                found = events.recv()
+            except (EOFError, OSError):  # the worker has ended, perhaps in the middle of a word
+                speaking.remove(events)
+                continue
+            if isinstance(found, BaseException):
+                problems.append(found)
+            else:
+                on_event(found)
         if signals.number is not None and forwarded is None:
             forwarded = time.monotonic()
             for worker in workers:
-                if worker.is_alive() and worker.pid is not None:
-                    os.kill(worker.pid, signals.number)
+                if worker.process.is_alive():
+                    os.kill(worker.process.pid, signals.number)
         if forwarded is not None and time.monotonic() - forwarded > _GRACE_SECONDS:
-            break
-        if not alive:
             break
     if signals.number is not None:
         raise Interrupted(signals.number)
     for problem in problems:
         raise problem
-    dead = [worker for worker in workers if worker.exitcode not in (0, None)]
-    if dead:
-        code = dead[0].exitcode
-        hint = "it was killed, perhaps because memory ran out: use fewer --jobs" if code == -9 else f"exit code {code}"
+    for worker in workers:
+        worker.process.join()
+    codes = [worker.process.exitcode for worker in workers if worker.process.exitcode]
+    if codes:
+        killed = "it was killed, perhaps because memory ran out: use fewer --jobs"
+        hint = killed if codes[0] == -signal.SIGKILL else f"exit code {codes[0]}"
         raise RunFailed("worker_died", f"a worker process ended without a word; {hint}")
 
 
-def _worker(jobs: list[RunJob], root: str, lab: LabSpec, events: Any, weights_only: bool) -> None:
+def _worker(jobs: list[RunJob], root: str, lab: LabSpec, events: Connection, weights_only: bool) -> None:
     """The main function of a worker process."""
     signals = _Signals()
     with signals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEEDED)
         try:
-            _work(jobs, Path(root), lab, events.put, signals, weights_only)
+            _work(jobs, Path(root), lab, events.send, signals, weights_only)
         except Interrupted:
             pass
-        except TitrantError as error:
-            events.put(error)
+        except (TitrantError, OSError) as error:
+            events.send(error)
         except Exception as error:  # noqa: BLE001  (it is passed on whole to the parent, which raises)
             import traceback
 
-            events.put(RunFailed("unexpected", f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
+            events.send(RunFailed("unexpected", f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
 
 
 def _work(
@@ -198,7 +220,7 @@ class _Signals:
         return self.number
 
     def __enter__(self) -> _Signals:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _HEEDED:
             self._old[number] = signal.signal(number, self._remember)
         return self
 

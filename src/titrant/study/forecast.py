@@ -19,7 +19,7 @@ from titrant.stats.power import (
     prospects,
 )
 from titrant.stats.power import Design as PowerDesign
-from titrant.store import Store, read_json
+from titrant.store import TIMING, Store, read_sealed
 from titrant.study.bench import Asked
 from titrant.study.design import Design, PlannedRun, overlap_at, verdict_size
 from titrant.study.runner import job_of, jobs_for
@@ -141,10 +141,10 @@ def _measured(design: Design, lab: LabSpec) -> _Measured | None:
         Store.open(root)
         keep = steps.append
         execute([job_of(short, design.bench)], root=root, lab=lab, processes=1, on_event=keep)
-        timing = root / "runs" / short.run.run_id / "timing.json"
+        timing = root / "runs" / short.run.run_id / TIMING
         if not timing.is_file():
             return None
-        times = read_json(timing)
+        times = read_sealed(timing)
     taken = [event for event in steps if event.kind == "step"][1:]
     seconds = sum(event.seconds for event in taken)
     if not seconds:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from titrant.engines.job import ANSWERS
+from titrant.errors import StoreDamaged
 from titrant.identity import fingerprint, hash_file, plain
 from titrant.records import Answer, Arm, Failure, Score, Verdict
 from titrant.stats.evidence import Settings
 from titrant.stats.judge import judge_tables, judged_json
 from titrant.stats.power import Costs
 from titrant.stats.table import ScoreTable
-from titrant.store import Store, read_json, write_bytes, write_json
+from titrant.store import RESULTS, TIMING, Store, read_sealed, write_bytes, write_json, write_sealed
 from titrant.study.bench import TARGET_PROBE, VALIDATION_PROBE, Bench
 from titrant.study.design import Design, PlannedRun, overlap_at, verdict_size
 from titrant.study.scores import GRADED, RunScores, Scores, Sheet, SheetScorer
@@ -68,7 +69,8 @@ def collect(design: Design, store: Store) -> tuple[Scores, tuple[FailedCell, ...
         run = planned.run
         if run.run_id in finished:
             scorer = scorers.of(arm)
-            values, reasons = scorer.score(store.run_folder(run.run_id) / ANSWERS)
+            answers = store.checked_file(run.run_id, ANSWERS, manifest=finished[run.run_id].get("manifest"))
+            values, reasons = scorer.score(answers)
             runs.append(
                 RunScores(
                     run_id=run.run_id, arm=arm, seed=run.seed, sheet=scorer.sheet, values_N=values, reasons=reasons
@@ -239,15 +241,18 @@ def removed_rows(bench: Bench) -> tuple[Any, ...]:
 
 
 def write_results(store: Store, files: Mapping[str, bytes]) -> None:
-    """Write result files whole, and their checksums to the ledger when they changed."""
+    """Write result files whole, and their checksums to results.json when they changed."""
     for name, data in files.items():
         path = store.root / name
         if not path.is_file() or path.read_bytes() != data:
             write_bytes(path, data)
     hashes = {name: hash_file(store.root / name) for name in files}
-    last = [entry for entry in store.records() if entry.get("kind") == "results"][-1:]
-    if not last or last[0]["files"] != hashes:
-        store.append({"kind": "results", "files": hashes})
+    try:
+        known = read_sealed(store.root / RESULTS)["files"]
+    except StoreDamaged:
+        known = None
+    if known != hashes:
+        write_sealed(store.root / RESULTS, {"files": hashes})
 
 
 def scores_parquet(scores: Scores) -> bytes:
@@ -381,9 +386,9 @@ def _costs(design: Design, store: Store, model: str, target: str, size: int) -> 
     training = sum(entry.run.tokens for entry in planned) // max(len(seeds), 1)
     tokens, seconds = 0, 0.0
     for entry in planned:
-        timing = store.run_folder(entry.run.run_id) / "timing.json"
+        timing = store.run_folder(entry.run.run_id) / TIMING
         if timing.is_file():
-            times = read_json(timing)
+            times = read_sealed(timing)
             tokens += entry.run.tokens + entry.asked.tokens
             seconds += times["training_seconds"] + times["answering_seconds"]
     items = max(len(design.bench.models[model].targets[target].test), 1)
