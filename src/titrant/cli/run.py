@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any, Literal
 
 from titrant.cli.output import print_json
 from titrant.cli.progress import Progress
 from titrant.errors import SpecError
+from titrant.study.card import copy_whole
 from titrant.study.results import Results, verdict_object
 from titrant.study.runner import Watcher, finish, run_study, stored_design
 from titrant.study.spec import Study
@@ -48,12 +48,11 @@ def export_model(study: Study, *, to: Path, arm: str | None, seed: int | None, o
     root = out_folder(study, out)
     if not (root / "store.json").is_file():
         raise SpecError("there are no results here", where=str(root), fix=f"titrant run {study.path}")
-    if to.exists() and any(to.iterdir()):
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise SpecError("the folder is not empty", where=str(to), fix="name a new folder")
     model = root / "model"
     if arm is None and seed is None and (model / "titrant.json").is_file():
-        to.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(model, to, dirs_exist_ok=True)
+        copy_whole(model, to)
     else:
         progress = Progress()
         watcher = Watcher(say=progress.say, stage=progress.stage, event=progress.event)

@@ -7,6 +7,7 @@ raises an error of the user's with its place; nothing is half-written.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -67,8 +68,9 @@ def run_study(
     design = _choose(bench, store, lab, jobs, watcher) if study.needs_choosing else first
     _refuse_other_numerics(store, design)
     _execute(design, store, lab, jobs, watcher)
-    results = finish(design, store, watcher=watcher)
-    _keep_model(results, store, lab, jobs, watcher)
+    with store.locked("results"):  # two runners on one store end together
+        results = finish(design, store, watcher=watcher)
+        _keep_model(results, store, lab, jobs, watcher)
     return results
 
 
@@ -181,6 +183,9 @@ def _execute(design: Design, store: Store, lab: LabSpec, jobs: int | Literal["au
         processes=0 if jobs == 0 else jobs_for(design.bench, jobs, len(pending)),
         on_event=watcher.event,
     )
+    for run_id in store.finished():  # what a process left that died between a run's end and its tidying up
+        if store.work_folder(run_id).exists():
+            shutil.rmtree(store.work_folder(run_id), ignore_errors=True)
 
 
 def _candidate(study: Study, index: int) -> Callable[[str, str, str], TrainingSettings]:
@@ -208,9 +213,12 @@ def _chosen(bench: Bench, store: Store) -> Callable[[str, str, str], TrainingSet
         for index in range(len(bench.study.candidates()))
     ]
 
+    seen = dict.fromkeys(key for mean in means for key in mean)
+
     def settings(model: str, target: str, name: str) -> TrainingSettings:
-        where = [key for key in means[0] if key[0] == model and key[2] == name and target in ("", key[1])]
-        values = [sum(mean.get(key, 0.0) for key in where) for mean in means]
+        where = [key for key in seen if key[0] == model and key[2] == name and target in ("", key[1])]
+        # a candidate that failed has no score, and is never the best
+        values = [sum(mean.get(key, -math.inf) for key in where) for mean in means]
         best = max(range(len(values)), key=lambda index: (values[index], -index))
         return bench.study.candidates()[best]
 
