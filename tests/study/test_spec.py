@@ -377,8 +377,15 @@ def test_the_studies_of_the_project_load_from_anywhere(
     assert study.name == name
     assert len(study.arms.seeds) >= 2
     assert len(study.arms.target_rows) == 2
-    for action in ("inform", "repair", "rebook", "cancel", "refund", "none"):
-        assert action in str(study.targets[name].instruction)
+    assert "leisure centre" in str(study.targets[name].instruction)
+
+
+@pytest.mark.parametrize("written", ["yes", "'true'", "1"])
+def test_a_dangerous_permission_is_given_in_one_way_only(folder: Path, written: str) -> None:
+    with pytest.raises(SpecError, match=r"allow_pickle: not true or false .*expected true or false"):
+        loaded(folder, FULL + f"allow_pickle: {written}\n")
+    assert loaded(folder, FULL + "allow_pickle: true\n").allow_pickle
+    assert not loaded(folder, FULL).allow_remote_code
 
 
 # -------------------------------------------------------------------------------------------------------------- schema

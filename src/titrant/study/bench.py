@@ -160,7 +160,13 @@ def read_bench(study: Study, *, say: Callable[[str], None] = lambda _: None) -> 
     models = {}
     for name, spec in study.models.items():
         say(f"preparing the model {name}")
-        prepared = prepare(str(spec), base=study.folder, template=study.template)
+        prepared = prepare(
+            str(spec),
+            base=study.folder,
+            template=study.template,
+            allow_pickle=study.allow_pickle,
+            allow_remote_code=study.allow_remote_code,
+        )
         models[name] = _in_tokens(study, name, prepared, targets, pools)
     items = [item for target in targets.values() for item in target.test]
     facts = {"test_set": fingerprint(sorted([item.key, *item.references] for item in items))}

@@ -235,5 +235,19 @@ def whole_field(low: int, high: int = MAX_ROWS) -> Any:
     )
 
 
+def flag(value: Any) -> bool:
+    """true or false, written so: `yes`, `no` and quotes are refused, since readers of YAML disagree about them."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Plain) and value in ("true", "false"):
+        return value == "true"
+    return refuse("not true or false", got=described(value), expected="true or false")
+
+
+def flag_field() -> Any:
+    """The annotations of a true-or-false field."""
+    return (BeforeValidator(flag), WithJsonSchema({"type": "boolean"}))
+
+
 Text = Annotated[str, BeforeValidator(text)]
 Name = Annotated[str, BeforeValidator(name)]

@@ -499,6 +499,14 @@ class StudyFile(Section):
     contamination: Annotated[Contamination, Field(description="how test items are looked for in pools")] = Field(
         default_factory=Contamination
     )
+    allow_pickle: Annotated[
+        bool,
+        *fields.flag_field(),
+        Field(description="load pickled weights, which can run anything: only if you trust them"),
+    ] = False
+    allow_remote_code: Annotated[
+        bool, *fields.flag_field(), Field(description="run the code that a model brings along: only if you trust it")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -524,6 +532,8 @@ class Study:
     keep_weights: Literal["recommended", "all", "none"]
     numerics: NumericsSpec
     contamination: Contamination
+    allow_pickle: bool
+    allow_remote_code: bool
     path: Path
     text: str
 
@@ -638,6 +648,8 @@ def _study(file: StudyFile, *, path: Path, document: Document) -> Study:
         keep_weights=file.keep_weights,
         numerics=file.numerics,
         contamination=file.contamination,
+        allow_pickle=file.allow_pickle,
+        allow_remote_code=file.allow_remote_code,
         path=path,
         text=document.text,
     )
