@@ -154,7 +154,7 @@ def ragged_attention(model: Any, layout: RaggedLayout) -> Iterator[_Packing]:
 
 # ------------------------------------------------------------------------------------------------------------- pieces
 
-_QUERY_BLOCK = 256  # queries of one block: long rows skip most of the future, short rows stay whole
+_QUERY_BLOCK = 128  # queries of one block: long rows skip most of the future, short rows stay whole
 _KEPT_KEYS = (
     1024  # blocks with at most so many keys keep their probabilities for the backward pass; longer ones recompute
 )
