@@ -183,7 +183,9 @@ class Arm:
             return "generalist_alone" if self.doses else "untuned"
         if self.doses:
             return "dosed"
-        return "alone" if self.visits is None and self.tokens is None else "matched"
+        # Where all arms take equal steps or tokens, the arm without a dose is both baselines in one.
+        held = self.hold_equal == "target_passes" and (self.visits is not None or self.tokens is not None)
+        return "matched" if held else "alone"
 
     @property
     def dose_rows(self) -> int:

@@ -60,6 +60,7 @@ MOST_TRAINING_POINTS = 120  # a run: the page thins them further
 GRADED_WORDS = "graded: the probability of a right answer among the choices"
 PACK_NOTE = "The rows are the embedded pack, written for this project: a demonstration, not a claim about the world."
 ONE_SEED_NOTE = "One seed: intervals are over items only, and another seed may come out otherwise."
+UNTUNED = "the untuned model is one whatever the seed: the interval is over items"
 _NON_COMMERCIAL = re.compile(r"\bnc\b|non[- ]?commercial", re.IGNORECASE)
 
 
@@ -247,7 +248,7 @@ def _point(view: _View, arm: Arm, means: Mapping[str, ArmMean], *, dose: int, pl
         high=None if estimate is None else estimate.high,
         seeds=0 if estimate is None else estimate.n_seeds,
         by_seed=() if found is None else _by_seed(found),
-        reason=view.missing(arm) if estimate is None else estimate.reason,
+        reason=view.missing(arm) if estimate is None else UNTUNED if arm.kind == "untuned" else estimate.reason,
     )
 
 
@@ -893,5 +894,6 @@ def _notes(view: _View) -> tuple[str, ...]:
     ]
     removed = sum(entry.rows for entry in _removed(view))
     if removed:
-        notes.append(f"{removed:,} rows were taken out before anything was drawn; the table of removed rows says why.")
+        rows = "1 row was" if removed == 1 else f"{removed:,} rows were"
+        notes.append(f"{rows} taken out before anything was drawn; the table of removed rows says why.")
     return tuple(notes)

@@ -1,0 +1,182 @@
+"""Whole studies without a model: toy rows, bytes as tokens, and a lab that answers from hashes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import titrant.lab
+from titrant.engines.job import RunJob
+from titrant.engines.local import LabSpec, execute
+from titrant.records import PreparedModel
+from titrant.report.data import ReportData
+from titrant.store import Store
+from titrant.study.bench import Bench, read_bench
+from titrant.study.design import Design, PlannedRun, make_design
+from titrant.study.page import report_data
+from titrant.study.results import Results, collect, count_judgement, judge_results
+from titrant.study.spec import load_study
+
+FAKE_LAB = LabSpec(module="titrant.lab", name="FakeLab")
+LABELS = ("bird", "fish", "tree")
+STUDY: dict[str, Any] = {
+    "name": "toy",
+    "model": "toy-model",
+    "target": {
+        "train": "train.jsonl",
+        "test": "test.jsonl",
+        "instruction": "Name the kind.",
+        "columns": {"text": "text", "label": "label"},
+        "metric": "accuracy",
+    },
+    "generalist": {"general": {"rows": "general.jsonl"}},
+    "arms": {"target_rows": [6, 12], "doses": {"general": [4, 8]}, "seeds": 3},
+    "training": {"passes": 2, "batch_rows": 4, "max_tokens": 400},
+    "retention": {"kept": "kept.jsonl", "learned": "learned.jsonl"},
+}
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A tokenizer.json with bytes as tokens and one end mark."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={token: n for n, token in enumerate(["</s>", *alphabet])}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken("</s>", special=True)])
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def toy_model(folder: Path, *, name: str = "toy-model") -> PreparedModel:
+    """A prepared model that is a tokenizer and nothing else, with the plain template."""
+    write_tokenizer(folder)
+    return PreparedModel(
+        name=name,
+        folder=str(folder),
+        fingerprint="f" * 32,
+        template="plain",
+        chat_template=None,
+        bos=None,
+        eos="</s>",
+        architecture="toy",
+        parameters=1000,
+        vocabulary=257,
+        context_tokens=4096,
+        licence="Apache-2.0",
+        origin="tests",
+        template_reason="a base model",
+    )
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_toy_rows(folder: Path, *, train: int = 18, test: int = 30, pool: int = 16) -> None:
+    """Labelled target rows, a pool, items of general ability, and held-out rows of the pool's kind; no text twice."""
+    labelled = [{"text": f"thing number {n} of its sort", "label": LABELS[n % 4 % 3]} for n in range(train + test)]
+    write_rows(folder / "train.jsonl", labelled[:train])
+    write_rows(folder / "test.jsonl", labelled[train:])
+    pools = [{"prompt": f"Say the word of row {n}.", "response": f"word {n}"} for n in range(pool + 5)]
+    write_rows(folder / "general.jsonl", pools[:pool])
+    write_rows(folder / "learned.jsonl", pools[pool:])
+    kept = [
+        {"question": f"Which of two is question {n}?", "choices": ["this", "that"], "answer": ["this", "that"][n % 2]}
+        for n in range(8)
+    ]
+    write_rows(folder / "kept.jsonl", kept)
+
+
+@dataclass(frozen=True)
+class FakeStudy:
+    """A study that FakeLab has run."""
+
+    bench: Bench
+    design: Design
+    store: Store
+
+    @cached_property
+    def results(self) -> Results:
+        scores, failed = collect(self.design, self.store)
+        judged = judge_results(self.design, scores, self.store)
+        times = count_judgement(self.store, self.bench, scores)
+        return Results(self.design, scores, failed, judged, times)
+
+
+def job_of(planned: PlannedRun, bench: Bench) -> RunJob:
+    return RunJob(
+        run=planned.run,
+        model=bench.models[planned.run.arm.model].model,
+        plan=planned.plan,
+        questions=planned.asked.questions,
+        prompts=planned.asked.prompts,
+        losses=planned.asked.losses,
+        keep_weights=False,
+    )
+
+
+def run_toy_study(
+    place: Path,
+    *,
+    rows: Callable[[Path], None] = write_toy_rows,
+    also: Callable[[Path], None] = lambda _: None,
+    lab: LabSpec = FAKE_LAB,
+    **said: Any,
+) -> FakeStudy:
+    """Make and run a study: `STUDY` with the given keys in place of its own (None takes a key out).
+
+    `rows` writes the files in place of `write_toy_rows`, `also` adds to them; `lab` is the lab that runs it.
+    """
+    folder = place / "study"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows(folder)
+    also(folder)
+    merged = {key: value for key, value in {**STUDY, **said}.items() if value is not None}
+    (folder / "study.yaml").write_text(json.dumps(merged, indent=1))  # JSON is YAML
+    (folder / "toy-model").mkdir(exist_ok=True)
+    prepared = toy_model(place / "prepared")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("titrant.study.bench.prepare", lambda spec, **_: replace(prepared, name=Path(spec).name))
+        patch.setattr("os.fsync", lambda _: None)  # a test's store need not outlive a power cut
+        bench = read_bench(load_study(folder / "study.yaml"))
+        design = make_design(bench)
+        store = Store.open(place / "out")
+        execute([job_of(planned, bench) for planned in design.distinct], root=store.root, lab=lab, processes=0)
+    return FakeStudy(bench, design, store)
+
+
+@pytest.fixture(scope="session")
+def toy_study(tmp_path_factory: pytest.TempPathFactory) -> FakeStudy:
+    """The study that `STUDY` says, run once for all tests that only read it."""
+    return run_toy_study(tmp_path_factory.mktemp("toy_study"))
+
+
+@pytest.fixture(scope="session")
+def toy_data(toy_study: FakeStudy) -> ReportData:
+    """All that the page shows of `toy_study`."""
+    return report_data(toy_study.results, toy_study.store)
+
+
+@pytest.fixture
+def make_study(tmp_path: Path) -> Callable[..., FakeStudy]:
+    """`run_toy_study` in the test's own folder."""
+    return partial(run_toy_study, tmp_path)
+
+
+@pytest.fixture
+def lab_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[type], LabSpec]:
+    """How a worker in this process finds a lab that a test has written."""
+
+    def spec(lab: type) -> LabSpec:
+        monkeypatch.setattr(titrant.lab, lab.__name__, lab, raising=False)
+        return LabSpec(module="titrant.lab", name=lab.__name__)
+
+    return spec
