@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_study import LABELS, calm_content, fake_prepare, trainings, trial_lab, write_rows, write_study
+from fake_study import LABELS, calm_content, fake_prepare, page_as_text, trainings, trial_lab, write_rows, write_study
 
 from titrant.engines import Event, LabSpec
 from titrant.errors import SpecError, StoreDamaged, StoreMismatch
