@@ -3,33 +3,36 @@
     python titrant_with_fakes.py run study.yaml --out folder
 
 `TITRANT_TRIAL` in the environment holds {"prepared": folder of the toy model, "lab": arguments of `TrialLab`,
-"file_bytes": the largest file that may be written}.
+"file_bytes": the largest file that may be written}. The page is its data as text.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
+from pathlib import Path
+from typing import Any
 
-from fake_study import fake_prepare
+from fake_study import fake_prepare, page_as_text, trial_lab
 
 
 def main() -> None:
-    import titrant.study.bench
-    import titrant.study.runner
-    from titrant.cli import main as titrant
+    from titrant.cli import main as command_line
+    from titrant.report import page
+    from titrant.study import bench, runner
 
     said = json.loads(os.environ["TITRANT_TRIAL"])
-    titrant.study.bench.prepare = fake_prepare(__import__("pathlib").Path(said["prepared"]))
-    titrant.study.runner.REAL_LAB = ("fake_study", "TrialLab")
-    trial = said.get("lab", {})
-    made = titrant.study.runner.LabSpec
-    titrant.study.runner.LabSpec = lambda **spec: made(**{**spec, "arguments": trial})
-    if "file_bytes" in said:
-        import resource
 
+    def lab_of_the_test(**_: Any) -> Any:
+        return trial_lab(**said.get("lab", {}))
+
+    bench.prepare = fake_prepare(Path(said["prepared"]))
+    runner.LabSpec = lab_of_the_test  # type: ignore[assignment,misc]
+    page.render = page_as_text
+    if "file_bytes" in said:
         resource.setrlimit(resource.RLIMIT_FSIZE, (said["file_bytes"], said["file_bytes"]))
-    titrant()
+    command_line()
 
 
 if __name__ == "__main__":  # workers import this file too

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import FrameType
@@ -88,6 +89,7 @@ def _started(number: int, jobs: list[RunJob], root: str, lab: LabSpec, weights_o
     """A new worker. Each has a pipe of its own: one that is killed in the middle of a word disturbs no other. Signals
     wait until the worker can heed them."""
     context = multiprocessing.get_context("spawn")
+    resource_tracker.ensure_running()  # which would let signals through again if it were started below
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_worker, args=(jobs, root, lab, theirs, weights_only), name=f"job-{number}")
     signal.pthread_sigmask(signal.SIG_BLOCK, _HEEDED)

@@ -1,0 +1,174 @@
+"""Whole studies that are killed, stopped, or run out of disk, in processes of their own: nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_study import calm_content, trainings, write_study
+
+from titrant.store import Store
+
+SUPPORT = Path(__file__).parents[1] / "support"
+
+
+@pytest.fixture
+def roomy(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is one: hundreds of fsyncs cost nothing there, and mean the same."""
+    if not os.access("/dev/shm", os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+# ---------------------------------------------------------------------------------------------------------------- kills
+
+
+def killed_at(folder: Path, which: str) -> dict[str, Any]:
+    write_study(folder / "study")
+    command = [sys.executable, str(SUPPORT / "kill_moments.py"), str(folder), which]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_killed_while_training_publishing_and_reporting_a_study_ends_as_a_calm_one(roomy: Path) -> None:
+    found = killed_at(roomy, "40,250,-8")
+    assert {"write", "fsync", "rename", "folder", "removal"} == set(found["operations"])
+    assert len(found["operations"]) > 400
+    assert found["wrong"] == {}
+
+
+@pytest.mark.slow
+def test_killed_at_any_operation_on_its_store_a_study_ends_as_a_calm_one(roomy: Path) -> None:
+    assert killed_at(roomy, "all")["wrong"] == {}
+
+
+# -------------------------------------------------------------------------------------------------------------- signals
+
+
+class Process:
+    """A `titrant` with the toy model and a trial lab."""
+
+    def __init__(self, folder: Path, *arguments: str, **trial: Any) -> None:
+        said = json.dumps({"prepared": str(folder / "prepared"), **trial})
+        self.process = subprocess.Popen(
+            [sys.executable, str(SUPPORT / "titrant_with_fakes.py"), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TITRANT_TRIAL": said},
+            cwd=folder,
+        )
+
+    def ended(self) -> tuple[int, str, str]:
+        """Exit code, stdout, stderr."""
+        out, err = self.process.communicate(timeout=120)
+        return self.process.returncode, out, err
+
+
+def test_stopped_twice_a_study_leaves_checkpoints_and_then_ends_as_a_calm_one(tmp_path: Path) -> None:
+    study, log, out = write_study(tmp_path / "study"), tmp_path / "log", tmp_path / "out"
+    run = ("run", str(study), "--out", str(out), "--jobs", "1")
+    lab = {"log": str(log), "checkpoints": False, "step_seconds": 0.4}
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        before = len(log.read_text().splitlines()) if log.exists() else 0
+        started = Process(tmp_path, *run, lab=lab)
+        wait_for(lambda before=before: len(log.read_text().splitlines() if log.exists() else []) >= before + 3)
+        started.process.send_signal(number)
+        ended, printed, said = started.ended()
+        assert ended == code, said
+        assert printed == ""
+        assert f"stopped by signal {int(number)}" in said
+        assert "Traceback" not in said
+        assert not (out / "verdict.json").exists()
+        begun = [path.parent.name for path in (out / "work").glob("*/step.json")]
+        assert begun
+        store = Store.open(out)
+        assert store.damages() == []
+        for run_id in begun:
+            assert run_id not in store.finished()
+            with store.claim(run_id) as free:
+                assert free
+    code, printed, said = Process(tmp_path, *run, lab={"log": str(log), "checkpoints": False}).ended()
+    assert code == 0, said
+    assert "verdict: " in printed
+    steps = [line for line in log.read_text().splitlines() if line.startswith("step")]
+    assert len(steps) == 2 * (3 + 4 + 4 + 1), "a step was taken twice or not at all"  # plain, matched, dosed, general
+    calm = tmp_path / "calm"
+    assert Process(tmp_path, "run", str(study), "--out", str(calm), "--jobs", "1", lab={}).ended()[0] == 0
+    found, wanted = calm_content(out), calm_content(calm)
+    assert {name for name in {*found, *wanted} if found.get(name) != wanted.get(name)} <= {
+        "verdict.json",
+        "results.json",
+    }
+
+
+def test_a_signal_before_any_worker_runs_ends_without_a_traceback(tmp_path: Path) -> None:
+    study, out = write_study(tmp_path / "study"), tmp_path / "out"
+    started = Process(tmp_path, "run", str(study), "--out", str(out), "--jobs", "2", lab={})
+    wait_for(lambda: (out / "store.json").exists())
+    started.process.send_signal(signal.SIGINT)
+    code, printed, said = started.ended()
+    assert (code, printed) == (130, ""), said
+    assert "Traceback" not in said
+
+
+def test_two_command_lines_on_one_folder_share_the_work(tmp_path: Path) -> None:
+    study, log, out = write_study(tmp_path / "study"), tmp_path / "log", tmp_path / "out"
+    run = ("run", str(study), "--out", str(out), "--jobs", "1")
+    both = [Process(tmp_path, *run, lab={"log": str(log), "step_seconds": 0.05}) for _ in range(2)]
+    ends = [process.ended() for process in both]
+    assert [code for code, _, _ in ends] == [0, 0], ends
+    assert ends[0][1] == ends[1][1]
+    assert trainings(log) == sorted(
+        ["general/0", "general/1", "general+toy/0", "general+toy/1", *["toy/0", "toy/1"] * 2]
+    )
+    assert Store(out).damages() == []
+
+
+# ------------------------------------------------------------------------------------------------------------ disk full
+
+LIMITS = {
+    "answers": (2_000, {}, "answers.parquet"),
+    "weights": (60_000, {"saved_bytes": 200_000}, "model.safetensors"),
+    "report": (12_000, {}, "report.html"),
+}
+
+
+@pytest.mark.parametrize("what", LIMITS)
+def test_a_full_disk_is_said_leaves_nothing_half_and_is_got_over(tmp_path: Path, what: str) -> None:
+    limit, lab, named = LIMITS[what]
+    study, out = write_study(tmp_path / "study"), tmp_path / "out"
+    run = ("run", str(study), "--out", str(out), "--jobs", "1")
+    code, printed, said = Process(tmp_path, *run, lab=lab, file_bytes=limit).ended()
+    assert (code, printed) == (1, ""), said
+    assert "titrant: File too large" in said
+    assert "Traceback" not in said
+    store = Store.open(out)
+    assert store.damages() == []
+    assert not list(out.rglob(named))
+    assert not (out / "model").exists()
+    assert not [path for path in out.rglob(".tmp-*") if path.is_file() and path.stat().st_size > 1000]
+    assert len(store.finished()) == {"answers": 0, "weights": 0, "report": 9}[what]
+    assert Process(tmp_path, *run, lab=lab).ended()[0] == 0
+    assert store.damages() == []
+    assert not list(out.rglob(".tmp-*"))
