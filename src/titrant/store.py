@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -205,6 +206,19 @@ def check_manifest(folder: Path, *, expected: str | None = None) -> list[str]:
     return problems
 
 
+def _bytes_of(path: Path) -> bytes | None:
+    """The bytes of a file; None where there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _checksum(data: bytes) -> str:
+    """The SHA-256 of bytes, as `hash_file` gives it."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def _listed(manifest: Path) -> dict[str, tuple[int, str]]:
     """Size and checksum by name in a manifest; `StoreDamaged` when it does not say them."""
     try:
@@ -341,19 +355,20 @@ class Store:
         shutil.rmtree(self.work_folder(run_id), ignore_errors=True)
         return manifest
 
-    def checked_file(self, run_id: str, name: str, *, manifest: str | None) -> Path:
-        """A file of a finished run, once its bytes are those that were stored; `manifest` is the ledger's checksum of
-        the run's manifest. `StoreDamaged` says what to do."""
+    def checked_bytes(self, run_id: str, name: str, *, manifest: str | None) -> bytes:
+        """The bytes of a file of a finished run, read once and compared with what was stored; `manifest` is the
+        ledger's checksum of the run's manifest. `StoreDamaged` says what to do."""
         folder = self.run_folder(run_id)
-        path = folder / name
+        listing, data = _bytes_of(folder / MANIFEST), _bytes_of(folder / name)
         problem = None
-        if not (folder / MANIFEST).is_file() or hash_file(folder / MANIFEST) != manifest:
-            problem = f"{folder / MANIFEST}: missing, or not as it was stored"
-        elif not path.is_file() or hash_file(path) != _listed(folder / MANIFEST).get(name, (0, ""))[1]:
-            problem = f"{path}: missing, or not as it was stored"
+        if listing is None or _checksum(listing) != manifest:
+            problem = folder / MANIFEST
+        elif data is None or _checksum(data) != json.loads(listing)["files"].get(name, {}).get("sha256"):
+            problem = folder / name
         if problem is not None:
-            raise StoreDamaged(f"{problem}. Fix: {_train_anew(folder)}")
-        return path
+            raise StoreDamaged(f"{problem}: missing, or not as it was stored. Fix: {_train_anew(folder)}")
+        assert data is not None
+        return data
 
     # health
 

@@ -496,7 +496,7 @@ class _Reader:
         self._places: dict[str, NDArray[np.intp]] = {}
 
     def read(self, planned: PlannedRun) -> _Answers:
-        found = answer_columns(self.view.store.run_folder(planned.run.run_id) / ANSWERS)
+        found = answer_columns((self.view.store.run_folder(planned.run.run_id) / ANSWERS).read_bytes())
         target = planned.run.arm.target
         if target not in self._places:  # all runs of a target are asked the same, so keys lie where they lay before
             place = {key: number for number, key in enumerate(found.keys.to_pylist())}
@@ -511,30 +511,48 @@ class _Reader:
 
 def _answered(view: _View) -> tuple[CollapseRow, ...]:
     """How varied every arm's answers are, over items and seeds."""
-    reading = _Reader(view)
-    answered = {item.answer for item in reading.items}
-    choices = [item.choices or () for item in reading.items]
+    items = sorted(view.data.test, key=lambda item: item.key)
+    choices = [item.choices or () for item in items]
     same = len(set(choices)) == 1
-    labels = _labels(view.data) if "text" in answered else ()
+    said: dict[str, Counter[str]] = {arm.name: Counter() for arm in view.arms}
+    places: dict[int, NDArray[np.intp]] = {}
+    for run in view.results.scores.of(view.judged.model, view.judged.target):
+        if id(run.sheet) not in places:
+            at = {key: number for number, key in enumerate(run.sheet.keys)}
+            places[id(run.sheet)] = np.array([at[item.key] for item in items], dtype=np.intp)
+        said[run.arm.name] += _said(run.choice_I[places[id(run.sheet)]], choices, same=same)
+    written = _written(view) if any(item.answer == "text" for item in items) else {}
+    return tuple(_collapse(view, arm, said[arm.name], written.get(arm.name)) for arm in view.arms)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Written:
+    """Counts of written answers: all, those that never ended, those that match no label (None: there are none)."""
+
+    answers: int = 0
+    unended: int = 0
+    unmatched: int | None = None
+
+
+def _written(view: _View) -> dict[str, _Written]:
+    """What every arm wrote, read from the stored answers."""
+    reading, labels = _Reader(view), _labels(view.data)
     matches: dict[str, bool] = {}
-    rows = []
+    found = {}
     for arm in view.arms:
-        said: Counter[str] = Counter()
-        written = unended = unmatched = 0
+        counts = _Written(unmatched=0 if labels else None)
         for planned in view.runs[arm.name]:
             answers = reading.read(planned)
-            if "choices" in answered:
-                said += _said(answers.choice_I, choices, same=same)
-            if "text" in answered and answers.text is not None:
-                texts = [t for t, item in zip(answers.text, reading.items, strict=True) if item.answer == "text"]
-                written += len(texts)
-                unended += int((~answers.ended_I).sum())
-                unmatched += sum(not _matches(text or "", labels, matches) for text in texts) if labels else 0
-        rows.append(_collapse(view, arm, said, written, unended, unmatched if labels else None))
-    return tuple(rows)
+            texts = [text for text in answers.text or () if text is not None]
+            counts.answers += len(texts)
+            counts.unended += int((~answers.ended_I).sum())
+            if counts.unmatched is not None:
+                counts.unmatched += sum(not _matches(text, labels, matches) for text in texts)
+        found[arm.name] = counts
+    return found
 
 
-def _said(choice_I: NDArray[np.int64], choices: Sequence[tuple[str, ...]], *, same: bool) -> Counter[str]:
+def _said(choice_I: NDArray[np.int32], choices: Sequence[tuple[str, ...]], *, same: bool) -> Counter[str]:
     if same:
         counts = np.bincount(choice_I[choice_I >= 0], minlength=len(choices[0])).tolist()
         return Counter({label: count for label, count in zip(choices[0], counts, strict=True) if count})
@@ -555,27 +573,27 @@ def _matches(text: str, labels: Sequence[str], known: dict[str, bool]) -> bool:
     return known[text]
 
 
-def _collapse(
-    view: _View, arm: Arm, said: Counter[str], written: int, unended: int, unmatched: int | None
-) -> CollapseRow:
-    total = sum(said.values())
+def _collapse(view: _View, arm: Arm, said: Counter[str], written: _Written | None) -> CollapseRow:
+    total = said.total()
+    wrote = written if written is not None and written.answers else None
     commonest = min(said, key=lambda label: (-said[label], label)) if said else None
-    if not total and not written:
+    if not total and wrote is None:
         reason = view.missing(arm)
     elif not total:
         reason = "answers are written freely, so there are no choices to count"
     else:
         reason = "answers are chosen from a closed set, so they always end and match a label"
-    if written and unmatched is None:
+    if wrote is not None and wrote.unmatched is None:
         reason += "; the target's rows have no labels"
+    unmatched = None if wrote is None else wrote.unmatched
     return CollapseRow(
         arm=arm.name,
         kind=arm.kind,
         commonest_label=commonest,
         commonest_share=said[commonest] / total if commonest is not None else None,
         entropy_bits=_entropy(list(said.values())) if total else None,
-        never_ended=unended / written if written else None,
-        matched_no_label=unmatched / written if written and unmatched is not None else None,
+        never_ended=None if wrote is None else wrote.unended / wrote.answers,
+        matched_no_label=None if wrote is None or unmatched is None else unmatched / wrote.answers,
         reason=reason,
     )
 

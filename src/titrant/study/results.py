@@ -68,14 +68,8 @@ def collect(design: Design, store: Store) -> tuple[Scores, tuple[FailedCell, ...
     for arm, planned in cells(design):
         run = planned.run
         if run.run_id in finished:
-            scorer = scorers.of(arm)
-            answers = store.checked_file(run.run_id, ANSWERS, manifest=finished[run.run_id].get("manifest"))
-            values, reasons = scorer.score(answers)
-            runs.append(
-                RunScores(
-                    run_id=run.run_id, arm=arm, seed=run.seed, sheet=scorer.sheet, values_N=values, reasons=reasons
-                )
-            )
+            stored = store.checked_bytes(run.run_id, ANSWERS, manifest=finished[run.run_id].get("manifest"))
+            runs.append(scorers.of(arm).score(stored, arm=arm, run=run))
         else:
             record = failed.get(run.run_id)
             failure = Failure(**record["failure"]) if record else Failure(
@@ -173,7 +167,7 @@ def validation_means(design: Design, store: Store) -> dict[tuple[str, str, str],
 
 def count_judgement(store: Store, bench: Bench, scores: Scores) -> int:
     """How often these test items have been judged with differing scores, this time included; kept in the ledger."""
-    shown = fingerprint([_shown(run) for run in scores.runs])
+    shown = fingerprint(_shown(scores))
     record = {"kind": "judged", "test_set": bench.facts["test_set"], "scores": shown}
     before = [entry for entry in store.records() if entry.get("kind") == "judged"]
     mine = [entry["scores"] for entry in before if entry["test_set"] == record["test_set"]]
@@ -183,11 +177,16 @@ def count_judgement(store: Store, bench: Bench, scores: Scores) -> int:
     return len(dict.fromkeys(mine))
 
 
-def _shown(run: RunScores) -> list[Any]:
-    """What a run says of the test items, in short: what it is about, and a hash of its values."""
-    lines = [line for line, kind in enumerate(run.sheet.kinds) if kind[1] == TARGET_PROBE]
-    values = hashlib.sha256(run.values_N[lines].tobytes()).hexdigest()
-    return [run.arm.model, run.arm.target, run.arm.name, run.seed, run.sheet.digest, values]
+def _shown(scores: Scores) -> list[list[Any]]:
+    """What every run says of the test items, in short: what it is about, and a hash of its values."""
+    lines: dict[int, list[int]] = {}
+    found = []
+    for run in scores.runs:
+        if id(run.sheet) not in lines:
+            lines[id(run.sheet)] = [line for line, kind in enumerate(run.sheet.kinds) if kind[1] == TARGET_PROBE]
+        values = hashlib.sha256(run.values_N[lines[id(run.sheet)]].tobytes()).hexdigest()
+        found.append([run.arm.model, run.arm.target, run.arm.name, run.seed, run.sheet.digest, values])
+    return found
 
 
 def verdict_object(results: Results) -> dict[str, Any]:
@@ -221,12 +220,13 @@ def retention_summary(results: Results) -> list[dict[str, Any]]:
     import numpy as np
 
     values: dict[tuple[str, str, str, str], list[Any]] = {}
+    lines: dict[int, dict[tuple[str, str, str], Any]] = {}
     for run in results.scores.runs:
-        for kind in dict.fromkeys(run.sheet.kinds):
-            if kind[1].startswith("retention") and kind[2] != GRADED:
-                lines = run.sheet.lines(*kind)
-                key = (run.arm.model, run.arm.name, kind[1], kind[2])
-                values.setdefault(key, []).append(run.values_N[lines])
+        if id(run.sheet) not in lines:
+            kept = [kind for kind in dict.fromkeys(run.sheet.kinds) if kind[1].startswith("retention")]
+            lines[id(run.sheet)] = {kind: run.sheet.lines(*kind) for kind in kept if kind[2] != GRADED}
+        for (_, probe, metric), at in lines[id(run.sheet)].items():
+            values.setdefault((run.arm.model, run.arm.name, probe, metric), []).append(run.values_N[at])
     means = {key: np.concatenate(parts) for key, parts in values.items()}
     return [
         {"model": model, "arm": arm, "probe": probe, "metric": metric, "mean": float(np.nanmean(found))}

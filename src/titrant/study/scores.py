@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from titrant import metrics
 from titrant.errors import StoreDamaged
 from titrant.identity import fingerprint
-from titrant.records import Arm, Item, Score
+from titrant.records import Arm, Item, Run, Score
 from titrant.stats.table import ScoreTable, TableArm
 
 Floats = NDArray[np.float64]
@@ -78,13 +78,17 @@ class Sheet:
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class RunScores:
-    """One arm at one seed: a value for every line of the sheet, NaN where there is none, with the reason by line."""
+    """One arm at one seed: a value for every line of the sheet, NaN where there is none, with the reason by line.
+
+    `choice_I` holds the choice made for each of the sheet's `keys`, -1 where there are no choices.
+    """
 
     run_id: str
     arm: Arm
     seed: int
     sheet: Sheet
     values_N: Floats
+    choice_I: NDArray[np.int32]
     reasons: Mapping[int, str] = field(default_factory=dict)
 
     def score(self, line: int) -> Score:
@@ -166,11 +170,11 @@ class Scores(Sequence[Score]):
         """
         about = None if probe.startswith("retention") else target
         runs = self.of(model, target)
-        lines = {id(run.sheet): run.sheet.lines(about, probe, metric) for run in runs}
+        sheets = {id(run.sheet): run.sheet for run in runs}
+        lines = {at: sheet.lines(about, probe, metric) for at, sheet in sheets.items()}
         runs = tuple(run for run in runs if len(lines[id(run.sheet)]))
         if not runs:
             return None
-        sheets = {id(run.sheet): run.sheet for run in runs}
         items = {sheet.items[line].key: sheet.items[line] for at, sheet in sheets.items() for line in lines[at]}
         keys = sorted(items)
         place = _numbered(keys)
@@ -256,14 +260,21 @@ class AnswerColumns:
     text: Sequence[str | None] | None
     ended_I: NDArray[np.bool_]
 
+    def written(self, place: int) -> str:
+        """The text of one answer; `StoreDamaged` where the answer is not a text."""
+        text = None if self.text is None else self.text[place]
+        if text is None:
+            raise StoreDamaged(f"the answer to item {self.keys[place]} holds no text, but one was asked for")
+        return text
 
-def answer_columns(path: Any) -> AnswerColumns:
-    """The answers in a run's Parquet file, read without a record for each."""
+
+def answer_columns(stored: bytes) -> AnswerColumns:
+    """The answers in the bytes of a run's Parquet file, without a record for each."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(pa.BufferReader(stored)) as file:
         table = file.read(use_threads=False).combine_chunks()
     logprobs = table.column("choice_logprobs").combine_chunks()
     if isinstance(logprobs, pa.ChunkedArray):
@@ -299,22 +310,21 @@ class SheetScorer:
         self._gold = self._right_choices()
         self._text_worth: dict[tuple[int, str], metrics.TextScore] = {}
 
-    def score(self, path: Any) -> tuple[Floats, dict[int, str]]:
-        """The values of the run whose answers are at `path`, and the reasons of those that are unknown (NaN).
+    def score(self, stored: bytes, *, arm: Arm, run: Run) -> RunScores:
+        """The scores of one run from the bytes of its answers; unknown values are NaN, with a reason.
 
         `StoreDamaged` where the answers are not to the items of the sheet, each once.
         """
-        answers = answer_columns(path)
+        answers = answer_columns(stored)
         if not answers.keys.equals(self._keys):
             raise StoreDamaged(
-                f"{path}: the answers are not to the {len(self.sheet.keys)} items that the run was asked"
+                f"the answers of run {run.run_id} are not to the {len(self.sheet.keys)} items that it was asked"
             )
         values_N = np.full(len(self.sheet), np.nan)
         reasons: dict[int, str] = {}
         self._score_choices(answers, values_N, reasons)
         for line in self._texts:
-            assert answers.text is not None
-            found = self._text(line, answers.text[self._answer_N[line]] or "")
+            found = self._text(line, answers.written(self._answer_N[line]))
             if found.value is None:
                 reasons[line] = found.reason or "no value"
             else:
@@ -324,7 +334,15 @@ class SheetScorer:
             finite = np.isfinite(loss)
             values_N[self._losses] = np.where(finite, np.exp(-np.where(finite, loss, 0.0)), np.nan)
             reasons |= {int(line): "the loss is not finite" for line in self._losses[~finite]}
-        return values_N, reasons
+        return RunScores(
+            run_id=run.run_id,
+            arm=arm,
+            seed=run.seed,
+            sheet=self.sheet,
+            values_N=values_N,
+            choice_I=answers.choice_I.astype(np.int32),
+            reasons=reasons,
+        )
 
     def _score_choices(self, answers: AnswerColumns, values_N: Floats, reasons: dict[int, str]) -> None:
         for lines in (self._chosen, self._graded):
