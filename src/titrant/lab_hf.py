@@ -7,6 +7,7 @@ training, and whether an architecture goes without padding is found out once.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import math
 import os
@@ -19,7 +20,7 @@ import torch
 
 from titrant.errors import RunFailed
 from titrant.inference import AnsweringModel, answering_model, choose, losses, write
-from titrant.models.allocator import keep_freed_memory
+from titrant.models.allocator import give_back_freed_memory, keep_freed_memory
 from titrant.models.load import copy_model, load_model, save_model
 from titrant.models.ragged import ragged_refusal
 from titrant.records import (
@@ -90,6 +91,8 @@ class HuggingFaceSpecialist:
     def close(self) -> None:
         """Let go of the memory."""
         self.model = self._answering = self.adapter = None
+        gc.collect()  # models are full of cycles
+        give_back_freed_memory()
 
     @property
     def answering(self) -> AnsweringModel:

@@ -1,5 +1,7 @@
 """The training engine against plain padded training, against itself, and against bad luck."""
 
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -191,6 +193,15 @@ def test_the_same_plan_gives_the_same_bits(
     one, _ = run(plan_of(), toy("llama"), tmp_path / "a", Engine(dtype=dtype))
     other, _ = run(plan_of(), toy("llama"), tmp_path / "b", Engine(dtype=dtype))
     assert same_bits(one.model, other.model)
+
+
+def test_counting_activations_leaves_no_model_behind(toy: Callable[[str], Any]) -> None:
+    model = toy("llama")
+    activation_bytes_per_token(forward_for(model))
+    weight = weakref.ref(next(model.parameters()))
+    del model
+    gc.collect()
+    assert weight() is None
 
 
 def test_activations_are_counted_alike_every_time_and_grow_with_the_model(toy: Callable[[str], Any]) -> None:

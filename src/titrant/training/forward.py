@@ -84,7 +84,8 @@ def activation_bytes_per_token(forward: Forward, *, probe_tokens: int = 128) -> 
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        # A hook that returns the tensor itself ties the graph into a knot that nobody ever frees: the whole model.
+        return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         losses = forward.losses([row])
