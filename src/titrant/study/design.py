@@ -9,15 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from titrant.errors import MixError
-from titrant.identity import fingerprint, hash_text
+from titrant.identity import canonical_json, fingerprint, hash_text
 from titrant.mixing import draw, draw_order, largest_remainder, rows_within_tokens
-from titrant.records import Arm, Dose, Draw, Example, Item, Run, TokenRow, TrainingPlan, TrainingSettings
-from titrant.study.bench import Asked, Bench, ModelBench, asked
+from titrant.records import Arm, Dose, Draw, Example, Run, TokenRow, TrainingPlan, TrainingSettings
+from titrant.study.bench import Asked, Bench, asked
 from titrant.study.revisions import REVISIONS
 from titrant.study.spec import TokenDose
 from titrant.tokens import Schedule, plan_steps
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Settings = Callable[[str, str, str], TrainingSettings]
 
@@ -235,32 +241,51 @@ def _check_dose(bench: Bench, model: str, dose: Dose) -> None:
 # ---------------------------------------------------------------------------------------------------------------- runs
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Drawn:
+    """Rows in the order of a draw, with what planning asks of each: tokens, loss tokens, and a digest of its ids."""
+
+    examples: tuple[Example, ...]
+    rows: tuple[TokenRow, ...]
+    tokens_N: NDArray[np.int64]
+    loss_tokens_N: NDArray[np.int64]
+    digest_N: NDArray[np.bytes_]
+
+    def first(self, count: int) -> _Drawn:
+        """The first `count` rows; the draw again from its start where they are more than it holds."""
+        import numpy as np
+
+        times = -(-count // len(self.rows))
+        return _Drawn(
+            examples=(self.examples * times)[:count],
+            rows=(self.rows * times)[:count],
+            tokens_N=np.tile(self.tokens_N, times)[:count],
+            loss_tokens_N=np.tile(self.loss_tokens_N, times)[:count],
+            digest_N=np.tile(self.digest_N, times)[:count],
+        )
+
+
 class _Drawing:
     """Rows and steps of runs, with the draws that arms share made once."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self._pools: dict[tuple[str, str, int], tuple[Example, ...]] = {}
-        self._targets: dict[tuple[str, str, int], tuple[Example, ...]] = {}
+        self._drawn: dict[tuple[str, str, int], _Drawn] = {}
         self._asked: dict[tuple[str, str], tuple[Asked, str]] = {}
         self._digests: dict[int, str] = {}
+        self._settings: dict[TrainingSettings, str] = {}
+        self._numerics = canonical_json(bench.numerics)
 
     def planned(self, arm: Arm, seed: int) -> PlannedRun:
         """The run of an arm at a seed, named by all that can change its result."""
         bench = self.bench.models[arm.model]
         what, digest = self._what_is_asked(arm)
-        plan, draws, examples = self._plan(arm, seed)
+        plan, draws, examples, training = self._plan(arm, seed)
         recipe = fingerprint(
-            {
-                "revisions": REVISIONS,
-                "model": bench.model.fingerprint,
-                "asked": digest,
-                "training": None if plan is None else self._training_digest(plan),
-            }
+            {"revisions": REVISIONS, "model": bench.model.fingerprint, "asked": digest, "training": training}
         )
-        numerics = self.bench.numerics
         run = Run(
-            run_id=fingerprint([recipe, numerics])[:24],
+            run_id=hash_text(f'["{recipe}",{self._numerics}]', length=24),
             recipe_id=recipe[:24],
             arm=arm,
             seed=seed,
@@ -269,7 +294,7 @@ class _Drawing:
             steps=0 if plan is None else len(plan.steps),
             tokens=sum(entry.tokens for entry in draws),
             loss_tokens=sum(entry.loss_tokens for entry in draws),
-            numerics=numerics,
+            numerics=self.bench.numerics,
         )
         return PlannedRun(run=run, plan=plan, asked=what, examples=examples)
 
@@ -277,20 +302,22 @@ class _Drawing:
         """All tokens that training the arm takes at a seed."""
         return sum(entry.tokens for entry in self._plan(arm, seed)[1])
 
-    def _plan(self, arm: Arm, seed: int) -> tuple[TrainingPlan | None, tuple[Draw, ...], tuple[Example, ...]]:
+    def _plan(
+        self, arm: Arm, seed: int
+    ) -> tuple[TrainingPlan | None, tuple[Draw, ...], tuple[Example, ...], str | None]:
+        """The plan of a run, what it draws, the rows drawn, and a digest of the training."""
         if arm.kind == "untuned":
-            return None, (), ()
-        bench = self.bench.models[arm.model]
-        parts: dict[str, tuple[Example, ...]] = {}
-        if arm.target_rows:
-            parts[arm.target] = self._target_draw(arm, seed)
-        for dose in arm.doses:
-            parts[dose.source] = self._pool_draw(arm.model, dose, seed)
-        rows, examples, places = _laid_out(bench, parts)
+            return None, (), (), None
+        import numpy as np
+
+        parts = {arm.target: self._target_draw(arm, seed)} if arm.target_rows else {}
+        parts |= {dose.source: self._pool_draw(arm.model, dose, seed) for dose in arm.doses}
+        rows = tuple(row for part in parts.values() for row in part.rows)
+        places = _places(parts)
         steps = plan_steps(
-            target=places.get(arm.target, ()) if arm.target_rows else (),
+            target=places[arm.target] if arm.target_rows else (),
             generalist={dose.source: places[dose.source] for dose in arm.doses},
-            lengths=[len(row.ids) for row in rows],
+            lengths=np.concatenate([part.tokens_N for part in parts.values()]),  # type: ignore[arg-type]
             schedule=Schedule(
                 passes=arm.training.passes,
                 generalist_passes=arm.training.generalist_passes,
@@ -301,26 +328,45 @@ class _Drawing:
             ),
             seed=seed,
         )
-        plan = TrainingPlan(model=bench.model, rows=rows, steps=steps, settings=arm.training, seed=seed)
-        return plan, _draws(arm, rows, steps, parts), examples
+        visited_V = np.fromiter(chain.from_iterable(steps), dtype=np.intp)
+        plan = TrainingPlan(
+            model=self.bench.models[arm.model].model, rows=rows, steps=steps, settings=arm.training, seed=seed
+        )
+        digests = np.concatenate([part.digest_N for part in parts.values()])
+        training = self._training_digest(plan, digests[visited_V])
+        examples = tuple(example for part in parts.values() for example in part.examples)
+        return plan, _draws(arm, parts, visited_V), examples, training
 
-    def _target_draw(self, arm: Arm, seed: int) -> tuple[Example, ...]:
+    def _target_draw(self, arm: Arm, seed: int) -> _Drawn:
         arms = self.bench.study.arms
         draw_seed = arms.seeds[0] if arms.target_draw == "fixed" else seed
         key = (arm.model, arm.target, draw_seed)
-        if key not in self._targets:
+        if key not in self._drawn:
             rows = self.bench.models[arm.model].targets[arm.target].train
             stratum = {"none": None, "label": _label_of, "task": _task_of}[arms.stratify]
-            self._targets[key] = draw(rows, len(rows), seed=draw_seed, source=f"target {arm.target}", stratum=stratum)
-        return self._targets[key][: arm.target_rows]
+            order = draw(rows, len(rows), seed=draw_seed, source=f"target {arm.target}", stratum=stratum)
+            self._drawn[key] = self._with_digests(arm.model, arm.target, order)
+        return self._drawn[key].first(arm.target_rows)
 
-    def _pool_draw(self, model: str, dose: Dose, seed: int) -> tuple[Example, ...]:
+    def _pool_draw(self, model: str, dose: Dose, seed: int) -> _Drawn:
         key = (model, dose.source, seed)
-        if key not in self._pools:
-            rows = self.bench.models[model].pools[dose.source].rows
-            self._pools[key] = draw_order(rows, seed=seed, source=dose.source)
-        order = self._pools[key]
-        return (order * -(-dose.rows // len(order)))[: dose.rows]
+        if key not in self._drawn:
+            order = draw_order(self.bench.models[model].pools[dose.source].rows, seed=seed, source=dose.source)
+            self._drawn[key] = self._with_digests(model, dose.source, order)
+        return self._drawn[key].first(dose.rows)
+
+    def _with_digests(self, model: str, source: str, order: tuple[Example, ...]) -> _Drawn:
+        import numpy as np
+
+        known = self.bench.models[model].rows
+        rows = tuple(known[(source, example.key)] for example in order)
+        return _Drawn(
+            examples=order,
+            rows=rows,
+            tokens_N=np.array([len(row.ids) for row in rows], dtype=np.int64),
+            loss_tokens_N=np.array([row.loss_tokens for row in rows], dtype=np.int64),
+            digest_N=np.array([self._row_digest(row) for row in rows], dtype=np.bytes_),
+        )
 
     def _what_is_asked(self, arm: Arm) -> tuple[Asked, str]:
         """The items of a run in ids, and their hash: how an answer is judged is not part of a run."""
@@ -337,10 +383,18 @@ class _Drawing:
             self._asked[key] = (what, fingerprint(content))
         return self._asked[key]
 
-    def _training_digest(self, plan: TrainingPlan) -> str:
-        digests = [self._row_digest(row) for row in plan.rows]
-        steps = ";".join(",".join(digests[index] for index in step) for step in plan.steps)
-        return fingerprint([hash_text(steps), plan.settings, plan.seed])
+    def _training_digest(self, plan: TrainingPlan, digest_V: NDArray[np.bytes_]) -> str:
+        """A hash of the rows that share each step, in order, of the settings and the seed."""
+        import numpy as np
+
+        ends = np.cumsum([len(step) for step in plan.steps], dtype=np.intp) - 1
+        marks = np.full(len(digest_V), b",")
+        marks[ends] = b";"
+        steps = np.char.add(digest_V, marks).tobytes()[:-1].decode()
+        if plan.settings not in self._settings:
+            self._settings[plan.settings] = canonical_json(plan.settings)
+        settings = self._settings[plan.settings]
+        return hash_text(f'["{hash_text(steps)}",{settings},{plan.seed}]', length=32)
 
     def _row_digest(self, row: TokenRow) -> str:
         found = self._digests.get(id(row))
@@ -358,45 +412,33 @@ def _task_of(row: Example) -> str:
     return row.task
 
 
-def _laid_out(
-    bench: ModelBench, parts: Mapping[str, Sequence[Example]]
-) -> tuple[tuple[TokenRow, ...], tuple[Example, ...], dict[str, tuple[int, ...]]]:
-    """The rows of all parts side by side, and where each part lies."""
-    rows: list[TokenRow] = []
-    examples: list[Example] = []
-    places: dict[str, tuple[int, ...]] = {}
-    for source, drawn in parts.items():
-        places[source] = tuple(range(len(rows), len(rows) + len(drawn)))
-        rows += (bench.rows[(source, example.key)] for example in drawn)
-        examples += drawn
-    return tuple(rows), tuple(examples), places
+def _places(parts: Mapping[str, _Drawn]) -> dict[str, range]:
+    """Where each part lies when all parts stand side by side."""
+    found, start = {}, 0
+    for source, part in parts.items():
+        found[source] = range(start, start + len(part.rows))
+        start += len(part.rows)
+    return found
 
 
-def _draws(
-    arm: Arm, rows: Sequence[TokenRow], steps: Sequence[Sequence[int]], parts: Mapping[str, Sequence[Example]]
-) -> tuple[Draw, ...]:
-    visits = dict.fromkeys(parts, 0)
-    tokens, loss_tokens = dict(visits), dict(visits)
-    for step in steps:
-        for index in step:
-            row = rows[index]
-            visits[row.source] += 1
-            tokens[row.source] += len(row.ids)
-            loss_tokens[row.source] += row.loss_tokens
+def _draws(arm: Arm, parts: Mapping[str, _Drawn], visited_V: NDArray[np.intp]) -> tuple[Draw, ...]:
+    """What the run takes from each part: rows, visits, and the tokens of all visits."""
+    import numpy as np
+
     asked_rows = {dose.source: dose.rows for dose in arm.doses}
-    return tuple(
-        Draw(
-            source=source,
-            asked=asked_rows.get(source, arm.target_rows),
-            got=len(drawn),
-            visits=visits[source],
-            tokens=tokens[source],
-            loss_tokens=loss_tokens[source],
+    places = _places(parts)
+    visits_N = np.bincount(visited_V, minlength=sum(len(part.rows) for part in parts.values()))
+    found = []
+    for source, part in parts.items():
+        visits = visits_N[places[source].start : places[source].stop]
+        found.append(
+            Draw(
+                source=source,
+                asked=asked_rows.get(source, arm.target_rows),
+                got=len(part.rows),
+                visits=int(visits.sum()),
+                tokens=int(visits @ part.tokens_N),
+                loss_tokens=int(visits @ part.loss_tokens_N),
+            )
         )
-        for source, drawn in parts.items()
-    )
-
-
-def items_by_key(bench: Bench, model: str, targets: Sequence[str]) -> dict[str, Item]:
-    """The items that runs on these targets answer, by key."""
-    return {item.key: item for item in bench.items(model, targets)}
+    return tuple(found)

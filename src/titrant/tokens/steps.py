@@ -10,9 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from titrant.identity import rng_for
 from titrant.records import Presentation
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Visits = NDArray[np.intp]
+    """Indices of rows in the order in which they are visited."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,59 +50,74 @@ def plan_steps(
     visits V are cut into ceil(V / batch_rows) steps whose sizes differ by one at most, so that no row weighs much more
     than another in a short last step.
     """
-    pool = tuple(index for _, rows in sorted(generalist.items()) for index in rows)
+    import numpy as np
+
+    pool = [index for _, rows in sorted(generalist.items()) for index in rows]
     added = _passes(pool, schedule.generalist_passes, seed=seed, stream="generalist")
+    held = schedule.visits is not None or schedule.tokens is not None
     if not target:
-        own: tuple[int, ...] = ()
-        if schedule.visits is not None or schedule.tokens is not None:
-            added = _until(pool, schedule, (), lengths, seed=seed, stream="generalist")
-    elif schedule.visits is not None or schedule.tokens is not None:
+        own = np.zeros(0, dtype=np.intp)
+        if held:
+            added = _until(pool, schedule, own, lengths, seed=seed, stream="generalist")
+    elif held:
         own = _until(target, schedule, added, lengths, seed=seed, stream="target")
     else:
         own = _passes(target, schedule.passes, seed=seed, stream="target")
-    visits = added + own if schedule.presentation == "generalist_first" else _interleaved(own, added, seed=seed)
-    return _cut(visits, schedule.batch_rows)
+    if schedule.presentation == "generalist_first":
+        return _cut(np.concatenate([added, own]), schedule.batch_rows)
+    return _cut(_interleaved(own, added, seed=seed), schedule.batch_rows)
 
 
-def _passes(rows: Sequence[int], passes: int, *, seed: int, stream: str) -> tuple[int, ...]:
+def _passes(rows: Sequence[int], passes: int, *, seed: int, stream: str) -> Visits:
     """`passes` whole shuffles of the rows, one after the other."""
+    import numpy as np
+
     rng = rng_for(seed, "order", stream)
-    return tuple(int(rows[place]) for _ in range(passes) for place in rng.permutation(len(rows)))
+    rows_N = np.asarray(rows, dtype=np.intp)
+    return np.concatenate([rows_N[:0], *(rows_N[rng.permutation(len(rows_N))] for _ in range(passes))])
 
 
 def _until(
-    rows: Sequence[int], schedule: Schedule, before: Sequence[int], lengths: Sequence[int], *, seed: int, stream: str
-) -> tuple[int, ...]:
+    rows: Sequence[int], schedule: Schedule, before: Visits, lengths: Sequence[int], *, seed: int, stream: str
+) -> Visits:
     """Whole shuffled passes over the rows until the schedule's visits or tokens are reached, `before` counted in."""
+    import numpy as np
+
     rng = rng_for(seed, "order", stream)
-    chosen: list[int] = []
-    visits, tokens = len(before), sum(lengths[index] for index in before)
-    while rows:
-        for place in rng.permutation(len(rows)):
-            index = int(rows[place])
-            if schedule.visits is not None and visits >= schedule.visits:
-                return tuple(chosen)
-            if schedule.tokens is not None and tokens + lengths[index] > schedule.tokens:
-                return tuple(chosen)
-            chosen.append(index)
-            visits, tokens = visits + 1, tokens + lengths[index]
-    return tuple(chosen)
+    rows_N, tokens_of = np.asarray(rows, dtype=np.intp), np.asarray(lengths, dtype=np.int64)
+    chosen = [rows_N[:0]]
+    visits, tokens = len(before), int(tokens_of[before].sum())
+    whole = len(rows_N) > 0
+    while whole:
+        shuffled = rows_N[rng.permutation(len(rows_N))]
+        fit = len(shuffled)
+        if schedule.visits is not None:
+            fit = min(fit, max(schedule.visits - visits, 0))
+        if schedule.tokens is not None:
+            so_far = tokens + np.cumsum(tokens_of[shuffled])
+            fit = min(fit, int(np.searchsorted(so_far, schedule.tokens, side="right")))
+        chosen.append(shuffled[:fit])
+        visits, tokens = visits + fit, tokens + int(tokens_of[shuffled[:fit]].sum())
+        whole = fit == len(shuffled)
+    return np.concatenate(chosen)
 
 
-def _interleaved(own: Sequence[int], added: Sequence[int], *, seed: int) -> tuple[int, ...]:
+def _interleaved(own: Visits, added: Visits, *, seed: int) -> Visits:
     """Both sequences in their own order, merged at places drawn uniformly."""
     import numpy as np
 
-    if not added or not own:
-        return tuple(own) + tuple(added)
-    is_added = np.zeros(len(own) + len(added), dtype=bool)
-    is_added[rng_for(seed, "order", "merge").permutation(len(is_added))[: len(added)]] = True
-    own_rows, added_rows = iter(own), iter(added)
-    return tuple(next(added_rows) if flag else next(own_rows) for flag in is_added)
+    merged = np.concatenate([own, added])
+    if not len(added) or not len(own):
+        return merged
+    is_added = np.zeros(len(merged), dtype=bool)
+    is_added[rng_for(seed, "order", "merge").permutation(len(merged))[: len(added)]] = True
+    merged[is_added], merged[~is_added] = added, own
+    return merged
 
 
-def _cut(visits: Sequence[int], batch_rows: int) -> tuple[tuple[int, ...], ...]:
+def _cut(visits: Visits, batch_rows: int) -> tuple[tuple[int, ...], ...]:
     """Nearly equal steps of at most `batch_rows` visits."""
-    count = -(-len(visits) // batch_rows)
-    edges = [len(visits) * number // count for number in range(count + 1)] if count else [0]
-    return tuple(tuple(visits[start:stop]) for start, stop in pairwise(edges))
+    listed: list[int] = visits.tolist()
+    count = -(-len(listed) // batch_rows)
+    edges = [len(listed) * number // count for number in range(count + 1)] if count else [0]
+    return tuple(tuple(listed[start:stop]) for start, stop in pairwise(edges))
