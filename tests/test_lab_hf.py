@@ -1,6 +1,7 @@
 """The real lab trains and answers on a toy model as its protocol says."""
 
 import math
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -173,3 +174,22 @@ def test_a_model_whose_rows_need_padding_is_trained_and_answers(
 def test_the_seam_stays_light() -> None:
     code = "import sys, titrant.lab, titrant.numerics; assert not {'torch', 'transformers'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_full_disk_is_an_error_of_the_system_whoever_was_writing(toy: PreparedModel, tmp_path: Path) -> None:
+    lab = HuggingFaceLab(current_numerics(dtype="fp32", device="cpu"), checkpoint_seconds=0.0)
+    specialist = lab.untuned(toy)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    (tmp_path / "model").mkdir()
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+        with pytest.raises(OSError, match="File too large") as while_training:
+            trained(lab, plan_for(toy, steps=3), tmp_path / "work")
+        with pytest.raises(OSError, match="File too large") as while_saving:
+            specialist.save(tmp_path / "model")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert while_training.value.filename == str(tmp_path / "work")
+    assert while_saving.value.filename == str(tmp_path / "model")
+    assert not list((tmp_path / "work").iterdir())
+    trained(lab, plan_for(toy, steps=3), tmp_path / "work")

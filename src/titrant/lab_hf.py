@@ -11,6 +11,7 @@ import gc
 import logging
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,10 +84,11 @@ class HuggingFaceSpecialist:
     def save(self, folder: Path) -> None:
         """Write model and tokenizer in Hugging Face format, in the dtype that answered; adapters below `adapter/`."""
         assert self.model is not None, "saved after close"
-        save_model(self.model, self.prepared, folder, self.numerics.dtype)
-        if self.adapter is not None:
-            (folder / "adapter").mkdir(exist_ok=True)
-            self.adapter.save(folder / "adapter")
+        with _naming_failed_writes(folder):
+            save_model(self.model, self.prepared, folder, self.numerics.dtype)
+            if self.adapter is not None:
+                (folder / "adapter").mkdir(exist_ok=True)
+                self.adapter.save(folder / "adapter")
 
     def close(self) -> None:
         """Let go of the memory."""
@@ -134,7 +136,8 @@ class HuggingFaceLab:
         """Train as planned, from the newest good checkpoint in `checkpoints` if there is one; errors as in `Lab`."""
         with _naming_lack_of_memory():
             copy = copy_model(self._base(plan.model).model, torch.float32)
-        trained = train(plan, model=copy, engine=self.engine, checkpoints=checkpoints, on_step=on_step, stop=stop)
+        with _naming_failed_writes(checkpoints):
+            trained = train(plan, model=copy, engine=self.engine, checkpoints=checkpoints, on_step=on_step, stop=stop)
         return HuggingFaceSpecialist(
             trained.model, plan.model, numerics=self.numerics, ragged=trained.ragged, adapter=trained.adapter
         )
@@ -176,6 +179,20 @@ def _refuse_non_finite(values: Iterable[float]) -> None:
     """A number that is none never enters the statistics."""
     if not all(map(math.isfinite, values)):
         raise RunFailed("non_finite", "the model's log-probabilities are not finite")
+
+
+@contextlib.contextmanager
+def _naming_failed_writes(folder: Path) -> Iterator[None]:
+    """A write of safetensors that failed (a full disk) as the `OSError` that any other write would raise."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder)) from None
 
 
 @contextlib.contextmanager
