@@ -147,7 +147,7 @@ def test_run_report_and_doctor_print_results_on_stdout_and_progress_on_stderr(
     assert damaged.code == 1
     assert f"damaged: {answers}: " in damaged.out
     assert "trained anew" in damaged.out
-    again = titrant("run", study, "--out", out)
+    again = titrant("report", study, "--out", out)
     assert (again.code, again.out) == (1, "")
     assert f"titrant: {answers}: " in again.err
     assert "Fix: delete" in again.err

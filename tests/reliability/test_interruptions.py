@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from fake_study import calm_content, trainings, write_study
 
+from titrant.identity import rng_for
 from titrant.store import Store
 
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -41,8 +42,8 @@ def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
 # ---------------------------------------------------------------------------------------------------------------- kills
 
 
-def killed_at(folder: Path, which: str) -> dict[str, Any]:
-    write_study(folder / "study")
+def killed_at(folder: Path, which: str, **said: Any) -> dict[str, Any]:
+    write_study(folder / "study", **said)
     command = [sys.executable, str(SUPPORT / "kill_moments.py"), str(folder), which]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -62,6 +63,41 @@ def test_killed_at_any_operation_on_its_store_a_study_ends_as_a_calm_one(roomy: 
     assert killed_at(roomy, "all")["wrong"] == {}
 
 
+SHORT = {
+    "model": "../model",
+    "arms": {"target_rows": [6], "doses": {"general": [4]}, "seeds": 1},
+    "training": {"passes": 4, "batch_rows": 4, "max_tokens": 400, "learning_rate": 1e-3},
+    "numerics": {"dtype": "fp32", "device": "cpu"},
+    "retention": None,
+    "keep_weights": "all",
+    "test": 6,
+}
+
+
+def test_killed_in_a_real_training_the_weights_come_out_the_same_bit_for_bit(
+    roomy: Path, make_toy_folder: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TITRANT_CACHE", str(roomy / "cache"))
+    make_toy_folder(roomy / "model")
+    found = killed_at(roomy, "61", **SHORT)  # some steps into the first run
+    assert found["wrong"] == {}
+    assert found["killed"] == 1
+    assert sum(name.startswith("weights/") and name.endswith("model.safetensors") for name in found["files"]) == 4
+
+
+@pytest.mark.slow
+def test_killed_at_any_time_in_a_real_training_the_weights_come_out_the_same_bit_for_bit(
+    roomy: Path, make_toy_folder: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TITRANT_CACHE", str(roomy / "cache"))
+    make_toy_folder(roomy / "model")
+    times = [f"{share:.4f}" for share in rng_for(0, "moments").uniform(0.02, 0.98, 40)]
+    operations = [str(number) for number in rng_for(0, "operations").integers(1, 400, 20)]
+    found = killed_at(roomy, ",".join(times + operations), **SHORT)
+    assert found["wrong"] == {}
+    assert found["killed"] >= 50
+
+
 # -------------------------------------------------------------------------------------------------------------- signals
 
 
@@ -77,7 +113,15 @@ class Process:
             text=True,
             env={**os.environ, "TITRANT_TRIAL": said},
             cwd=folder,
+            start_new_session=True,
         )
+
+    def stop(self, number: signal.Signals) -> None:
+        """Send a signal as it comes: SIGTERM to the process, Ctrl-C to all of its group."""
+        if number == signal.SIGINT:
+            os.killpg(self.process.pid, number)
+        else:
+            self.process.send_signal(number)
 
     def ended(self) -> tuple[int, str, str]:
         """Exit code, stdout, stderr."""
@@ -93,7 +137,7 @@ def test_stopped_twice_a_study_leaves_checkpoints_and_then_ends_as_a_calm_one(tm
         before = len(log.read_text().splitlines()) if log.exists() else 0
         started = Process(tmp_path, *run, lab=lab)
         wait_for(lambda before=before: len(log.read_text().splitlines() if log.exists() else []) >= before + 3)
-        started.process.send_signal(number)
+        started.stop(number)
         ended, printed, said = started.ended()
         assert ended == code, said
         assert printed == ""
@@ -126,7 +170,7 @@ def test_a_signal_before_any_worker_runs_ends_without_a_traceback(tmp_path: Path
     study, out = write_study(tmp_path / "study"), tmp_path / "out"
     started = Process(tmp_path, "run", str(study), "--out", str(out), "--jobs", "2", lab={})
     wait_for(lambda: (out / "store.json").exists())
-    started.process.send_signal(signal.SIGINT)
+    started.stop(signal.SIGINT)
     code, printed, said = started.ended()
     assert (code, printed) == (130, ""), said
     assert "Traceback" not in said

@@ -1,8 +1,10 @@
 """Kill a study at chosen operations on its store, run it again, and compare with a calm one. A process of its own.
 
-    python kill_moments.py FOLDER all|N,N,...    prints one JSON object: {"operations": ..., "wrong": {...}}
+    python kill_moments.py FOLDER all|MOMENT,MOMENT,...    prints one JSON object
 
-A number below 0 counts from the end. With `all` the page is its data as text, which takes a tenth of the time.
+FOLDER holds study/study.yaml. With FOLDER/model, a model in Hugging Face layout, it is a real training in float32 with
+a checkpoint after every step; else everything is fake. A moment is an operation by number (below 0 from the end), or
+with a point a share of the time that a calm run takes. With `all`, every operation.
 
 Everything is imported once; every moment is a forked child that dies by SIGKILL, and another that runs the study again.
 An operation is a write (killed after half of its bytes), an fsync, a rename, a new folder or a removal.
@@ -10,23 +12,32 @@ An operation is a write (killed after half of its bytes), an fsync, a rename, a 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fake_study import calm_content, fake_prepare, page_as_text, trial_lab
 
+from titrant.engines import LabSpec
+from titrant.report import page
+from titrant.store import Store
+from titrant.study import bench, runner
+from titrant.study.spec import load_study
+
 Operation = Callable[..., Any]
 
 
 class Counter:
-    """Counts operations of this process, and ends it at the chosen one; `None` only counts."""
+    """Counts operations of this process, and ends it at the chosen one; None only counts."""
 
     def __init__(self, kill_at: int | None) -> None:
         self.kill_at, self.names = kill_at, list[str]()
@@ -75,32 +86,50 @@ class Counter:
         Path.open = counting_open  # type: ignore[method-assign,assignment]
 
 
-def study_in_child(study: Path, out: Path, kill_at: int | None, counted: Path | None = None) -> int:
-    """Run the study in a forked child; its exit status as `waitpid` says it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """When a study is killed: at an operation (counted from 1), or after some seconds."""
+
+    operation: int | None = None
+    after_seconds: float | None = None
+
+
+def in_child(action: Callable[[], object], *, killed_after: float | None = None) -> int:
+    """Do something in a forked child; its exit status as `waitpid` says it."""
     child = os.fork()
     if child:
+        if killed_after is not None:
+            time.sleep(killed_after)
+            os.kill(child, signal.SIGKILL)
         return os.waitpid(child, 0)[1]
     try:
-        from titrant.study.runner import run_study
-        from titrant.study.spec import load_study
+        action()
+        os._exit(0)
+    except BaseException:  # noqa: BLE001  (whatever it is, this child ends here)
+        traceback.print_exc()
+        os._exit(9)
 
-        counter = Counter(kill_at)
-        if kill_at is not None or counted is not None:
+
+def study_in_child(study: Path, out: Path, lab: LabSpec, moment: Moment | None, counted: Path | None = None) -> int:
+    """Run the study in a forked child that dies at the moment, or says in a file which operations it did."""
+    counter = Counter(None if moment is None else moment.operation)
+
+    def work() -> None:
+        if counter.kill_at is not None or counted is not None:
             for owner, attribute, name in (
                 (os, "fsync", "fsync"),
                 (os, "replace", "rename"),
+                (os, "rename", "rename"),
                 (os, "mkdir", "folder"),
                 (shutil, "rmtree", "removal"),
             ):
                 counter.wrap(owner, attribute, name)
             counter.wrap_writes()
-        run_study(load_study(study), out=out, jobs=0, lab=trial_lab())
+        runner.run_study(load_study(study), out=out, jobs=0, lab=lab)
         if counted is not None:
             counted.write_text(json.dumps(counter.names))
-        os._exit(0)
-    except BaseException:  # noqa: BLE001  (whatever it is, this child ends here)
-        traceback.print_exc()
-        os._exit(9)
+
+    return in_child(work, killed_after=None if moment is None else moment.after_seconds)
 
 
 def without_minutes(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -111,37 +140,63 @@ def without_minutes(files: dict[str, bytes]) -> dict[str, bytes]:
     return {**files, "verdict.json": json.dumps(verdict).encode(), "results.json": b""}
 
 
-def main(folder: Path, which: str) -> dict[str, Any]:
-    import titrant.report.page
-    import titrant.study.bench
-    import titrant.study.page
-    import titrant.study.runner
-    from titrant.store import Store
+def real_lab() -> LabSpec:
+    """The real lab in float32 with a checkpoint after every step; everything it needs is imported here, once."""
+    import torch
+    from transformers.models.llama import modeling_llama
 
-    titrant.study.bench.prepare = fake_prepare(folder / "prepared")
-    if which == "all":
-        titrant.report.page.render = page_as_text
+    from titrant import lab_hf
+    from titrant.numerics import current_numerics
+
+    assert lab_hf.HuggingFaceLab
+    assert modeling_llama.LlamaForCausalLM
+    torch.set_num_threads(1)
+    gc.freeze()  # no child looks for garbage among what all of them share
+    arguments = {"numerics": current_numerics("fp32", 1, "cpu"), "checkpoint_seconds": 0.0}
+    return LabSpec(module="titrant.lab_hf", name="HuggingFaceLab", arguments=arguments)
+
+
+def main(folder: Path, which: str) -> dict[str, Any]:
+    """Kill at every moment that `which` names, and say what came out other than in a calm run."""
+    with_model = (folder / "model").is_dir()
+    lab = real_lab() if with_model else trial_lab()
+    if not with_model:
+        bench.prepare = fake_prepare(folder / "prepared")
+    if with_model or which == "all":
+        page.render = page_as_text
     study, calm = folder / "study" / "study.yaml", folder / "calm"
-    assert study_in_child(study, calm, None, folder / "operations.json") == 0
+    if with_model:  # prepared once, before the clock runs
+        assert in_child(lambda: bench.read_bench(load_study(study))) == 0
+    started = time.monotonic()
+    assert study_in_child(study, calm, lab, None, folder / "operations.json") == 0
+    seconds = time.monotonic() - started
     wanted = without_minutes(calm_content(calm))
     operations = json.loads((folder / "operations.json").read_text())
-    if which == "all":
-        numbers = list(range(1, len(operations) + 1))
-    else:
-        numbers = [int(number) % (len(operations) + 1) for number in which.split(",")]
     wrong: dict[str, Any] = {}
-    for number in numbers:
-        out = folder / f"out-{number}"
-        killed = study_in_child(study, out, number)
-        again = study_in_child(study, out, None)
+    killed_in_time = 0
+    for moment in moments(which, len(operations), seconds):
+        out = folder / "out"
+        killed = study_in_child(study, out, lab, moment)
+        again = study_in_child(study, out, lab, None)
         found = without_minutes(calm_content(out)) if again == 0 else {}
         differing = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
         left = [str(path) for path in (*out.rglob(".tmp-*"), *(out / "work").glob("*"))]
         damages = [damage.path for damage in Store(out).damages()]
-        if killed != signal.SIGKILL or again or differing or left or damages:
-            wrong[f"{number} {operations[number - 1]}"] = [killed, again, differing, left, damages]
+        killed_in_time += killed == signal.SIGKILL
+        if (killed != signal.SIGKILL and moment.after_seconds is None) or again or differing or left or damages:
+            wrong[str(moment)] = [killed, again, differing, left, damages]
         shutil.rmtree(out)
-    return {"operations": operations, "wrong": wrong}
+    return {"operations": operations, "killed": killed_in_time, "wrong": wrong, "files": sorted(wanted)}
+
+
+def moments(which: str, operations: int, seconds: float) -> list[Moment]:
+    """The moments that a list such as `40,-8,0.25` names, or every operation."""
+    if which == "all":
+        return [Moment(operation=number) for number in range(1, operations + 1)]
+    return [
+        Moment(after_seconds=float(word) * seconds) if "." in word else Moment(operation=int(word) % (operations + 1))
+        for word in which.split(",")
+    ]
 
 
 if __name__ == "__main__":
