@@ -235,7 +235,10 @@ def test_two_runners_on_one_store_do_each_run_once(tmp_path: Path, fork: Callabl
     jobs, log = make_jobs(tmp_path, seeds=5), tmp_path / "log"
     lab = trial_lab(log=str(log), step_seconds=0.01)
     execute(jobs, root=tmp_path / "calm", lab=trial_lab(), processes=0)
-    children = [fork(lambda: execute(jobs, root=tmp_path / "out", lab=lab, processes=0)) for _ in range(2)]
+    orders = (jobs, jobs[::-1])  # so that each comes to runs that the other has done in the meantime
+    children = [
+        fork(lambda order=order: execute(order, root=tmp_path / "out", lab=lab, processes=0)) for order in orders
+    ]
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     assert Counter(trainings(log, "start")) == {f"task/{seed}": 1 for seed in range(5)}
     assert run_files(tmp_path / "out") == run_files(tmp_path / "calm")

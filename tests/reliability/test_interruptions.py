@@ -166,10 +166,11 @@ def test_stopped_twice_a_study_leaves_checkpoints_and_then_ends_as_a_calm_one(tm
     }
 
 
-def test_a_signal_before_any_worker_runs_ends_without_a_traceback(tmp_path: Path) -> None:
+def test_a_signal_while_a_worker_starts_up_ends_without_a_traceback(tmp_path: Path) -> None:
     study, out = write_study(tmp_path / "study"), tmp_path / "out"
-    started = Process(tmp_path, "run", str(study), "--out", str(out), "--jobs", "2", lab={})
-    wait_for(lambda: (out / "store.json").exists())
+    started = Process(tmp_path, "run", str(study), "--out", str(out), "--jobs", "1", lab={})
+    children = Path(f"/proc/{started.process.pid}/task/{started.process.pid}/children")
+    wait_for(lambda: len(children.read_text().split()) == 2)  # multiprocessing's own, and a worker that is starting up
     started.stop(signal.SIGINT)
     code, printed, said = started.ended()
     assert (code, printed) == (130, ""), said

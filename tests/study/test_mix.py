@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,14 +60,19 @@ def test_generalist_alone_and_a_target_alone_can_be_had_and_the_matched_baseline
 
 
 def test_the_fingerprint_is_of_the_rows_and_no_two_seeds_or_doses_share_it(design: Design, tmp_path: Path) -> None:
-    prints = {}
+    prints, drawn = {}, {}
     for seed in (0, 1):
         for doses in ({}, {"general": 4}):
             written = write_mix(found(design, doses, seed), tmp_path / "arm.jsonl")
             prints[(seed, len(doses))] = written.facts["fingerprint"]
+            rows = [json.loads(line) for line in written.path.read_text().splitlines()]
+            drawn[(seed, len(doses))] = {source: {row["id"] for row in rows if row["source"] == source}
+                                         for source in ("toy", "general")}  # fmt: skip
             assert write_mix(found(design, doses, seed), tmp_path / "again.jsonl").facts == written.facts
             assert (tmp_path / "arm.jsonl").read_bytes() == (tmp_path / "again.jsonl").read_bytes()
     assert len(set(prints.values())) == 4
+    assert drawn[(0, 1)]["general"] != drawn[(1, 1)]["general"]
+    assert drawn[(0, 1)]["toy"] == drawn[(0, 0)]["toy"] != drawn[(1, 1)]["toy"]
 
 
 def test_a_conversation_is_messages_only_and_the_refusal_names_its_line(design: Design, tmp_path: Path) -> None:
@@ -82,13 +86,14 @@ def test_a_conversation_is_messages_only_and_the_refusal_names_its_line(design: 
     assert not (tmp_path / "other.jsonl").exists()
 
 
-def test_every_text_survives_the_file(design: Design, tmp_path: Path) -> None:
-    planned = found(design, {})
-    text = 'été \u2028 \ud800 \x00 </script> "quoted"\n'
-    examples = tuple(
-        replace(row, turns=(*row.turns[:-1], replace(row.turns[-1], text=text))) for row in planned.examples
-    )
-    write_mix(replace(planned, examples=examples), tmp_path / "arm.jsonl")
+def test_every_text_survives_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("titrant.study.bench.prepare", fake_prepare(tmp_path / "prepared"))
+    path = write_study(tmp_path / "study", arms={"target_rows": [6], "doses": {"general": [12]}, "seeds": 1})
+    text = 'été \u2028 </script> "quoted"\n\tand 2020-01-01'
+    write_rows(tmp_path / "study" / "general.jsonl", [{"prompt": f"row {n}", "response": text} for n in range(12)])
+    design = make_design(read_bench(load_study(path)))
+    write_mix(found(design, {"general": 12}), tmp_path / "arm.jsonl")
     lines = (tmp_path / "arm.jsonl").read_bytes().split(b"\n")
-    assert len(lines) == 7
-    assert all(json.loads(line)["messages"][-1]["content"] == text for line in lines[:-1])
+    assert len(lines) == 6 + 12 + 1
+    rows = [json.loads(line) for line in lines[:-1]]
+    assert {row["messages"][-1]["content"] for row in rows if row["source"] == "general"} == {text}
