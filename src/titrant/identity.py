@@ -6,7 +6,6 @@ machine never change a draw, a key or a run's name.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections import Counter
@@ -16,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def canonical_json(value: Any) -> str:
@@ -29,8 +31,11 @@ def canonical_json(value: Any) -> str:
 
 def plain(value: Any) -> Any:
     """Dataclasses, mappings and tuples as the plain dicts and lists that JSON knows; `Path` as text."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if hasattr(kind, "__dataclass_fields__"):
+        return {name: plain(getattr(value, name)) for name in kind.__dataclass_fields__}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

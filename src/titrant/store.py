@@ -273,7 +273,9 @@ class Store:
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one record to the ledger, durably. A torn last line of an earlier crash is cut off first."""
         body = canonical_json(record)
-        line = canonical_json({"record": record, "sum": hash_text(body, length=16)}).encode("utf-8", "surrogatepass")
+        line = canonical_json({"record": record, "sum": hash_text(body, length=_SUM_LENGTH)}).encode(
+            "utf-8", "surrogatepass"
+        )
         self.root.mkdir(parents=True, exist_ok=True)
         with self.locked("ledger"), self.ledger_path.open("a+b") as file:
             file.seek(0)
@@ -481,14 +483,21 @@ def _torn(data: bytes) -> bool:
     return _whole_lines(data) != len(data)
 
 
+_BEFORE, _BETWEEN, _AFTER = b'{"record":', b',"sum":"', b'"}'
+_SUM_LENGTH = 16
+
+
 def _checked_record(line: bytes) -> dict[str, Any] | None:
-    try:
-        entry = json.loads(line)
-        record = entry["record"]
-        whole = isinstance(record, dict) and hash_text(canonical_json(record), length=16) == entry["sum"]
-    except (ValueError, KeyError, TypeError):
+    """The record of a line that is as `append` wrote it, byte for byte; None for any other."""
+    body, checksum = line[len(_BEFORE) : -_SUM_LENGTH - len(_BETWEEN + _AFTER)], line[-_SUM_LENGTH - len(_AFTER) :]
+    whole = line == _BEFORE + body + _BETWEEN + checksum[:_SUM_LENGTH] + _AFTER
+    if not whole or _checksum(body)[:_SUM_LENGTH].encode() != checksum[:_SUM_LENGTH]:
         return None
-    return record if whole else None
+    try:
+        record = json.loads(body.decode("utf-8", "surrogatepass"))
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _is_leftover(path: Path) -> bool:

@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from titrant.errors import MixError
 from titrant.identity import canonical_json, fingerprint, hash_text
 from titrant.mixing import draw, draw_order, largest_remainder, rows_within_tokens
-from titrant.records import Arm, Dose, Draw, Example, Run, TokenRow, TrainingPlan, TrainingSettings
+from titrant.records import Arm, Dose, Draw, Example, PreparedModel, Run, TokenRow, TrainingPlan, TrainingSettings
 from titrant.study.bench import Asked, Bench, asked
 from titrant.study.revisions import REVISIONS
 from titrant.study.spec import TokenDose
-from titrant.tokens import Schedule, plan_steps
+from titrant.tokens import Schedule, cut_steps, plan_visits, step_edges
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,14 +27,25 @@ if TYPE_CHECKING:
 Settings = Callable[[str, str, str], TrainingSettings]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class PlannedRun:
-    """A run, what it trains on, and what it is asked. `plan` is None for the untuned model."""
+    """A run, what it trains on, and what it is asked. A design may hold thousands: the plan and the rows drawn are put
+    together when they are looked at."""
 
     run: Run
-    plan: TrainingPlan | None
     asked: Asked
-    examples: tuple[Example, ...]
+    _training: _Training | None = field(repr=False)
+
+    @cached_property
+    def plan(self) -> TrainingPlan | None:
+        """What the run trains; None for the untuned model."""
+        return None if self._training is None else self._training.plan()
+
+    @cached_property
+    def examples(self) -> tuple[Example, ...]:
+        """The rows drawn, as the plan's indices count them."""
+        parts = {} if self._training is None else self._training.parts
+        return tuple(example for part in parts.values() for example in part.examples)
 
 
 @dataclass(frozen=True)
@@ -255,6 +265,14 @@ class _Drawn:
         """The first `count` rows; the draw again from its start where they are more than it holds."""
         import numpy as np
 
+        if count <= len(self.rows):
+            return _Drawn(
+                examples=self.examples[:count],
+                rows=self.rows[:count],
+                tokens_N=self.tokens_N[:count],
+                loss_tokens_N=self.loss_tokens_N[:count],
+                digest_N=self.digest_N[:count],
+            )
         times = -(-count // len(self.rows))
         return _Drawn(
             examples=(self.examples * times)[:count],
@@ -262,6 +280,30 @@ class _Drawn:
             tokens_N=np.tile(self.tokens_N, times)[:count],
             loss_tokens_N=np.tile(self.loss_tokens_N, times)[:count],
             digest_N=np.tile(self.digest_N, times)[:count],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Training:
+    """What a run trains on: rows by source, side by side, and the indices of rows in the order of their visits."""
+
+    model: PreparedModel
+    arm: Arm
+    seed: int
+    parts: Mapping[str, _Drawn]
+    visited_V: NDArray[np.intp]
+
+    @property
+    def edges(self) -> list[int]:
+        return step_edges(len(self.visited_V), self.arm.training.batch_rows)
+
+    def plan(self) -> TrainingPlan:
+        return TrainingPlan(
+            model=self.model,
+            rows=tuple(row for part in self.parts.values() for row in part.rows),
+            steps=cut_steps(self.visited_V, self.arm.training.batch_rows),
+            settings=self.arm.training,
+            seed=self.seed,
         )
 
 
@@ -280,9 +322,15 @@ class _Drawing:
         """The run of an arm at a seed, named by all that can change its result."""
         bench = self.bench.models[arm.model]
         what, digest = self._what_is_asked(arm)
-        plan, draws, examples, training = self._plan(arm, seed)
+        training = None if arm.kind == "untuned" else self._training(arm, seed)
+        draws = () if training is None else _draws(training)
         recipe = fingerprint(
-            {"revisions": REVISIONS, "model": bench.model.fingerprint, "asked": digest, "training": training}
+            {
+                "revisions": REVISIONS,
+                "model": bench.model.fingerprint,
+                "asked": digest,
+                "training": None if training is None else self._training_digest(training),
+            }
         )
         run = Run(
             run_id=hash_text(f'["{recipe}",{self._numerics}]', length=24),
@@ -291,30 +339,24 @@ class _Drawing:
             seed=seed,
             probes=self.bench.probes,
             draws=draws,
-            steps=0 if plan is None else len(plan.steps),
+            steps=0 if training is None else len(training.edges) - 1,
             tokens=sum(entry.tokens for entry in draws),
             loss_tokens=sum(entry.loss_tokens for entry in draws),
             numerics=self.bench.numerics,
         )
-        return PlannedRun(run=run, plan=plan, asked=what, examples=examples)
+        return PlannedRun(run=run, asked=what, _training=training)
 
     def tokens(self, arm: Arm, seed: int) -> int:
         """All tokens that training the arm takes at a seed."""
-        return sum(entry.tokens for entry in self._plan(arm, seed)[1])
+        return sum(entry.tokens for entry in _draws(self._training(arm, seed)))
 
-    def _plan(
-        self, arm: Arm, seed: int
-    ) -> tuple[TrainingPlan | None, tuple[Draw, ...], tuple[Example, ...], str | None]:
-        """The plan of a run, what it draws, the rows drawn, and a digest of the training."""
-        if arm.kind == "untuned":
-            return None, (), (), None
+    def _training(self, arm: Arm, seed: int) -> _Training:
         import numpy as np
 
         parts = {arm.target: self._target_draw(arm, seed)} if arm.target_rows else {}
         parts |= {dose.source: self._pool_draw(arm.model, dose, seed) for dose in arm.doses}
-        rows = tuple(row for part in parts.values() for row in part.rows)
         places = _places(parts)
-        steps = plan_steps(
+        visited_V = plan_visits(
             target=places[arm.target] if arm.target_rows else (),
             generalist={dose.source: places[dose.source] for dose in arm.doses},
             lengths=np.concatenate([part.tokens_N for part in parts.values()]),  # type: ignore[arg-type]
@@ -328,14 +370,8 @@ class _Drawing:
             ),
             seed=seed,
         )
-        visited_V = np.fromiter(chain.from_iterable(steps), dtype=np.intp)
-        plan = TrainingPlan(
-            model=self.bench.models[arm.model].model, rows=rows, steps=steps, settings=arm.training, seed=seed
-        )
-        digests = np.concatenate([part.digest_N for part in parts.values()])
-        training = self._training_digest(plan, digests[visited_V])
-        examples = tuple(example for part in parts.values() for example in part.examples)
-        return plan, _draws(arm, parts, visited_V), examples, training
+        model = self.bench.models[arm.model].model
+        return _Training(model=model, arm=arm, seed=seed, parts=parts, visited_V=visited_V)
 
     def _target_draw(self, arm: Arm, seed: int) -> _Drawn:
         arms = self.bench.study.arms
@@ -383,18 +419,18 @@ class _Drawing:
             self._asked[key] = (what, fingerprint(content))
         return self._asked[key]
 
-    def _training_digest(self, plan: TrainingPlan, digest_V: NDArray[np.bytes_]) -> str:
+    def _training_digest(self, training: _Training) -> str:
         """A hash of the rows that share each step, in order, of the settings and the seed."""
         import numpy as np
 
-        ends = np.cumsum([len(step) for step in plan.steps], dtype=np.intp) - 1
+        digest_V = np.concatenate([part.digest_N for part in training.parts.values()])[training.visited_V]
         marks = np.full(len(digest_V), b",")
-        marks[ends] = b";"
+        marks[np.array(training.edges[1:], dtype=np.intp) - 1] = b";"
         steps = np.char.add(digest_V, marks).tobytes()[:-1].decode()
-        if plan.settings not in self._settings:
-            self._settings[plan.settings] = canonical_json(plan.settings)
-        settings = self._settings[plan.settings]
-        return hash_text(f'["{hash_text(steps)}",{settings},{plan.seed}]', length=32)
+        settings = training.arm.training
+        if settings not in self._settings:
+            self._settings[settings] = canonical_json(settings)
+        return hash_text(f'["{hash_text(steps)}",{self._settings[settings]},{training.seed}]', length=32)
 
     def _row_digest(self, row: TokenRow) -> str:
         found = self._digests.get(id(row))
@@ -421,16 +457,16 @@ def _places(parts: Mapping[str, _Drawn]) -> dict[str, range]:
     return found
 
 
-def _draws(arm: Arm, parts: Mapping[str, _Drawn], visited_V: NDArray[np.intp]) -> tuple[Draw, ...]:
-    """What the run takes from each part: rows, visits, and the tokens of all visits."""
+def _draws(training: _Training) -> tuple[Draw, ...]:
+    """What a run takes from each part: rows, visits, and the tokens of all visits."""
     import numpy as np
 
+    arm, parts = training.arm, training.parts
     asked_rows = {dose.source: dose.rows for dose in arm.doses}
-    places = _places(parts)
-    visits_N = np.bincount(visited_V, minlength=sum(len(part.rows) for part in parts.values()))
+    visits_N = np.bincount(training.visited_V, minlength=sum(len(part.rows) for part in parts.values()))
     found = []
-    for source, part in parts.items():
-        visits = visits_N[places[source].start : places[source].stop]
+    for source, place in _places(parts).items():
+        part, visits = parts[source], visits_N[place.start : place.stop]
         found.append(
             Draw(
                 source=source,

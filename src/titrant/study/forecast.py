@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from titrant.engines import Event, LabSpec, execute
-from titrant.records import TrainingPlan
+from titrant.engines import Event, LabSpec, RunJob, execute
 from titrant.stats.power import (
     Components,
     Costs,
@@ -21,7 +20,7 @@ from titrant.stats.power import (
 from titrant.stats.power import Design as PowerDesign
 from titrant.store import TIMING, Store, read_sealed
 from titrant.study.bench import Asked
-from titrant.study.design import Design, PlannedRun, overlap_at, verdict_size
+from titrant.study.design import Design, overlap_at, verdict_size
 from titrant.study.runner import job_of, jobs_for
 
 _MEASURED_STEPS = 3  # the first is not counted: it pays for what later ones find ready
@@ -132,15 +131,14 @@ class _Measured:
 def _measured(design: Design, lab: LabSpec) -> _Measured | None:
     """Tokens per second of training and answering and peak memory, from a few steps of the longest run in a worker of
     its own and a store that is thrown away."""
-    longest = max((planned for planned in design.distinct if planned.plan), key=lambda planned: planned.run.tokens)
-    assert longest.plan is not None
-    short = _shortened(longest, longest.plan)
+    longest = max((planned for planned in design.distinct if planned.run.steps), key=lambda planned: planned.run.tokens)
+    short = _shortened(job_of(longest, design.bench))
     steps: list[Event] = []
     with tempfile.TemporaryDirectory(prefix="titrant-plan-") as folder:
         root = Path(folder) / "store"
         Store.open(root)
         keep = steps.append
-        execute([job_of(short, design.bench)], root=root, lab=lab, processes=1, on_event=keep)
+        execute([short], root=root, lab=lab, processes=1, on_event=keep)
         timing = root / "runs" / short.run.run_id / TIMING
         if not timing.is_file():
             return None
@@ -152,18 +150,20 @@ def _measured(design: Design, lab: LabSpec) -> _Measured | None:
     answering = max(times["answering_seconds"], 1e-3)
     return _Measured(
         training_rate=sum(event.tokens for event in taken) / seconds,
-        answer_rate=short.asked.tokens / answering,
+        answer_rate=Asked(questions=short.questions, prompts=short.prompts, losses=short.losses).tokens / answering,
         memory_bytes=times["peak_memory_bytes"],
     )
 
 
-def _shortened(planned: PlannedRun, plan: TrainingPlan) -> PlannedRun:
-    asked = planned.asked
-    few = Asked(
-        questions=asked.questions[:_MEASURED_ITEMS],
-        prompts=asked.prompts[:_MEASURED_ITEMS],
-        losses=asked.losses[:_MEASURED_ITEMS],
+def _shortened(job: RunJob) -> RunJob:
+    """The first steps and items of a run."""
+    assert job.plan is not None
+    steps = job.plan.steps[:_MEASURED_STEPS]
+    return replace(
+        job,
+        run=replace(job.run, run_id="measured", recipe_id="measured", steps=len(steps)),
+        plan=replace(job.plan, steps=steps),
+        questions=job.questions[:_MEASURED_ITEMS],
+        prompts=job.prompts[:_MEASURED_ITEMS],
+        losses=job.losses[:_MEASURED_ITEMS],
     )
-    steps = plan.steps[:_MEASURED_STEPS]
-    run = replace(planned.run, run_id="measured", recipe_id="measured", steps=len(steps))
-    return replace(planned, run=run, plan=replace(plan, steps=steps), asked=few)

@@ -35,12 +35,17 @@ class FailedCell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """The verdict on one model and target, then those of its other target sizes (evidence only)."""
+    """The verdict on one model and target, then those of its other target sizes (evidence only).
+
+    `better_baseline` is the baseline of the verdict with the higher mean; the plain one where they tie, as it costs
+    less, or where it is the only one.
+    """
 
     model: str
     target: str
     metric: str
     verdicts: tuple[Verdict, ...]
+    better_baseline: str
 
     @property
     def verdict(self) -> Verdict:
@@ -61,7 +66,7 @@ class Results:
 def collect(design: Design, store: Store) -> tuple[Scores, tuple[FailedCell, ...]]:
     """The scores of all finished runs of the design, and the cells that failed."""
     finished = store.finished()
-    failed = _last_failures(store)
+    failed = failures_by_run(store)
     runs: list[RunScores] = []
     missing: list[FailedCell] = []
     scorers = _Scorers(design.bench)
@@ -135,8 +140,22 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
                 found = judge_tables(_at_size(tables, size), settings=settings, verdict_at=size)
                 verdicts += found[:1]
             if verdicts:
-                judged.append(Judged(model=model, target=target, metric=metric, verdicts=tuple(verdicts)))
+                better = _better_baseline(tables[TARGET_PROBE], verdicts[0])
+                judged.append(
+                    Judged(model=model, target=target, metric=metric, verdicts=tuple(verdicts), better_baseline=better)
+                )
     return tuple(judged)
+
+
+def _better_baseline(table: ScoreTable, verdict: Verdict) -> str:
+    means = {
+        arm.name: float(table.values_ASI[index][table.present_ASI[index]].mean())
+        for index, arm in enumerate(table.arms)
+        if arm.name in (verdict.baseline, verdict.matched)
+    }
+    if verdict.matched is None or verdict.matched not in means:
+        return verdict.baseline
+    return verdict.matched if means[verdict.matched] > means.get(verdict.baseline, 0.0) else verdict.baseline
 
 
 def target_tables(scores: Scores, model: str, target: str, metric: str) -> dict[str, ScoreTable]:
@@ -240,19 +259,19 @@ def removed_rows(bench: Bench) -> tuple[Any, ...]:
     return (*bench.removed, *(entry for model in bench.models.values() for entry in model.removed))
 
 
-def write_results(store: Store, files: Mapping[str, bytes]) -> None:
-    """Write result files whole, and their checksums to results.json when they changed."""
+def write_results(store: Store, files: Mapping[str, bytes], record: Mapping[str, Any]) -> None:
+    """Write result files whole, then results.json with their checksums and `record`, where anything changed."""
     for name, data in files.items():
         path = store.root / name
         if not path.is_file() or path.read_bytes() != data:
             write_bytes(path, data)
-    hashes = {name: hash_file(store.root / name) for name in files}
+    wanted = {**record, "files": {name: hash_file(store.root / name) for name in files}}
     try:
-        known = read_sealed(store.root / RESULTS)["files"]
+        known = read_sealed(store.root / RESULTS)
     except StoreDamaged:
         known = None
-    if known != hashes:
-        write_sealed(store.root / RESULTS, {"files": hashes})
+    if known != plain(wanted):
+        write_sealed(store.root / RESULTS, wanted)
 
 
 def scores_parquet(scores: Scores) -> bytes:
@@ -400,6 +419,6 @@ def _costs(design: Design, store: Store, model: str, target: str, size: int) -> 
     )
 
 
-def _last_failures(store: Store) -> dict[str, dict[str, Any]]:
+def failures_by_run(store: Store) -> dict[str, dict[str, Any]]:
     """The last failure of every run that has one, whatever its kind."""
     return {entry["run_id"]: entry for entry in store.records() if entry.get("kind") == "failure"}

@@ -36,6 +36,7 @@ from titrant.study.results import (
     write_results,
 )
 from titrant.study.spec import Study
+from titrant.study.standing import standing_record, standing_results
 
 REAL_LAB = ("titrant.lab_hf", "HuggingFaceLab")
 _BYTES_PER_PARAMETER = 26  # float32 base, masters, two moments, gradients; bf16 compute copy and its gradients
@@ -69,7 +70,7 @@ def run_study(
     _refuse_other_numerics(store, design)
     _execute(design, store, lab, jobs, watcher)
     with store.locked("results"):  # two runners on one store end together
-        results = finish(design, store, watcher=watcher)
+        results = standing_results(design, store) or finish(design, store, watcher=watcher)
         _keep_model(results, store, lab, jobs, watcher)
     return results
 
@@ -100,6 +101,7 @@ def finish(design: Design, store: Store, *, watcher: Watcher | None = None) -> R
             "scores.parquet": scores_parquet(scores),
             "report.html": page.encode("utf-8", "replace"),
         },
+        standing_record(results, store),
     )
     return results
 
@@ -183,8 +185,10 @@ def _execute(design: Design, store: Store, lab: LabSpec, jobs: int | Literal["au
         processes=0 if jobs == 0 else jobs_for(design.bench, jobs, len(pending)),
         on_event=watcher.event,
     )
-    for run_id in store.finished():  # what a process left that died between a run's end and its tidying up
-        if store.work_folder(run_id).exists():
+    left = [path.name for path in (store.root / "work").glob("[!.]*")]
+    finished = store.finished() if left else {}
+    for run_id in left:  # what a process left that died between a run's end and its tidying up
+        if run_id in finished:
             shutil.rmtree(store.work_folder(run_id), ignore_errors=True)
 
 
@@ -304,17 +308,7 @@ def recommended_arm(results: Results, judged: Judged) -> Arm:
     generalist has earned its place (the plain one where they tie, as it costs less)."""
     verdict = judged.verdict
     arms = {arm.name: arm for arm in results.design.arms if arm.model == judged.model and arm.target == judged.target}
-    if verdict.arm is not None:
-        return arms[verdict.arm]
-    if verdict.matched is None:
-        return arms[verdict.baseline]
-    means: dict[str, list[float]] = {verdict.baseline: [], verdict.matched: []}
-    for score in results.scores:
-        mine = score.model == judged.model and score.arm_target == judged.target and score.probe == "target"
-        if mine and score.arm in means and score.metric == judged.metric and score.value is not None:
-            means[score.arm].append(score.value)
-    plain_mean, matched_mean = (sum(values) / len(values) if values else 0.0 for values in means.values())
-    return arms[verdict.matched if matched_mean > plain_mean else verdict.baseline]
+    return arms[verdict.arm if verdict.arm is not None else judged.better_baseline]
 
 
 def _available_bytes() -> int:

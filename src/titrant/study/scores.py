@@ -8,7 +8,7 @@ Array names end in shape letters: N lines of a sheet, I items, C choices, A arms
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, overload
@@ -125,8 +125,22 @@ class Scores(Sequence[Score]):
     """The scores of many runs. `runs` are in a fixed order, so that equal stores give equal scores in equal order."""
 
     def __init__(self, runs: Iterable[RunScores]) -> None:
-        self.runs = tuple(sorted(runs, key=_place))
-        self._ends = np.cumsum([len(run.values_N) for run in self.runs], dtype=np.int64)
+        self._make: Callable[[], Iterable[RunScores]] = lambda: runs
+
+    @classmethod
+    def later(cls, make: Callable[[], Iterable[RunScores]]) -> Scores:
+        """Scores that are made when they are first looked at."""
+        scores = cls(())
+        scores._make = make
+        return scores
+
+    @cached_property
+    def runs(self) -> tuple[RunScores, ...]:
+        return tuple(sorted(self._make(), key=_place))
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.cumsum([len(run.values_N) for run in self.runs], dtype=np.int64)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self.runs) else 0

@@ -44,11 +44,22 @@ def plan_steps(
     schedule: Schedule,
     seed: int,
 ) -> tuple[tuple[int, ...], ...]:
-    """The steps, each the indices of its rows.
+    """The steps, each the indices of its rows: `plan_visits`, cut at `step_edges`."""
+    visits = plan_visits(target=target, generalist=generalist, lengths=lengths, schedule=schedule, seed=seed)
+    return cut_steps(visits, schedule.batch_rows)
 
-    `target` and the values of `generalist` are indices of rows in draw order; `lengths` are tokens by row index. The
-    visits V are cut into ceil(V / batch_rows) steps whose sizes differ by one at most, so that no row weighs much more
-    than another in a short last step.
+
+def plan_visits(
+    *,
+    target: Sequence[int],
+    generalist: Mapping[str, Sequence[int]],
+    lengths: Sequence[int],
+    schedule: Schedule,
+    seed: int,
+) -> Visits:
+    """The indices of rows in the order in which they are visited.
+
+    `target` and the values of `generalist` are indices of rows in draw order; `lengths` are tokens by row index.
     """
     import numpy as np
 
@@ -64,8 +75,27 @@ def plan_steps(
     else:
         own = _passes(target, schedule.passes, seed=seed, stream="target")
     if schedule.presentation == "generalist_first":
-        return _cut(np.concatenate([added, own]), schedule.batch_rows)
-    return _cut(_interleaved(own, added, seed=seed), schedule.batch_rows)
+        return np.concatenate([added, own])
+    return _interleaved(own, added, seed=seed)
+
+
+def step_edges(visits: int, batch_rows: int) -> list[int]:
+    """Where the steps lie among the visits V: step k is from edge k to edge k + 1.
+
+    There are ceil(V / batch_rows) steps, whose sizes differ by one at most, so that no row weighs much more than
+    another in a short last step.
+
+    >>> step_edges(10, 4)
+    [0, 3, 6, 10]
+    """
+    count = -(-visits // batch_rows)
+    return [visits * number // count for number in range(count + 1)] if count else [0]
+
+
+def cut_steps(visits: Visits, batch_rows: int) -> tuple[tuple[int, ...], ...]:
+    """The visits of every step."""
+    listed: list[int] = visits.tolist()
+    return tuple(tuple(listed[start:stop]) for start, stop in pairwise(step_edges(len(listed), batch_rows)))
 
 
 def _passes(rows: Sequence[int], passes: int, *, seed: int, stream: str) -> Visits:
@@ -113,11 +143,3 @@ def _interleaved(own: Visits, added: Visits, *, seed: int) -> Visits:
     is_added[rng_for(seed, "order", "merge").permutation(len(merged))[: len(added)]] = True
     merged[is_added], merged[~is_added] = added, own
     return merged
-
-
-def _cut(visits: Visits, batch_rows: int) -> tuple[tuple[int, ...], ...]:
-    """Nearly equal steps of at most `batch_rows` visits."""
-    listed: list[int] = visits.tolist()
-    count = -(-len(listed) // batch_rows)
-    edges = [len(listed) * number // count for number in range(count + 1)] if count else [0]
-    return tuple(tuple(listed[start:stop]) for start, stop in pairwise(edges))
