@@ -12,7 +12,7 @@ demo: .venv/run
 	$(BIN)/titrant run studies/demo.yaml
 
 test: .venv/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-slow: .venv/dev
 	$(BIN)/python -m pytest -m slow --timeout 3600
