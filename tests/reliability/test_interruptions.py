@@ -171,6 +171,11 @@ def test_a_signal_while_a_worker_starts_up_ends_without_a_traceback(tmp_path: Pa
     started = Process(tmp_path, "run", str(study), "--out", str(out), "--jobs", "1", lab={})
     children = Path(f"/proc/{started.process.pid}/task/{started.process.pid}/children")
     wait_for(lambda: len(children.read_text().split()) == 2)  # multiprocessing's own, and a worker that is starting up
+    worker = children.read_text().split()[-1]
+    status = Path(f"/proc/{worker}/status").read_text()
+    blocked = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")), 16)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        assert blocked >> (number - 1) & 1, "a signal now would kill the worker in the middle of its imports"
     started.stop(signal.SIGINT)
     code, printed, said = started.ended()
     assert (code, printed) == (130, ""), said
