@@ -313,7 +313,7 @@ class PreparedModel:
 
     `folder` is in Hugging Face layout (config.json, safetensors, tokenizer.json). `fingerprint` is a hash of the weight
     bytes, the configuration, the tokenizer and the template. `end_ids` close an answer; generation stops at the first
-    of them that is written (the mark that ends a turn comes first, then the tokenizer's own). `template` is `chat` (with
+    of them that is written (the mark that ends a turn first, then the tokenizer's own). `template` is `chat` (with
     `chat_template` as Jinja source) or `plain`, and `template_reason` says why. `bos` is set where texts begin with it.
     """
 

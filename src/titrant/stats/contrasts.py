@@ -270,7 +270,7 @@ def contrast_batch(
         method = "crossed items and seeds, seed variance moderated across arms"
     else:
         parts = (item, _fresh(own, error, overlap, n_seeds), error)
-        # The correction for overlapping draws rests on the seeds alone: their few degrees of freedom must count in full.
+        # What is added for overlapping draws rests on the seeds alone: their few degrees of freedom count in full.
         freedom = _cochran if overlap else _satterthwaite
         variance, df = freedom(*parts, item_df=moments.item_df, seed_df=n_seeds - 1)
         method = f"crossed items and seeds, {'' if overlap else 'Satterthwaite and '}Cochran"
