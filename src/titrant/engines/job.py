@@ -224,6 +224,9 @@ def _save_weights(job: RunJob, specialist: Specialist, store: Store) -> None:
     folder.mkdir(parents=True)
     try:
         specialist.save(folder)
+        for path in folder.rglob("*"):
+            if path.is_file():
+                path.chmod(0o644)  # weights come out readable by their owner alone, and a model is handed on
         write_manifest(folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)  # half a model would hold the room that is missing
