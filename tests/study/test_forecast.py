@@ -9,9 +9,11 @@ import pytest
 from fake_study import fake_prepare, trial_lab, write_study
 
 import titrant.study.forecast
+from titrant.store import Store
 from titrant.study.bench import read_bench
 from titrant.study.design import Design, make_design
-from titrant.study.forecast import forecast_cost, outlook
+from titrant.study.forecast import forecast_cost, outlook, pilot_variances
+from titrant.study.runner import job_of
 from titrant.study.spec import load_study
 
 
@@ -73,3 +75,15 @@ def test_an_outlook_says_what_the_design_can_find(design: Design) -> None:
     larger = found.prospects.smallest_detectable
     assert larger is None or larger > design.bench.study.smallest_effect
     assert found.cheapest is None or found.cheapest.design.items >= found.items
+
+
+def test_runs_that_are_stored_are_a_pilot_whose_variances_the_outlook_takes(design: Design, tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "out")
+    assert pilot_variances(design, store, "toy-model", "toy") is None
+    jobs = [job_of(planned, design.bench) for planned in design.distinct]
+    titrant.study.forecast.execute(jobs, root=store.root, lab=trial_lab())
+    pilot = pilot_variances(design, store, "toy-model", "toy")
+    assert pilot is not None
+    assert pilot.origin == "pilot"
+    assert min(pilot.item, pilot.seed, pilot.error) >= 0
+    assert outlook(design, "toy-model", "toy", pilot=pilot).components == pilot

@@ -12,10 +12,11 @@ from titrant.cli.run import out_folder
 from titrant.engines import LabSpec
 from titrant.errors import SpecError
 from titrant.identity import plain
+from titrant.stats.power import Components
 from titrant.store import Store
 from titrant.study.bench import read_bench
 from titrant.study.design import Design, make_design
-from titrant.study.forecast import Cost, Outlook, forecast_cost, outlook
+from titrant.study.forecast import Cost, Outlook, forecast_cost, outlook, pilot_variances
 from titrant.study.mix import Format, find_run, write_mix
 from titrant.study.runner import REAL_LAB
 from titrant.study.spec import Study
@@ -37,7 +38,7 @@ def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], me
         _say("measuring a few steps of the longest run")
     cost = forecast_cost(design, jobs=jobs, lab=lab if measure else None, done=done)
     outlooks = [
-        outlook(design, model, target, cost=cost)
+        outlook(design, model, target, cost=cost, pilot=_pilot(design, root, model, target))
         for model in bench.models
         for target in study.targets
         if study.arms.doses or study.arms.blends
@@ -57,6 +58,12 @@ def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], me
     for entry in outlooks:
         for line in outlook_lines(entry, study.smallest_effect):
             print(line)
+
+
+def _pilot(design: Design, root: Path, model: str, target: str) -> Components | None:
+    if not (root / "store.json").is_file():
+        return None
+    return pilot_variances(design, Store.open(root), model, target)
 
 
 def arm_rows(design: Design) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from titrant.engines import Event, LabSpec, RunJob, execute
+from titrant.stats.contrasts import contrast_batch, layout, moments
 from titrant.stats.power import (
     Components,
     Costs,
@@ -15,12 +16,15 @@ from titrant.stats.power import (
     Prospects,
     assumed_components,
     cheapest_design,
+    pilot_components,
     prospects,
 )
 from titrant.stats.power import Design as PowerDesign
+from titrant.stats.table import complete
 from titrant.store import TIMING, Store, read_sealed
-from titrant.study.bench import Asked
+from titrant.study.bench import TARGET_PROBE, Asked
 from titrant.study.design import Design, overlap_at, verdict_size
+from titrant.study.results import collect, target_tables
 from titrant.study.runner import job_of, jobs_for
 
 _MEASURED_STEPS = 3  # the first is not counted: it pays for what later ones find ready
@@ -83,15 +87,17 @@ def forecast_cost(
     )
 
 
-def outlook(design: Design, model: str, target: str, *, cost: Cost | None = None) -> Outlook:
-    """The power of the design at the verdict's target size, from assumed variances."""
+def outlook(
+    design: Design, model: str, target: str, *, cost: Cost | None = None, pilot: Components | None = None
+) -> Outlook:
+    """The power of the design at the verdict's target size, from a pilot's variances, else from assumed ones."""
     bench = design.bench
     size = verdict_size(bench, model, target)
     arms = [arm for arm in design.arms if arm.model == model and arm.target == target and arm.target_rows == size]
     doses = sum(arm.kind == "dosed" for arm in arms)
     test = bench.models[model].targets[target].test
     groups = {item.group or item.key for item in test}
-    components = assumed_components(bench.study.targets[target].metric)
+    components = pilot or assumed_components(bench.study.targets[target].metric)
     start = PowerDesign(
         seeds=len(bench.study.arms.seeds),
         items=len(groups),
@@ -119,6 +125,32 @@ def outlook(design: Design, model: str, target: str, *, cost: Cost | None = None
         prospects=found,
         cheapest=cheapest,
     )
+
+
+def pilot_variances(design: Design, store: Store, model: str, target: str) -> Components | None:
+    """Variances of a contrast as the runs that are stored show them, at the verdict's target size.
+
+    None where there is no pilot in the store: fewer than two seeds that a baseline and a dose have in common.
+    """
+    scores, _ = collect(design, store)
+    table = target_tables(scores, model, target, design.bench.study.targets[target].metric).get(TARGET_PROBE)
+    size = verdict_size(design.bench, model, target)
+    arms = [] if table is None else [i for i, arm in enumerate(table.arms) if arm.target_rows == size]
+    kinds = [table.arms[index].kind for index in arms] if table is not None else []
+    if table is None or not {"alone", "matched"}.intersection(kinds) or "dosed" not in kinds:
+        return None
+    # The fairer baseline first, then the doses; only seeds that all of them have.
+    arms.sort(key=lambda index: ("matched", "alone", "dosed").index(str(table.arms[index].kind)))
+    chosen = [arms[0], *(index for index in arms if table.arms[index].kind == "dosed")]
+    seeds = [seed for seed in range(len(table.seeds)) if table.ran[chosen, seed].all()]
+    if len(seeds) < 2:
+        return None
+    cut = table.cut(chosen, seeds, range(len(table.items)))
+    whole = complete(cut, drop_incomplete=True).table
+    plan = layout(len(whole.items), groups=whole.groups, tasks=whole.tasks)
+    overlap = overlap_at(design.bench, model, target, size) or 0.0
+    spread = contrast_batch(moments(whole.values_ASI[None], plan), list(range(1, len(chosen))), 0, overlap=overlap)
+    return pilot_components(spread, overlap=overlap)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
