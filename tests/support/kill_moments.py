@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fake_study import calm_content, fake_prepare, page_as_text, trial_lab
+from fake_study import calm_content, fake_prepare, page_as_text, trial_lab, without_times
 
 from titrant.engines import LabSpec
 from titrant.report import page
@@ -132,14 +132,6 @@ def study_in_child(study: Path, out: Path, lab: LabSpec, moment: Moment | None, 
     return in_child(work, killed_after=None if moment is None else moment.after_seconds)
 
 
-def without_minutes(files: dict[str, bytes]) -> dict[str, bytes]:
-    """verdict.json without what a next step would take on this machine, and so without its checksum."""
-    verdict = json.loads(files["verdict.json"])
-    if verdict.get("next_step"):
-        del verdict["next_step"]["minutes"]
-    return {**files, "verdict.json": json.dumps(verdict).encode(), "results.json": b""}
-
-
 def real_lab() -> LabSpec:
     """The real lab in float32 with a checkpoint after every step; everything it needs is imported here, once."""
     import torch
@@ -170,7 +162,7 @@ def main(folder: Path, which: str) -> dict[str, Any]:
     started = time.monotonic()
     assert study_in_child(study, calm, lab, None, folder / "operations.json") == 0
     seconds = time.monotonic() - started
-    wanted = without_minutes(calm_content(calm))
+    wanted = without_times(calm_content(calm))
     operations = json.loads((folder / "operations.json").read_text())
     wrong: dict[str, Any] = {}
     killed_in_time = 0
@@ -178,7 +170,7 @@ def main(folder: Path, which: str) -> dict[str, Any]:
         out = folder / "out"
         killed = study_in_child(study, out, lab, moment)
         again = study_in_child(study, out, lab, None)
-        found = without_minutes(calm_content(out)) if again == 0 else {}
+        found = without_times(calm_content(out)) if again == 0 else {}
         differing = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
         left = [str(path) for path in (*out.rglob(".tmp-*"), *(out / "work").glob("*"))]
         damages = [damage.path for damage in Store(out).damages()]
