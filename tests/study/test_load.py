@@ -96,6 +96,7 @@ def fill(design: Design, bench: Bench, store: Store) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_five_thousand_runs_are_reported_in_time_and_a_second_run_is_over_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_study: Any
 ) -> None:
