@@ -168,6 +168,7 @@ class Evidence:
     kept: tuple[Kept, ...] = ()
     failed_runs: int = 0
     notes: tuple[str, ...] = ()
+    steps_matched: bool = False
 
 
 def decide(evidence: Evidence) -> Verdict:
@@ -187,7 +188,7 @@ def decide(evidence: Evidence) -> Verdict:
         notes.append(
             "A smaller dose may do: none is shown to come within the smallest effect of the best, nor to miss it."
         )
-    if evidence.matched is None:
+    if evidence.matched is None and not evidence.steps_matched:
         notes.append("Steps were not matched: a dose also adds steps, and part of a difference may be theirs.")
     if any(not _known(dose) for dose in evidence.doses):
         notes.append("A contrast without an interval keeps the verdict open.")
@@ -276,7 +277,7 @@ def _sentence(
     else:
         parts = _open_sentences(evidence, best, ruling)
     parts += _kept_sentences(evidence, chosen or (best if word == "no_difference" else None), costs=word == "mix")
-    if evidence.matched is None and word != "cannot_tell":
+    if evidence.matched is None and not evidence.steps_matched and word != "cannot_tell":
         parts.append("Steps were not matched.")
     if reasons and word != "cannot_tell":
         parts.append(f"Provisional: {'; '.join(reasons)}.")

@@ -155,6 +155,9 @@ def test_a_matched_baseline_is_compared_too_and_can_undo_a_mix() -> None:
     found = judge(without, baseline="alone")
     assert found["verdict"] == "mix"
     assert "Steps were not matched" in found["sentence"]
+    held_equal = judge(without, baseline="alone", settings=Settings(steps_matched=True))
+    assert held_equal["verdict"] == "mix"
+    assert "not matched" not in held_equal["sentence"] + " ".join(held_equal["notes"])
 
 
 def test_two_arms_without_a_dose_ask_for_a_name_rather_than_guess() -> None:

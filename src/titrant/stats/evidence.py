@@ -28,7 +28,7 @@ SAME_EVERYWHERE = (
 class Settings:
     """How a table is judged. `overlap` is n/N, the share of the available target rows that a seed draws, where the
     estimand is *rows like these* (None: *these rows*). `allow_missing_runs`: for studies,
-    whose failed runs are known."""
+    whose failed runs are known. `steps_matched`: all arms take as many steps."""
 
     smallest_effect: float = 0.01
     level: float = 0.95
@@ -37,6 +37,7 @@ class Settings:
     metric: str = "the score"
     drop_incomplete: bool = False
     allow_missing_runs: bool = False
+    steps_matched: bool = False
     costs: Costs = field(default_factory=Costs)
 
     @property
@@ -158,6 +159,7 @@ def gather(table: ScoreTable, family: Family, *, settings: Settings, retention: 
         gain_least=_maybe_number(numbers.fit.best.min(-1)) if numbers is not None else None,
         smallest_detectable=None,
         estimand=settings.estimand,
+        steps_matched=settings.steps_matched,
         kept=tuple(kept for probe in retention for kept in _kept(probe, family, settings)),
         failed_runs=whole.missing_runs,
         notes=_notes(whole, cut, plan, settings),

@@ -135,6 +135,7 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
                     metric=metric,
                     overlap=overlap_at(bench, model, target, size),
                     allow_missing_runs=True,
+                    steps_matched=bench.study.hold_equal == "steps",
                     costs=costs,
                 )
                 found = judge_tables(_at_size(tables, size), settings=settings, verdict_at=size)
