@@ -51,8 +51,8 @@ def killed_at(folder: Path, which: str, **said: Any) -> dict[str, Any]:
     return found
 
 
-def test_killed_while_training_publishing_and_reporting_a_study_ends_as_a_calm_one(roomy: Path) -> None:
-    found = killed_at(roomy, "40,250,-8")
+def test_killed_while_training_tidying_up_and_reporting_a_study_ends_as_a_calm_one(roomy: Path) -> None:
+    found = killed_at(roomy, "40,removal:1,-8")  # while training; before the first run is tidied up; at the results
     assert {"write", "fsync", "rename", "folder", "removal"} == set(found["operations"])
     assert len(found["operations"]) > 400
     assert found["wrong"] == {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,22 @@ def test_another_metric_and_another_smallest_effect_train_nothing(tmp_path: Path
 def test_jobs_change_no_result(finished: Path, tmp_path: Path) -> None:
     run_study(load_study(write_study(tmp_path / "study")), out=tmp_path / "out", jobs=2, lab=trial_lab())
     assert without_times(calm_content(tmp_path / "out")) == without_times(calm_content(finished / "out"))
+
+
+def test_two_runners_that_end_together_judge_and_publish_one_after_the_other(tmp_path: Path) -> None:
+    study, out = write_study(tmp_path / "study"), tmp_path / "out"
+    store = Store.open(out)
+    with store.locked("results"):
+        runner = threading.Thread(target=run, args=(study, out))
+        runner.start()
+        end = time.monotonic() + 60
+        while len(store.finished()) < 9:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        time.sleep(0.3)
+        assert not (out / "verdict.json").exists()
+    runner.join()
+    assert (out / "model" / "README.md").exists()
 
 
 # ------------------------------------------------------------------------------------------------------------- failures

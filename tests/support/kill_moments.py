@@ -3,8 +3,8 @@
     python kill_moments.py FOLDER all|MOMENT,MOMENT,...    prints one JSON object
 
 FOLDER holds study/study.yaml. With FOLDER/model, a model in Hugging Face layout, it is a real training in float32 with
-a checkpoint after every step; else everything is fake. A moment is an operation by number (below 0 from the end), or
-with a point a share of the time that a calm run takes. With `all`, every operation.
+a checkpoint after every step; else everything is fake. A moment is an operation by number (below 0 from the end) or
+by kind and number (`removal:1`), or with a point a share of the time that a calm run takes; or `all` operations.
 
 Everything is imported once; every moment is a forked child that dies by SIGKILL, and another that runs the study again.
 An operation is a write (killed after half of its bytes), an fsync, a rename, a new folder or a removal.
@@ -20,7 +20,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,7 @@ def main(folder: Path, which: str) -> dict[str, Any]:
     operations = json.loads((folder / "operations.json").read_text())
     wrong: dict[str, Any] = {}
     killed_in_time = 0
-    for moment in moments(which, len(operations), seconds):
+    for moment in moments(which, operations, seconds):
         out = folder / "out"
         killed = study_in_child(study, out, lab, moment)
         again = study_in_child(study, out, lab, None)
@@ -181,14 +181,21 @@ def main(folder: Path, which: str) -> dict[str, Any]:
     return {"operations": operations, "killed": killed_in_time, "wrong": wrong, "files": sorted(wanted)}
 
 
-def moments(which: str, operations: int, seconds: float) -> list[Moment]:
-    """The moments that a list such as `40,-8,0.25` names, or every operation."""
+def moments(which: str, operations: Sequence[str], seconds: float) -> list[Moment]:
+    """The moments that a list such as `40,-8,removal:1,0.25` names, or every operation."""
     if which == "all":
-        return [Moment(operation=number) for number in range(1, operations + 1)]
-    return [
-        Moment(after_seconds=float(word) * seconds) if "." in word else Moment(operation=int(word) % (operations + 1))
-        for word in which.split(",")
-    ]
+        return [Moment(operation=number) for number in range(1, len(operations) + 1)]
+    return [_moment(word, operations, seconds) for word in which.split(",")]
+
+
+def _moment(word: str, operations: Sequence[str], seconds: float) -> Moment:
+    name, _, count = word.rpartition(":")
+    if name:
+        places = [number for number, operation in enumerate(operations, start=1) if operation == name]
+        return Moment(operation=places[int(count) - 1])
+    if "." in word:
+        return Moment(after_seconds=float(word) * seconds)
+    return Moment(operation=int(word) % (len(operations) + 1))
 
 
 if __name__ == "__main__":
