@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hub_mirror
 import pytest
 from fake_study import fake_prepare, page_as_text, trial_lab, write_rows, write_study
 
 from titrant.store import Store, read_json
 
-VERBS = ("init", "plan", "mix", "run", "report", "export", "check", "advise", "score", "judge", "doctor")
+VERBS = ("init", "plan", "mix", "run", "report", "export", "check", "advise", "score", "judge", "doctor", "sources")
 
 
 @dataclass(frozen=True)
@@ -357,6 +358,33 @@ def test_check_and_advise_need_no_model(titrant: Titrant, tmp_path: Path) -> Non
     wrong = titrant("advise", study, "--breadth", "wide")
     assert wrong.code == 2
     assert "--breadth: no such breadth (got 'wide'; expected narrow or broad)" in wrong.err
+
+
+def test_sources_lists_shows_and_pins_public_pools(
+    titrant: Titrant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = titrant("sources")
+    assert listed.code == 0, listed.err
+    assert [line.split()[0] for line in listed.out.splitlines()[1:3]] == ["alpaca", "alpaca_gpt4"]
+    assert "not for commercial use, in whole or in part: alpaca, alpaca_gpt4, lima" in listed.out
+    assert len(json.loads(titrant("sources", "--json").out)) == 11
+    shown = titrant("sources", "show", "dolly", "--lock", tmp_path / "lock.json")
+    assert "hub: databricks/databricks-dolly-15k" in shown.out
+    assert "  verified: false" in shown.out
+    unknown = titrant("sources", "show", "doly")
+    assert (unknown.code, unknown.out) == (2, "")
+    assert "did you mean dolly?" in unknown.err
+
+    files = {"README.md": b"---\nlicense: mit\n---\n", "rows.jsonl": b'{"prompt": "p", "completion": "c"}\n'}
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    with hub_mirror.running({"databricks/databricks-dolly-15k": files}) as endpoint:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        pinned = titrant("sources", "pin", "dolly", "--lock", tmp_path / "lock.json")
+    assert pinned.code == 0, pinned.err
+    assert f"dolly: hub:databricks/databricks-dolly-15k@{hub_mirror.COMMIT}:train, licence mit" in pinned.out
+    assert "the card says CC-BY-SA-3.0, the hub mit" in pinned.out
+    shown = titrant("sources", "show", "dolly", "--lock", tmp_path / "lock.json")
+    assert f"is pinned: hub:databricks/databricks-dolly-15k@{hub_mirror.COMMIT}" in shown.out
 
 
 def test_doctor_prints_the_schema_and_what_this_machine_computes_with(titrant: Titrant, tmp_path: Path) -> None:

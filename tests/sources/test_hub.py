@@ -1,88 +1,25 @@
 """Hub datasets: from a small mirror of the hub on this machine, from the cache, and without either."""
 
-import hashlib
-import io
-import json
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import hub_mirror
 import pytest
 
 from titrant.errors import DataError
 from titrant.sources import load_examples
-from titrant.sources.hub import HubAddress, choose_files, parse_address
+from titrant.sources.hub import HubAddress, choose_files, front_matter, parse_address
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-def _parquet(*prompts: str) -> bytes:
-    target = io.BytesIO()
-    pq.write_table(pa.table({"prompt": list(prompts), "completion": ["010"] * len(prompts)}), target)
-    return target.getvalue()
-
-
-FILES = {
-    "README.md": b"---\nlicense: mit\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n"
-    b"    path: data/train-*\n  - split: test\n    path: data/test-*\n---\n# A card\n",
-    "data/train-00000-of-00002.parquet": _parquet("a", "b"),
-    "data/train-00001-of-00002.parquet": _parquet("c"),
-    "data/test-00000-of-00001.parquet": _parquet("d"),
-    "evil.py": b"raise SystemExit('code from the hub ran')",
-}
-
-
-class Mirror(BaseHTTPRequestHandler):
-    """As much of the hub as a download asks for."""
-
-    asked: ClassVar[list[str]] = []
-
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def _answer(self, *, body: bool) -> None:
-        self.asked.append(self.path)
-        content, status = self._content()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def _content(self) -> tuple[bytes, int]:
-        path = self.path.split("?")[0]
-        if path in ("/api/datasets/team/rows/revision/main", f"/api/datasets/team/rows/revision/{COMMIT}"):
-            siblings = [{"rfilename": name} for name in FILES]
-            return json.dumps({"id": "team/rows", "sha": COMMIT, "siblings": siblings}).encode(), 200
-        name = path.removeprefix(f"/datasets/team/rows/resolve/{COMMIT}/")
-        return (FILES[name], 200) if name in FILES else (b"{}", 404)
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        return None
+COMMIT, FILES = hub_mirror.COMMIT, hub_mirror.FILES
 
 
 @pytest.fixture
 def mirror(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    Mirror.asked.clear()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    yield str(tmp_path / "hub")
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with hub_mirror.running() as endpoint:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+        yield str(tmp_path / "hub")
 
 
 def cached(root: Path, files: dict[str, bytes]) -> Path:
@@ -101,7 +38,7 @@ def test_a_split_is_fetched_and_its_values_stay_what_they_were(mirror: str) -> N
     rows = load_examples("hub:team/rows:train", source="s", task="t")
     assert [(row.turns[0].text, row.answer) for row in rows] == [("a", "010"), ("b", "010"), ("c", "010")]
     assert str(rows[2].origin) == f"hub:team/rows@{COMMIT}/data/train-00001-of-00002.parquet:1"
-    assert not any("evil.py" in path for path in Mirror.asked)
+    assert not any("evil.py" in path for path in hub_mirror.Mirror.asked)
 
 
 def test_a_pinned_commit_that_lies_in_the_cache_needs_no_network(mirror: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,12 +124,13 @@ def test_an_address_says_repository_revision_configuration_and_split() -> None:
             "hub:a/b:de/train",
             ("de/x.csv",),
         ),
+        (["en/train/0000.parquet", "de/train/0000.parquet"], "", "hub:a/b:de/train", ("de/train/0000.parquet",)),
     ],
 )
 def test_splits_are_found_as_the_hub_finds_them(
     names: list[str], card: str, address: str, expected: tuple[str, ...]
 ) -> None:
-    assert choose_files(names, card, parse_address(address), address) == expected
+    assert choose_files(names, front_matter(card, address), parse_address(address), address) == expected
 
 
 @pytest.mark.parametrize(
@@ -206,4 +144,4 @@ def test_splits_are_found_as_the_hub_finds_them(
 )
 def test_a_dataset_that_cannot_be_read_without_guessing_is_refused(names: list[str], card: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        choose_files(names, card, parse_address("hub:a/b"), "hub:a/b")
+        choose_files(names, front_matter(card, "hub:a/b"), parse_address("hub:a/b"), "hub:a/b")

@@ -201,6 +201,18 @@ ONE_PROBLEM: list[tuple[str, str]] = [
         "generalist: {g: {rows: general.jsonl, text: web.jsonl}}\narms: {doses: {g: 5}}\n",
         "study.yaml:4:14: generalist.g: both rows and text are given",
     ),
+    (
+        "generalist: {g: {source: doly}}\narms: {doses: {g: 5}}\n",
+        "study.yaml:4:18: generalist.g.source: no such source in the catalogue (expected one of alpaca",
+    ),
+    (
+        "generalist: {g: {source: dolly, text: web.jsonl}}\narms: {doses: {g: 5}}\n",
+        "study.yaml:4:33: generalist.g.text: a source of the catalogue holds instruction rows",
+    ),
+    (
+        "generalist: {g: {rows: general.jsonl, part: all/train}}\narms: {doses: {g: 5}}\n",
+        "study.yaml:4:39: generalist.g.part: only a catalogue source that is read from the hub has parts",
+    ),
     ("generalist: {'a=b': {rows: web.jsonl}}\narms: {doses: {'a=b': 5}}\n", "study.yaml:4:14: generalist.'a=b': not"),
     ("verdict_at: 48\n", "study.yaml:4:1: verdict_at: not one of arms.target_rows (got '48'; expected largest)"),
     ("verdict_at: biggest\n", "study.yaml:4:1: verdict_at: not a whole number (got 'biggest'"),

@@ -219,6 +219,50 @@ def doctor(
     raise typer.Exit(show_doctor(store=store, schema=schema))
 
 
+sources = typer.Typer(
+    help="Public pools of instruction rows: licences, sizes, known flaws, and which commit is read.",
+    epilog="Example: titrant sources show dolly",
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.add_typer(sources, name="sources")
+Lock = Annotated[Path, typer.Option(help="the lock file, beside the study")]
+
+
+@sources.callback(invoke_without_command=True)
+def _list_sources(context: typer.Context, as_json: AsJson = False) -> None:
+    if context.invoked_subcommand is None:
+        from titrant.cli.sources import show_sources
+
+        show_sources(as_json=as_json)
+
+
+@sources.command("show", epilog="Example: titrant sources show dolly")
+def show_source(
+    name: Annotated[str, typer.Argument(help="a source of the catalogue")],
+    lock: Lock = Path("sources.lock.json"),
+    as_json: AsJson = False,
+) -> None:
+    """Print a source's card: each fact with the page that it was read from."""
+    from titrant.cli.sources import show_card
+
+    show_card(name, lock=lock, as_json=as_json)
+
+
+@sources.command("pin", epilog="Example: titrant sources pin dolly")
+def pin_source(
+    name: Annotated[str, typer.Argument(help="a source of the catalogue")],
+    lock: Lock = Path("sources.lock.json"),
+    part: Annotated[str | None, typer.Option(help="[configuration/]split, where not the usual one")] = None,
+    revision: Annotated[str | None, typer.Option(help="a commit or branch (default: the newest)")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the hub for a source's commit, licence and size, and keep them in the lock file."""
+    from titrant.cli.sources import pin_and_print
+
+    pin_and_print(name, lock=lock, part=part, revision=revision, as_json=as_json)
+
+
 @app.callback(invoke_without_command=True)
 def _version(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
     if version:

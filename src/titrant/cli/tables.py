@@ -74,7 +74,7 @@ def show_check(study: Study, *, as_json: bool) -> None:
         report = check_report(
             train=target.train,
             items=(*target.test, *target.validation, *rows.retention),
-            pools=rows.pools,
+            pools={pool: read.rows for pool, read in rows.pools.items()},
             labels=target.labels,
             instructions=[instruction] if instruction else [],
             settings=settings,

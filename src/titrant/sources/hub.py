@@ -66,19 +66,77 @@ def parse_address(text: str) -> HubAddress:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubFacts:
+    """What the hub says of one split at one commit; None where it does not say."""
+
+    revision: str
+    licence: str | None
+    rows: int | None
+    download_bytes: int | None
+
+
+def dataset_facts(text: str) -> HubFacts:
+    """Ask the hub for the commit, licence and size of an address; `DataError` where it cannot be reached.
+
+    Rows are those that the card's header counts for the split. The cache is not asked: what it holds may be old.
+    """
+    address = parse_address(text)
+    try:
+        _refuse_offline()
+        info = _dataset_info(address, text, files=True)
+    except _Unreachable as error:
+        raise DataError(
+            f"{address.repository} cannot be looked up: the hub cannot be reached ({error})",
+            where=text,
+            fix="connect to the network once, or name a local file: rows: FILE",
+        ) from error
+    sizes = {sibling.rfilename: sibling.size for sibling in info.siblings}
+    header = info.card_data.to_dict() if info.card_data is not None else {}
+    chosen = choose_files(sorted(sizes), header, address, text)
+    known = [size for name in chosen if (size := sizes[name]) is not None]
+    return HubFacts(
+        revision=info.sha,
+        licence=_licence_of(header),
+        rows=_rows_of(header, address),
+        download_bytes=sum(known) if len(known) == len(chosen) else None,
+    )
+
+
+def _licence_of(header: dict[str, Any]) -> str | None:
+    licence = header.get("license")
+    name = header.get("license_name")
+    if licence == "other" and isinstance(name, str):
+        return name
+    if isinstance(licence, list):
+        return ", ".join(map(str, licence)) or None
+    return None if licence is None else str(licence)
+
+
+def _rows_of(header: dict[str, Any], address: HubAddress) -> int | None:
+    """The number of rows that a card's `dataset_info` gives for the split."""
+    infos = header.get("dataset_info")
+    for info in infos if isinstance(infos, list) else [infos]:
+        if not isinstance(info, dict) or address.config not in (None, info.get("config_name")):
+            continue
+        splits = [split for split in info.get("splits") or () if isinstance(split, dict)]
+        for split in splits:
+            if split.get("name") == (address.split or "train") and isinstance(split.get("num_examples"), int):
+                return int(split["num_examples"])
+    return None
+
+
 def hub_files(text: str) -> tuple[HubFile, ...]:
     """The data files of the addressed split, downloaded where they are not in the cache yet."""
     address = parse_address(text)
     snapshot = _cached_snapshot(address)
     if snapshot is not None and _COMMIT.fullmatch(address.revision):
         return _files_in(snapshot, address, text)
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        why = "HF_HUB_OFFLINE is set"
-    else:
-        try:
-            return _download(address, text)
-        except _Unreachable as error:
-            why = str(error)
+    try:
+        _refuse_offline()
+        return _download(address, text)
+    except _Unreachable as error:
+        why = str(error)
     if snapshot is not None:
         return _files_in(snapshot, address, text)
     raise DataError(
@@ -92,6 +150,11 @@ def hub_files(text: str) -> tuple[HubFile, ...]:
 
 class _Unreachable(Exception):
     """The hub did not answer."""
+
+
+def _refuse_offline() -> None:
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        raise _Unreachable("HF_HUB_OFFLINE is set")
 
 
 def _cache_folder() -> Path:
@@ -115,7 +178,8 @@ def _cached_snapshot(address: HubAddress) -> Path | None:
 def _files_in(snapshot: Path, address: HubAddress, text: str) -> tuple[HubFile, ...]:
     names = sorted(path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file())
     card = snapshot / "README.md"
-    chosen = choose_files(names, card.read_text("utf-8") if card.is_file() else "", address, text)
+    header = front_matter(card.read_text("utf-8"), text) if card.is_file() else {}
+    chosen = choose_files(names, header, address, text)
     _refuse_missing_shards(chosen, text)
     prefix = f"hub:{address.repository}@{snapshot.name}"
     return tuple(HubFile(path=snapshot / name, name=f"{prefix}/{name}") for name in chosen)
@@ -124,14 +188,7 @@ def _files_in(snapshot: Path, address: HubAddress, text: str) -> tuple[HubFile, 
 def _download(address: HubAddress, text: str) -> tuple[HubFile, ...]:
     import huggingface_hub
 
-    endpoint = os.environ.get("HF_ENDPOINT") or None
-    info = _within(
-        lambda: huggingface_hub.HfApi(endpoint=endpoint).dataset_info(
-            address.repository, revision=address.revision, timeout=NETWORK_SECONDS
-        ),
-        address,
-        text,
-    )
+    info = _dataset_info(address, text, files=False)
 
     def fetched(name: str) -> Path:
         return Path(
@@ -141,16 +198,30 @@ def _download(address: HubAddress, text: str) -> tuple[HubFile, ...]:
                 repo_type="dataset",
                 revision=info.sha,
                 cache_dir=_cache_folder(),
-                endpoint=endpoint,
+                endpoint=os.environ.get("HF_ENDPOINT") or None,
             )
         )
 
     names = sorted(sibling.rfilename for sibling in info.siblings)
     card = _asked(lambda: fetched("README.md").read_text("utf-8"), address, text) if "README.md" in names else ""
-    chosen = choose_files(names, card, address, text)
+    chosen = choose_files(names, front_matter(card, text), address, text)
     prefix = f"hub:{address.repository}@{info.sha}"
     paths = _asked(lambda: [fetched(name) for name in chosen], address, text)
     return tuple(HubFile(path=path, name=f"{prefix}/{name}") for path, name in zip(paths, chosen, strict=True))
+
+
+def _dataset_info(address: HubAddress, text: str, *, files: bool) -> Any:
+    """What the hub says of a dataset; `files` asks for the size of each file too."""
+    import huggingface_hub
+
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    return _within(
+        lambda: huggingface_hub.HfApi(endpoint=endpoint).dataset_info(
+            address.repository, revision=address.revision, timeout=NETWORK_SECONDS, files_metadata=files
+        ),
+        address,
+        text,
+    )
 
 
 def _asked(call: Callable[[], _Result], address: HubAddress, text: str) -> _Result:
@@ -194,8 +265,11 @@ def _within(call: Callable[[], _Result], address: HubAddress, text: str) -> _Res
     raise _Unreachable(f"{type(failures[0]).__name__}: {failures[0]}") from failures[0]
 
 
-def choose_files(names: Sequence[str], card: str, address: HubAddress, text: str) -> tuple[str, ...]:
-    """The data files of one split among a repository's files, by its card or by their names; always at least one."""
+def choose_files(names: Sequence[str], header: dict[str, Any], address: HubAddress, text: str) -> tuple[str, ...]:
+    """The data files of one split among a repository's files; always at least one.
+
+    `header` is that of its card: its `configs` decide, else the folders and names of the files.
+    """
     data = [name for name in names if _is_data(name)]
     if not data:
         scripts = [name for name in names if name.endswith(".py")]
@@ -207,7 +281,7 @@ def choose_files(names: Sequence[str], card: str, address: HubAddress, text: str
                 fix="choose a revision with data files, such as @refs/convert/parquet",
             )
         raise DataError("the dataset has no data files that can be read", where=text, got=", ".join(names[:20]))
-    splits = _splits_of_card(card, data, address, text) or _splits_of_names(data)
+    splits = _splits_of_card(header, data, address, text) or _splits_of_names(_of_config(data, address, text))
     if address.split is None:
         if len(splits) > 1:
             raise DataError(
@@ -225,9 +299,24 @@ def _is_data(name: str) -> bool:
     return kind is not None and kind not in ARCHIVES and plain and name.rsplit("/", 1)[-1] not in _NOT_ROWS
 
 
-def _splits_of_card(card: str, data: Sequence[str], address: HubAddress, text: str) -> dict[str, tuple[str, ...]]:
+def _of_config(data: Sequence[str], address: HubAddress, text: str) -> Sequence[str]:
+    """Without `configs` in the card a configuration is a folder, as in the hub's own conversions to Parquet."""
+    if address.config is None:
+        return data
+    inside = [name for name in data if address.config in name.split("/")[:-1]]
+    if not inside:
+        folders = sorted({folder for name in data for folder in name.split("/")[:-1]})
+        raise DataError(
+            "no such configuration", where=text, got=address.config, expected=", ".join(folders[:40]) or "none"
+        )
+    return inside
+
+
+def _splits_of_card(
+    header: dict[str, Any], data: Sequence[str], address: HubAddress, text: str
+) -> dict[str, tuple[str, ...]]:
     """Splits by the `configs` in the card's header; empty where it has none."""
-    configs = _front_matter(card, text).get("configs")
+    configs = header.get("configs")
     if not isinstance(configs, list):
         return {}
     by_name = {str(config.get("config_name", "default")): config for config in configs if isinstance(config, dict)}
@@ -258,7 +347,7 @@ def _splits_of_card(card: str, data: Sequence[str], address: HubAddress, text: s
     return splits
 
 
-def _front_matter(card: str, text: str) -> dict[str, Any]:
+def front_matter(card: str, text: str) -> dict[str, Any]:
     """The YAML between the two `---` at the top of a dataset card."""
     match = re.match(r"---\r?\n(.*?)\r?\n---", card, re.DOTALL)
     if match is None:

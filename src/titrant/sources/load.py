@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from titrant.errors import DataError
 from titrant.identity import fingerprint
-from titrant.records import AnswerKind, Example, Item, Tags, Turn
+from titrant.records import AnswerKind, Example, Item, RawRow, Tags, Turn
 from titrant.sources.files import read_rows
 from titrant.sources.lines import Report
 from titrant.sources.shapes import ColumnMap, Reading, Row, Shape, shape_of
+from titrant.sources.trees import conversations_of, holds_messages
 
 MAX_PROBLEMS = 20
 
@@ -164,7 +166,7 @@ def _readings(
     problems = _Problems()
     fault = on_fault or problems
     found: Shape | None = None
-    for raw in read_rows(path, report=fault):
+    for raw in _rows(path, fault):
         if found is None:
             found = shape_of(raw, columns=columns, instruction=instruction, shape=shape)
         row = Row(raw, columns or {})
@@ -179,6 +181,16 @@ def _readings(
         if not problems.found:
             yield row, reading
     problems.raise_any()
+
+
+def _rows(path: str | Path, fault: Report) -> Iterator[RawRow]:
+    """The rows of a file; of a file of messages that reply to one another, its conversations."""
+    rows = iter(read_rows(path, report=fault))
+    first = next(rows, None)
+    if first is None:
+        return
+    everything = chain([first], rows)
+    yield from conversations_of(everything, report=fault) if holds_messages(first) else everything
 
 
 def _choices_for(reading: Reading, closed: Sequence[str] | None, answer: AnswerKind) -> tuple[str, ...] | None:

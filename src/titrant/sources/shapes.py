@@ -11,7 +11,8 @@
 | text | `text` alone | none: loss on every token |
 
 Parts of a prompt that are not empty are joined by one blank line, and are otherwise taken as they stand. A study's
-`columns: {text: body}` says that what is called `text` here is called `body` in the file.
+`columns: {text: body}` says that what is called `text` here is called `body` in the file. Messages may also be a list
+of texts, of which the user has the first. Files whose rows are single messages are put together before (`trees`).
 """
 
 from __future__ import annotations
@@ -254,10 +255,12 @@ def _choices(row: Row) -> tuple[str, ...] | None:
 
 
 def _turns(value: Any, name: str) -> tuple[Turn, ...]:
-    """The turns of a conversation, in either of the two forms in use."""
+    """The turns of a conversation, in any of the three forms in use; in a list of texts the user has the first word."""
     value = _parsed_cell(value)
     if not isinstance(value, list) or not value:
         raise DataError(f"the {name} are not a list of turns", got=value, expected='[{"role": …, "content": …}, …]')
+    if all(isinstance(message, str) for message in value):
+        value = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(value)]
     turns = []
     for number, message in enumerate(value, start=1):
         if not isinstance(message, Mapping):

@@ -17,7 +17,9 @@ from titrant.identity import fingerprint
 from titrant.models.prepare import prepare
 from titrant.numerics import current_numerics
 from titrant.records import Example, Item, Numerics, PreparedModel, TokenPrompt, TokenQuestion, TokenRow
-from titrant.study.spec import Source, Study, Target
+from titrant.study.fields import Place
+from titrant.study.pools import PoolRows, read_pool
+from titrant.study.spec import Study, Target
 from titrant.tokens import Renderer, renderer_for
 
 TARGET_PROBE, VALIDATION_PROBE = "target", "validation"
@@ -47,12 +49,17 @@ class TargetData:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """One source of generalist rows, clean: `rows` can be drawn, `read` counts those of the file."""
+    """One source of generalist rows, clean: `rows` can be drawn, `read` counts those of the file.
+
+    `place` is what was read; `non_commercial` is None where the licence is not known.
+    """
 
     source: str
     rows: tuple[Example, ...]
     read: int
     licence: str | None
+    place: Place
+    non_commercial: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,20 +137,15 @@ class RawRows:
 
     targets: Mapping[str, TargetData]
     retention: tuple[Item, ...]
-    pools: Mapping[str, tuple[Example, ...]]
+    pools: Mapping[str, PoolRows]
 
 
 def raw_rows(study: Study) -> RawRows:
     """Read every file of rows; every fault of theirs is raised here."""
-    pools = {}
-    for name, said in study.generalist.items():
-        path = said.rows if said.rows is not None else said.text
-        assert path is not None, "the study file has been checked"
-        pools[name] = _examples(path, said, source=name, shape=None if said.rows is not None else "text")
     return RawRows(
         targets={name: _read_target(name, target) for name, target in study.targets.items()},
         retention=_read_retention(study),
-        pools=pools,
+        pools={name: read_pool(study, name) for name in study.generalist},
     )
 
 
@@ -218,10 +220,8 @@ def _apart(items: Sequence[Item]) -> tuple[Item, ...]:
     return tuple(replace(item, key=f"validation:{item.key}") for item in items)
 
 
-def _examples(path: str, said: Target | Source, *, source: str, shape: str | None = None) -> tuple[Example, ...]:
-    rows = sources.load_examples(
-        path, source=source, task=source, columns=said.columns, instruction=said.instruction, shape=shape
-    )
+def _examples(path: str, said: Target, *, source: str) -> tuple[Example, ...]:
+    rows = sources.load_examples(path, source=source, task=source, columns=said.columns, instruction=said.instruction)
     if not rows:
         raise DataError("the file holds no rows", where=path, expected="at least one row")
     return rows
@@ -286,7 +286,10 @@ def _clean_pools(study: Study, raw: RawRows) -> tuple[dict[str, Pool], list[Remo
     settings = hygiene.LeakSettings(run_words=study.contamination.ngram)
     instructions = [target.instruction for target in study.targets.values() if target.instruction]
     pools, removed = {}, []
-    for name, rows in raw.pools.items():
+    for name, read in raw.pools.items():
+        rows = read.rows
+        if read.left_out:
+            removed.append(Removed(pool=name, why=f"cannot be used, the first: {read.first_fault}", rows=read.left_out))
         leaks = hygiene.contaminated(rows, items, settings=settings, instructions=instructions)
         leaked = {leak.row_key for leak in leaks}
         clean = tuple(row for row in rows if row.key not in leaked)
@@ -300,7 +303,14 @@ def _clean_pools(study: Study, raw: RawRows) -> tuple[dict[str, Pool], list[Remo
                 where=f"generalist.{name}",
                 got=f"{len(rows)} rows read, {len(leaked)} removed",
             )
-        pools[name] = Pool(source=name, rows=clean, read=len(rows), licence=study.generalist[name].licence)
+        pools[name] = Pool(
+            source=name,
+            rows=clean,
+            read=len(rows) + read.left_out,
+            licence=read.licence,
+            place=read.place,
+            non_commercial=read.non_commercial,
+        )
     return pools, removed
 
 

@@ -78,11 +78,23 @@ def _columns(study: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _pools(study: Mapping[str, Any]) -> Iterator[Problem]:
+    from titrant.sources import catalogue_names
+
     for path, source in _sources(study):
-        rows, text = _given(source, "rows"), _given(source, "text")
-        if rows == text:
+        rows, text, listed = _given(source, "rows"), _given(source, "text"), _given(source, "source")
+        if (rows and text) or not (rows or text or listed):
             problem = "both rows and text are given" if rows else "the source has no rows"
-            yield Problem(path=path, problem=problem, expected="rows: FILE, or text: FILE for plain text")
+            expected = "rows: FILE, text: FILE for plain text, or source: NAME of the catalogue"
+            yield Problem(path=path, problem=problem, expected=expected)
+        if listed and text:
+            problem = "a source of the catalogue holds instruction rows, not plain text"
+            yield Problem(path=(*path, "text"), problem=problem, fix="rows: FILE for a local copy of it")
+        if listed and _word(source, "source") not in (None, *catalogue_names()):
+            problem = "no such source in the catalogue"
+            yield _unknown((*path, "source"), problem, str(source["source"]), list(catalogue_names()))
+        if _given(source, "part") and (rows or not listed):
+            problem = "only a catalogue source that is read from the hub has parts"
+            yield Problem(path=(*path, "part"), problem=problem, fix="leave part out")
         if text and _given(source, "instruction"):
             problem = "plain text is not asked anything, so an instruction has no place"
             yield Problem(path=(*path, "instruction"), problem=problem, fix="leave instruction out, or use rows")

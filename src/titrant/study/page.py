@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +44,7 @@ from titrant.report.data import (
     TrainingCurve,
     TrainingPoint,
 )
+from titrant.sources import is_non_commercial
 from titrant.stats.contrasts import layout, moments
 from titrant.stats.exchange import ExchangeRate, SizedArm, exchange_rate, reader
 from titrant.stats.means import ArmMean, arm_means
@@ -61,7 +61,6 @@ GRADED_WORDS = "graded: the probability of a right answer among the choices"
 PACK_NOTE = "The rows are the embedded pack, written for this project: a demonstration, not a claim about the world."
 ONE_SEED_NOTE = "One seed: intervals are over items only, and another seed may come out otherwise."
 UNTUNED = "the untuned model is one whatever the seed: the interval is over items"
-_NON_COMMERCIAL = re.compile(r"\bnc\b|non[- ]?commercial", re.IGNORECASE)
 
 
 def report_data(results: Results, store: Store, *, judged: Judged | None = None) -> ReportData:
@@ -817,11 +816,9 @@ def _files(view: _View) -> tuple[FileFacts, ...]:
     ]
     if isinstance(said.validation, str):
         listed.append(("target, validation", said.validation, len(data.validation), None))
-    for name, source in study.generalist.items():
+    for name in study.generalist:
         pool = view.bench.pools[name]
-        listed.append(
-            (f"pool {name}", source.rows if source.rows is not None else source.text, pool.read, pool.licence)
-        )
+        listed.append((f"pool {name}", pool.place, pool.read, pool.licence))
     for use, place, probe in (
         ("retention, kept", study.retention.kept, KEPT_PROBE),
         ("retention, learned", study.retention.learned, LEARNED_PROBE),
@@ -903,12 +900,14 @@ def _notes(view: _View) -> tuple[str, ...]:
         notes.append(PACK_NOTE)
     if len(study.arms.seeds) == 1:
         notes.append(ONE_SEED_NOTE)
-    licences = [("The model", view.bench.model.licence)]
-    licences += [(f"The pool {name}", source.licence) for name, source in study.generalist.items()]
+    licences = [("The model", view.bench.model.licence, is_non_commercial(view.bench.model.licence))]
+    licences += [
+        (f"The pool {name}", pool.licence, bool(pool.non_commercial)) for name, pool in view.bench.pools.items()
+    ]
     notes += [
         f"{what} has a non-commercial licence ({licence}), which may bind what is trained with it."
-        for what, licence in licences
-        if licence is not None and _NON_COMMERCIAL.search(licence)
+        for what, licence, non_commercial in licences
+        if non_commercial
     ]
     removed = sum(entry.rows for entry in _removed(view))
     if removed:

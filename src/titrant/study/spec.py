@@ -182,6 +182,15 @@ class Source(Section):
     text: Annotated[
         Place | None, Field(description="plain text in place of rows: loss on every token, doses in rows or tokens")
     ] = None
+    source: Annotated[
+        Text | None,
+        Field(
+            description="a source of the catalogue (titrant sources), from the hub, or from rows where that is given"
+        ),
+    ] = None
+    part: Annotated[
+        Text | None, Field(description="[configuration/]split of a catalogue source, where not the usual one")
+    ] = None
     columns: Annotated[Columns | None, Field(description="what the file calls the columns")] = None
     instruction: Annotated[Text | None, Field(description="what is asked of each row, where rows do not say")] = None
     select: Annotated[Literal["random"], Field(description="which rows of the pool a dose takes")] = "random"
