@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import titrant.store
 from titrant.errors import StoreDamaged, StoreMismatch
 from titrant.identity import hash_file
 from titrant.store import (
@@ -278,6 +279,14 @@ def test_what_a_dead_writer_left_is_removed_by_the_next_and_a_living_ones_is_not
 # ------------------------------------------------------------------------------------------------------------ checksums
 
 
+def canonical_line(record: dict[str, Any]) -> bytes:
+    """A record as the ledger holds it."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open(Path(folder))
+        store.append(record)
+        return store.ledger_path.read_bytes()
+
+
 def flipped(data: bytes, place: int) -> bytes:
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
 
@@ -423,6 +432,55 @@ def test_two_processes_append_without_losing_a_record(tmp_path: Path) -> None:
     records = Store.open(tmp_path).records()
     for name in "xy":
         assert [record["number"] for record in records if record["from"] == name] == list(range(40))
+
+
+def test_who_follows_the_ledger_sees_what_others_add_and_reads_no_line_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, checked = Store.open(tmp_path), list[bytes]()
+    ledger = store.follow()
+    assert ledger.refresh().of_run("a1") == ()
+    plain = titrant.store._checked_record
+    monkeypatch.setattr("titrant.store._checked_record", lambda line: checked.append(line) or plain(line))
+    for number in range(30):
+        store.run_folder(f"r{number}").mkdir(parents=True)
+        store.append({"kind": "run", "run_id": f"r{number}"})
+        ledger.refresh()
+        assert ledger.is_finished(f"r{number}")
+        assert not ledger.is_finished(f"r{number + 1}")
+    assert len(checked) == 30
+    store.run_folder("r3").rmdir()
+    assert not ledger.refresh().is_finished("r3")
+
+
+def test_who_follows_the_ledger_starts_anew_where_it_is_no_longer_the_file_that_was_read(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    for run_id in ("a1", "b2", "c3"):
+        store.append({"kind": "failure", "run_id": run_id})
+    ledger = store.follow().refresh()
+    lines = store.ledger_path.read_bytes().splitlines(keepends=True)
+    store.ledger_path.write_bytes(lines[0] + lines[2])
+    assert [len(ledger.refresh().of_run(run_id)) for run_id in ("a1", "b2", "c3")] == [1, 0, 1]
+    with store.ledger_path.open("ab") as file:
+        file.write(b'{"record":')  # a line in the making is no record yet
+    assert len(ledger.refresh().of_run("a1")) == 1
+    store.ledger_path.unlink()
+    assert ledger.refresh().of_run("a1") == ()
+    store.ledger_path.write_bytes(flipped(lines[0], 20))
+    with pytest.raises(StoreDamaged, match=r"ledger\.jsonl:1"):
+        ledger.refresh()
+
+
+def test_a_line_is_added_without_reading_a_long_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store.open(tmp_path)
+    line = canonical_line({"kind": "note", "text": "x" * 300})
+    store.ledger_path.write_bytes(line * 2000 + line[:200])
+    monkeypatch.setattr("titrant.store._BLOCK_BYTES", 100)  # many blocks back to the last whole line
+    store.append({"kind": "note", "text": "last"})
+    monkeypatch.undo()
+    records = store.records()
+    assert len(records) == 2001
+    assert records[-1]["text"] == "last"
 
 
 def test_beginning_again_starts_from_an_empty_folder_and_finishing_again_replaces(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from titrant.errors import StoreDamaged, StoreMismatch
 from titrant.identity import canonical_json, fingerprint, hash_file, hash_text
@@ -278,8 +278,7 @@ class Store:
         )
         self.root.mkdir(parents=True, exist_ok=True)
         with self.locked("ledger"), self.ledger_path.open("a+b") as file:
-            file.seek(0)
-            whole = _whole_lines(file.read())
+            whole = _end_of_whole_lines(file)
             file.truncate(whole)
             file.seek(whole)
             try:
@@ -298,16 +297,11 @@ class Store:
         if not self.ledger_path.exists():
             return []
         data = self.ledger_path.read_bytes()
-        records = []
-        for number, line in enumerate(data[: _whole_lines(data)].split(b"\n")[:-1], start=1):
-            record = _checked_record(line)
-            if record is None:
-                raise StoreDamaged(
-                    f"{self.ledger_path}:{number}: the record does not match its checksum. Fix: delete that line and "
-                    "run the study again: what it recorded is done anew"
-                )
-            records.append(record)
-        return records
+        return _checked_records(data[: _whole_lines(data)], self.ledger_path, before=0)
+
+    def follow(self) -> Ledger:
+        """The ledger for a process that looks at it again and again: each look reads only what was added."""
+        return Ledger(self)
 
     # runs
 
@@ -422,6 +416,54 @@ class Store:
             yield
 
 
+class Ledger:
+    """The records of each run, as they were at the last `refresh`. A worker asks after every run of a study: reading
+    the whole ledger each time would take time with the square of the runs."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._file: tuple[int, int] | None = None
+        self._end = self._lines = 0
+        self._by_run: dict[str, list[dict[str, Any]]] = {}
+
+    def refresh(self) -> Ledger:
+        """Read what was added since the last time; all of it where the file is no longer the one that was read."""
+        try:
+            with self._store.ledger_path.open("rb") as file:
+                found = os.fstat(file.fileno())
+                if (found.st_dev, found.st_ino) != self._file or not _continues(file, self._end, found.st_size):
+                    self._forget()
+                    self._file = (found.st_dev, found.st_ino)
+                file.seek(self._end)
+                data = file.read()
+        except FileNotFoundError:
+            self._forget()
+            return self
+        whole = _whole_lines(data)
+        for record in _checked_records(data[:whole], self._store.ledger_path, before=self._lines):
+            self._lines += 1
+            if "run_id" in record:
+                self._by_run.setdefault(record["run_id"], []).append(record)
+        self._end += whole
+        return self
+
+    def of_run(self, run_id: str) -> tuple[dict[str, Any], ...]:
+        """What is recorded of a run, in the order it came."""
+        return tuple(self._by_run.get(run_id, ()))
+
+    def is_finished(self, run_id: str) -> bool:
+        """Whether the run is recorded as done and its folder is there."""
+        return (
+            any(record.get("kind") == "run" for record in self.of_run(run_id))
+            and self._store.run_folder(run_id).is_dir()
+        )
+
+    def _forget(self) -> None:
+        self._file = None
+        self._end = self._lines = 0
+        self._by_run = {}
+
+
 def _train_anew(folder: Path) -> str:
     return f"delete {folder} and run the study again: the run is trained anew"
 
@@ -479,12 +521,48 @@ def _whole_lines(data: bytes) -> int:
     return data.rfind(b"\n") + 1
 
 
+def _end_of_whole_lines(file: BinaryIO) -> int:
+    """`_whole_lines` of an open ledger, found from its end: a long ledger is not read for every line that is added."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - _BLOCK_BYTES)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _continues(file: BinaryIO, end: int, size: int) -> bool:
+    """Whether a line still ends where reading stopped, so that what follows is what was added."""
+    if end == 0:
+        return True
+    file.seek(end - 1)
+    return size >= end and file.read(1) == b"\n"
+
+
 def _torn(data: bytes) -> bool:
     return _whole_lines(data) != len(data)
 
 
 _BEFORE, _BETWEEN, _AFTER = b'{"record":', b',"sum":"', b'"}'
 _SUM_LENGTH = 16
+_BLOCK_BYTES = 1 << 16
+
+
+def _checked_records(data: bytes, path: Path, *, before: int) -> list[dict[str, Any]]:
+    """The records in whole lines of a ledger, `before` lines into it; `StoreDamaged` names a line that is not whole."""
+    records = []
+    for number, line in enumerate(data.split(b"\n")[:-1], start=before + 1):
+        record = _checked_record(line)
+        if record is None:
+            raise StoreDamaged(
+                f"{path}:{number}: the record does not match its checksum. Fix: delete that line and "
+                "run the study again: what it recorded is done anew"
+            )
+        records.append(record)
+    return records
 
 
 def _checked_record(line: bytes) -> dict[str, Any] | None:

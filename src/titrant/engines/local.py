@@ -22,7 +22,7 @@ from typing import Any
 from titrant.engines.job import Event, RunJob, do_run, save_trained, weights_folder
 from titrant.errors import Interrupted, RunFailed, TitrantError
 from titrant.lab import Lab
-from titrant.store import Store
+from titrant.store import Ledger, Store
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 600.0  # to write a checkpoint after a signal
@@ -160,21 +160,23 @@ def _work(
 ) -> None:
     """Take runs in turn until none is left that another process does not hold."""
     store = Store.open(root)
+    ledger = store.follow()
     lab: Lab | None = None
     pending = list(jobs)
     while pending:
         held_elsewhere: list[RunJob] = []
-        done = _done(pending, store, weights_only)
+        ledger.refresh()
         for job in pending:
             if signals.number is not None:
                 raise Interrupted(signals.number)
-            if job.run.run_id in done:
+            if _is_done(job.run.run_id, store, ledger, weights_only):
                 continue
             with store.claim(job.run.run_id) as ours:
                 if not ours:
                     held_elsewhere.append(job)
                     continue
-                if job.run.run_id in _done([job], store, weights_only):
+                # whoever held the run a moment ago may have finished it
+                if _is_done(job.run.run_id, store, ledger.refresh(), weights_only):
                     continue
                 if lab is None:
                     lab = spec.make()
@@ -187,20 +189,15 @@ def _work(
             time.sleep(_POLL_SECONDS)
 
 
-def _done(jobs: Sequence[RunJob], store: Store, weights_only: bool) -> set[str]:
-    """Which of the runs need nothing more."""
+def _is_done(run_id: str, store: Store, ledger: Ledger, weights_only: bool) -> bool:
+    """Whether a run needs nothing more: finished, or failed in a way in which it would fail again (a non-finite loss);
+    other failures are tried again."""
     if weights_only:
-        return {job.run.run_id for job in jobs if weights_folder(store, job.run.run_id).is_dir()}
-    return set(store.finished()) | set(failures(store))
-
-
-def failures(store: Store) -> dict[str, dict[str, Any]]:
-    """Runs that failed and would fail again (a non-finite loss), by run id; others are tried again."""
-    lasting = {}
-    for record in store.records():
-        if record.get("kind") == "failure" and record["failure"]["kind"] == "non_finite":
-            lasting[record["run_id"]] = record
-    return lasting
+        return weights_folder(store, run_id).is_dir()
+    return ledger.is_finished(run_id) or any(
+        record.get("kind") == "failure" and record["failure"]["kind"] == "non_finite"
+        for record in ledger.of_run(run_id)
+    )
 
 
 def _decoder(job: RunJob) -> Callable[[Sequence[int]], str]:
