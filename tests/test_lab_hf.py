@@ -134,7 +134,11 @@ def test_a_signal_interrupts_and_the_next_run_goes_on(toy: PreparedModel, tmp_pa
     assert resumed.choose([QUESTION]) == trained(lab, plan, tmp_path / "other").choose([QUESTION])
 
 
-def test_a_model_that_diverged_gives_no_numbers(toy: PreparedModel) -> None:
+@pytest.mark.parametrize("refusal", [None, "its rows need padding"])
+def test_a_model_that_diverged_gives_no_numbers(
+    toy: PreparedModel, monkeypatch: pytest.MonkeyPatch, refusal: str | None
+) -> None:
+    monkeypatch.setattr("titrant.lab_hf.ragged_refusal", lambda model: refusal)
     lab = HuggingFaceLab(current_numerics(dtype="fp32", device="cpu"))
     specialist = lab.untuned(toy)
     from titrant.models.load import copy_model
@@ -146,6 +150,8 @@ def test_a_model_that_diverged_gives_no_numbers(toy: PreparedModel) -> None:
         specialist.choose([QUESTION])
     with pytest.raises(RunFailed, match="non_finite"):
         specialist.losses(plan_for(toy).rows)
+    with pytest.raises(RunFailed, match="non_finite"):
+        specialist.write(PROMPTS)
 
 
 def test_lack_of_memory_fails_the_run_and_not_the_study(toy: PreparedModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_study import toy_model, trainings, trial_lab
@@ -17,6 +19,7 @@ from titrant.engines import Event, LabSpec, RunJob, execute
 from titrant.engines.job import read_training
 from titrant.errors import Interrupted, RunFailed
 from titrant.identity import fingerprint
+from titrant.lab import FakeSpecialist
 from titrant.records import (
     Arm,
     Numerics,
@@ -158,6 +161,39 @@ def test_a_loss_that_is_no_number_is_a_failure_with_a_reason_and_is_not_tried_ag
     assert not store.run_folder(broken).exists()
     assert trainings(log, "start") == ["task/0", "task/1", "task/2"]
     assert [event.message for event in events if event.kind == "failed"] == ["non_finite at step 2: as the test asked"]
+
+
+@pytest.mark.parametrize("asked", ["choose", "losses"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_answers_that_are_no_numbers_fail_the_run_whatever_the_lab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, value: float
+) -> None:
+    jobs = make_jobs(tmp_path, seeds=1)
+    plain = getattr(FakeSpecialist, asked)
+
+    def diverged(self: FakeSpecialist, asked_of_it: Any) -> Any:
+        found = list(plain(self, asked_of_it))
+        found[-1] = (value, value) if asked == "choose" else value
+        return tuple(found)
+
+    monkeypatch.setattr(FakeSpecialist, asked, diverged)
+    execute(jobs, root=tmp_path / "out", lab=trial_lab(), processes=0)
+    store = Store.open(tmp_path / "out")
+    assert store.finished() == {}
+    assert {record["failure"]["kind"] for record in store.records()} == {"non_finite"}
+
+
+@pytest.mark.parametrize("asked", ["choose", "write", "losses"])
+@pytest.mark.parametrize("change", [lambda found: found[:-1], lambda found: (*found, found[-1])])
+def test_a_run_with_an_answer_too_few_or_too_many_is_not_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, change: Callable[[Any], Any]
+) -> None:
+    jobs = make_jobs(tmp_path, seeds=1)
+    plain = getattr(FakeSpecialist, asked)
+    monkeypatch.setattr(FakeSpecialist, asked, lambda self, asked_of_it: change(plain(self, asked_of_it)))
+    with pytest.raises(ValueError, match="zip"):
+        execute(jobs, root=tmp_path / "out", lab=trial_lab(), processes=0)
+    assert Store.open(tmp_path / "out").records() == []
 
 
 def test_a_run_that_ran_out_of_memory_is_tried_again(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_half_a_split_in_the_cache_is_refused(tmp_path: Path, monkeypatch: pytes
         load_examples("hub:team/rows:train", source="s", task="t")
 
 
-@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://no.such.host.invalid"])
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "https://no.such.host.invalid"])
 def test_without_network_or_cache_the_error_names_what_is_missing_within_five_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str
 ) -> None:
@@ -81,6 +81,39 @@ def test_without_network_or_cache_the_error_names_what_is_missing_within_five_se
     with pytest.raises(DataError, match=r"(?s)team/rows at revision v1 is not in the cache.*cannot be reached"):
         load_examples("hub:team/rows@v1:train", source="s", task="t")
     assert time.monotonic() - began < 5
+
+
+def test_no_token_goes_to_an_address_that_is_neither_https_nor_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reached(*_: object, **__: object) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_TOKEN", "hf_hidden_from_all")
+    for endpoint in (
+        "http://hub.example",
+        "ftp://127.0.0.1",
+        "http://127.0.0.1.evil.example",
+        "https://a:b@hub.example",
+    ):
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        with monkeypatch.context() as patch:
+            patch.setattr("socket.getaddrinfo", reached)
+            patch.setattr("socket.socket.connect", reached)
+            with pytest.raises(DataError, match="HF_ENDPOINT"):
+                load_examples("hub:team/rows", source="s", task="t")
+
+
+def test_what_a_library_says_of_a_failure_is_told_without_the_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_TOKEN", "hf_hidden\x01_from_all")  # which no header can hold, and the client says so
+    with pytest.raises(DataError, match="cannot be reached") as caught:
+        load_examples("hub:team/rows", source="s", task="t")
+    assert "hf_hidden" not in str(caught.value)
 
 
 def test_a_hub_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ pytest's path (`pythonpath` in pyproject.toml) and, through it, on the path of s
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
@@ -130,7 +131,8 @@ class TrialLab:
     """`FakeLab` with a checkpoint after every step, and with what a test asks to go wrong.
 
     `log`: a file that gets a line `start|step|end <what>` for every training begun, step taken and training ended.
-    `fails`: {"kind": ..., "seed": ..., "dosed": true, "unless": a file}: trainings of that seed raise at step 2.
+    `fails`: {"kind": ..., "seed": ..., "unless": a file, "tells": environment variables}: trainings of that seed log
+    and raise at step 2, with these variables' values in the text; of the kind `bug` it is no error of ours.
     `dies`: {"how": "exit" | "kill", "once": a file that is made first}: the process ends at step 2 of a training.
     `step_seconds`: how long a step takes. `saved_bytes`: how large weights are. `numerics` is taken and not used.
     """
@@ -188,7 +190,11 @@ class TrialLab:
     def _go_wrong(self, plan: TrainingPlan) -> None:
         fails, dies = self.fails, self.dies
         if fails and fails.get("seed", plan.seed) == plan.seed and not os.path.exists(fails.get("unless", "")):
-            raise RunFailed(fails["kind"], "as the test asked", step=2)
+            told = " ".join(["as the test asked", *(os.environ[name] for name in fails.get("tells", ()))])
+            logging.getLogger(__name__).warning("it fails: %s", told)
+            if fails["kind"] == "bug":
+                raise LookupError(told)
+            raise RunFailed(fails["kind"], told, step=2)
         if dies and not os.path.exists(dies["once"]):
             Path(dies["once"]).touch()
             if dies["how"] == "exit":

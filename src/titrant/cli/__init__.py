@@ -14,6 +14,7 @@ import typer
 
 from titrant import __version__
 from titrant.errors import Interrupted, SpecError, TitrantError
+from titrant.redaction import guard_output, redacted
 
 app = typer.Typer(
     name="titrant",
@@ -38,10 +39,11 @@ def main() -> None:
     # Many small products: threads of numpy's own cost far more than they bring, most of all on a busy machine.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     signal.signal(signal.SIGTERM, _terminated)
+    guard_output()
     try:
         app()
     except TitrantError as error:
-        print(f"titrant: {error}", file=sys.stderr)
+        print(redacted(f"titrant: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("titrant: stopped", file=sys.stderr)
@@ -50,7 +52,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(141)
     except OSError as error:
-        print(f"titrant: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        print(redacted(f"titrant: {error.strerror or error}: {error.filename or ''}".rstrip(": ")), file=sys.stderr)
         sys.exit(1)
 
 

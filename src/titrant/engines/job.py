@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import time
@@ -30,6 +31,7 @@ from titrant.records import (
     TrainingPlan,
     Written,
 )
+from titrant.redaction import redacted
 from titrant.store import TIMING, Store, sync_folder, write_json, write_jsonl, write_manifest, write_sealed
 
 TRAINING, ANSWERS, RUN = "training.jsonl", "answers.parquet", "run.json"
@@ -88,10 +90,10 @@ def do_run(job: RunJob, *, store: Store, lab: Lab, decode: Decode, emit: Emit, s
                 "kind": "failure",
                 "run_id": run_id,
                 "recipe_id": job.run.recipe_id,
-                "failure": {"kind": failure.kind, "step": failure.step, "message": failure.message},
+                "failure": {"kind": failure.kind, "step": failure.step, "message": redacted(failure.message)},
             }
         )
-        emit(Event(kind="failed", run_id=run_id, step=failure.step or 0, message=str(failure)))
+        emit(Event(kind="failed", run_id=run_id, step=failure.step or 0, message=redacted(str(failure))))
         return
     timing = {
         "training_seconds": round(trained - started, 3),
@@ -201,19 +203,29 @@ def _answers(job: RunJob, specialist: Specialist, *, decode: Decode, stop: Stop)
     if job.questions:
         heed()
         for question, logprobs in zip(job.questions, specialist.choose(job.questions), strict=True):
+            assert len(logprobs) == len(question.choices)
+            _refuse_what_is_no_number(question.key, logprobs, best=max(logprobs))
             best = max(range(len(logprobs)), key=lambda index: (logprobs[index], -index))
             answers.append(Answer(run_id=run_id, item_key=question.key, choice=best, choice_logprobs=tuple(logprobs)))
     if job.prompts:
         heed()
         written: Sequence[Written] = specialist.write(job.prompts)
-        for prompt, found in zip(job.prompts, written, strict=True):
-            answers.append(Answer(run_id=run_id, item_key=prompt.key, text=decode(found.ids).strip(), stop=found.stop))
+        for prompt, said in zip(job.prompts, written, strict=True):
+            answers.append(Answer(run_id=run_id, item_key=prompt.key, text=decode(said.ids).strip(), stop=said.stop))
     if job.losses:
         heed()
         for row, loss in zip(job.losses, specialist.losses(job.losses), strict=True):
+            _refuse_what_is_no_number(row.key, [loss], best=loss)
             answers.append(Answer(run_id=run_id, item_key=row.key, loss=loss))
     heed()
     return answers
+
+
+def _refuse_what_is_no_number(key: str, values: Sequence[float], *, best: float) -> None:
+    """A model that diverged in its last step answers too, with NaN: the first of them would pass as a choice. That some
+    choice has no probability at all is an answer; that none has, or that a loss is infinite, is not."""
+    if any(math.isnan(value) for value in values) or not math.isfinite(best):
+        raise RunFailed("non_finite", f"the answer to item {key} rests on {', '.join(map(str, values))}")
 
 
 def _save_weights(job: RunJob, specialist: Specialist, store: Store) -> None:

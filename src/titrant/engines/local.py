@@ -22,6 +22,7 @@ from typing import Any
 from titrant.engines.job import Event, RunJob, do_run, save_trained, weights_folder
 from titrant.errors import Interrupted, RunFailed, TitrantError
 from titrant.lab import Lab
+from titrant.redaction import guard_output, redacted
 from titrant.store import Ledger, Store
 
 _POLL_SECONDS = 0.2
@@ -143,6 +144,7 @@ def _worker(jobs: list[RunJob], root: str, lab: LabSpec, events: Connection, wei
     signals = _Signals()
     with signals:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEEDED)
+        guard_output()
         try:
             _work(jobs, Path(root), lab, events.send, signals, weights_only)
         except Interrupted:
@@ -152,7 +154,8 @@ def _worker(jobs: list[RunJob], root: str, lab: LabSpec, events: Connection, wei
         except Exception as error:  # noqa: BLE001  (it is passed on whole to the parent, which raises)
             import traceback
 
-            events.send(RunFailed("unexpected", f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
+            said = redacted(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+            events.send(RunFailed("unexpected", said))
 
 
 def _work(

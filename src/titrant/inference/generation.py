@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from titrant.errors import RunFailed
 from titrant.inference.batches import Load, fixed_batches
 from titrant.inference.model import AnsweringModel
 from titrant.models.ragged import ATTENTION_NAME, RaggedLayout, ragged_attention
@@ -104,7 +105,7 @@ def _prefill(answering: AnsweringModel, prompts: Sequence[TokenPrompt], kept: _K
             out = model(
                 input_ids=ids_T[None], position_ids=positions[None], use_cache=False, logits_to_keep=ends.to(device)
             )
-        tokens.extend(out.logits[0].argmax(-1).tolist())
+        tokens.extend(_likeliest(out.logits[0]))
     return tokens
 
 
@@ -118,8 +119,21 @@ def _step(answering: AnsweringModel, rows: Sequence[_Row], tokens: Sequence[int]
         logits_BV = model(input_ids=ids[None], position_ids=positions[None], use_cache=False).logits[0]
     for row in rows:
         row.position += 1
-    following: list[int] = logits_BV.argmax(-1).tolist()
-    return following
+    return _likeliest(logits_BV)
+
+
+def _likeliest(logits_BV: torch.Tensor) -> list[int]:
+    """The likeliest token of every row."""
+    best_B = logits_BV.argmax(-1)  # which takes a NaN for the largest
+    _refuse_non_finite(logits_BV.gather(-1, best_B[:, None]))
+    likeliest: list[int] = best_B.tolist()
+    return likeliest
+
+
+def _refuse_non_finite(logits: torch.Tensor) -> None:
+    """A model that diverged would write token after token out of NaN, and score 0 as if it had been wrong."""
+    if not logits.isfinite().all():
+        raise RunFailed("non_finite", "the model's logits are not finite")
 
 
 def _slices(lengths: Sequence[int], budget: int) -> Iterator[tuple[int, int]]:
@@ -295,6 +309,10 @@ def _write_padded(answering: AnsweringModel, prompts: Sequence[TokenPrompt]) -> 
     """The continuations of one batch by transformers' own loop, for a model that needs padding."""
     from transformers import GenerationConfig
 
+    def checked(_: torch.Tensor, scores_BV: torch.Tensor) -> torch.Tensor:
+        _refuse_non_finite(scores_BV.amax(-1))
+        return scores_BV
+
     device = answering.device
     longest = max(len(prompt.ids) for prompt in prompts)
     ids = torch.tensor([(0,) * (longest - len(prompt.ids)) + prompt.ids for prompt in prompts], device=device)
@@ -308,7 +326,9 @@ def _write_padded(answering: AnsweringModel, prompts: Sequence[TokenPrompt]) -> 
         eos_token_id=sorted(common_ends) or None,
         pad_token_id=0,
     )
-    out = answering.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    out = answering.model.generate(
+        input_ids=ids, attention_mask=mask, generation_config=settings, logits_processor=[checked]
+    )
     written = []
     for prompt, tokens in zip(prompts, out[:, longest:].tolist(), strict=True):
         row = _Row(prompt=prompt, position=0)

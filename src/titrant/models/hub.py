@@ -1,7 +1,6 @@
 """A model of the hub, in the local cache of huggingface_hub: what is there already is used without asking the network.
 
-`HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE` and `HF_ENDPOINT` are read at every call. An endpoint must be https, or this
-machine. Where the network does not answer, the error comes within five seconds. No token is ever put into a message.
+Where the network does not answer, the error comes within five seconds. No token is ever put into a message.
 """
 
 from __future__ import annotations
@@ -9,18 +8,15 @@ from __future__ import annotations
 import http.client
 import importlib
 import importlib.util
-import ipaddress
 import logging
-import os
 import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from titrant.errors import ModelError
+from titrant.hub import hub_cache, hub_endpoint, hub_is_off, shown_address
 
-_DEFAULT_ENDPOINT = "https://huggingface.co"
 _ANSWER_SECONDS = 3.0
 _LONGEST_WAIT_SECONDS = 4.0
 log = logging.getLogger(__name__)
@@ -34,7 +30,7 @@ def hub_snapshot(repository: str, revision: str | None, *, allow_pickle: bool, a
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    endpoint = hub_endpoint()
+    endpoint = hub_endpoint(ModelError)
     patterns = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "README.md"]
     patterns += ["*.bin"] * allow_pickle + ["*.py"] * allow_remote_code
     wanted: dict[str, object] = {
@@ -52,39 +48,11 @@ def hub_snapshot(repository: str, revision: str | None, *, allow_pickle: bool, a
             return folder
     except LocalEntryNotFoundError:
         pass
-    if _offline():
+    if hub_is_off():
         raise _not_here(name, "HF_HUB_OFFLINE is set", endpoint)
     _wait_for_answer(name, endpoint, repository)
-    log.info("fetching %s from %s", name, _shown(endpoint))
+    log.info("fetching %s from %s", name, shown_address(endpoint))
     return _fetched(name, repository, endpoint, wanted)
-
-
-def hub_cache() -> Path:
-    """Where huggingface_hub keeps models: `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`."""
-    if named := os.environ.get("HF_HUB_CACHE"):
-        return Path(named).expanduser()
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
-    return Path(home).expanduser() / "hub"
-
-
-def hub_endpoint() -> str:
-    """The address of the hub: `HF_ENDPOINT`, https or this machine, no password in it; else `ModelError`."""
-    endpoint = (os.environ.get("HF_ENDPOINT") or _DEFAULT_ENDPOINT).rstrip("/")
-    parts = urlsplit(endpoint)
-    if parts.username or parts.password:
-        fix = "put the token into HF_TOKEN"
-        raise ModelError(
-            "the address of the hub carries a password", where="HF_ENDPOINT", got=_shown(endpoint), fix=fix
-        )
-    if parts.scheme == "https" or (parts.scheme == "http" and _is_this_machine(parts.hostname or "")):
-        return endpoint
-    raise ModelError(
-        "the address of the hub is not safe: anyone on the way could exchange the weights",
-        where="HF_ENDPOINT",
-        got=_shown(endpoint),
-        expected="an https address, or one of this machine",
-        fix="set HF_ENDPOINT to an https address or unset it",
-    )
 
 
 def snapshot_is_whole(folder: Path, allow_pickle: bool) -> bool:
@@ -111,7 +79,7 @@ def _fetched(name: str, repository: str, endpoint: str, wanted: dict[str, object
         raise ModelError("the hub has no such revision of this model", where=name, fix="check it") from error
     except RepositoryNotFoundError as error:
         fix = "check the name; for a private model log in with `hf auth login`"
-        raise ModelError(f"{_shown(endpoint)} has no such model", where=name, fix=fix) from error
+        raise ModelError(f"{shown_address(endpoint)} has no such model", where=name, fix=fix) from error
     except _transport_errors() as error:
         raise _not_here(name, type(error).__name__, endpoint) from error
 
@@ -152,28 +120,9 @@ def _not_here(name: str, problem: str, endpoint: str) -> ModelError:
     repository, _, revision = name.partition("@")
     command = f"hf download {repository}" + (f" --revision {revision}" if revision else "")
     return ModelError(
-        f"this model is not in the local cache and could not be fetched from {_shown(endpoint)}",
+        f"this model is not in the local cache and could not be fetched from {shown_address(endpoint)}",
         where=name,
         got=problem,
         expected=f"a whole copy in {hub_cache()}",
         fix=f"run `{command}` where there is a network, or name a local folder or a .gguf file",
     )
-
-
-def _offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on"}
-
-
-def _shown(endpoint: str) -> str:
-    """The endpoint without the name and password that it may carry."""
-    parts = urlsplit(endpoint)
-    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
-
-
-def _is_this_machine(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

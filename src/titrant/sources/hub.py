@@ -11,7 +11,6 @@ copy of the asked revision is used, if there is one; the commit that was read st
 from __future__ import annotations
 
 import fnmatch
-import os
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from titrant.errors import DataError
+from titrant.hub import hub_cache, hub_endpoint, hub_is_off
+from titrant.redaction import redacted
 from titrant.sources.formats import ARCHIVES, kind_of
 
 HUB_PREFIX = "hub:"
@@ -143,7 +144,7 @@ def hub_files(text: str) -> tuple[HubFile, ...]:
         f"the dataset {address.repository} at revision {address.revision} is not in the cache, "
         f"and the hub cannot be reached ({why})",
         where=text,
-        got=str(_cache_folder()),
+        got=str(hub_cache()),
         fix="connect to the network once, or give a local file in its place",
     )
 
@@ -153,22 +154,13 @@ class _Unreachable(Exception):
 
 
 def _refuse_offline() -> None:
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+    if hub_is_off():
         raise _Unreachable("HF_HUB_OFFLINE is set")
-
-
-def _cache_folder() -> Path:
-    """Where huggingface_hub keeps what it fetched, by its documented environment variables, read at every call."""
-    if folder := os.environ.get("HF_HUB_CACHE"):
-        return Path(folder).expanduser()
-    if home := os.environ.get("HF_HOME"):
-        return Path(home).expanduser() / "hub"
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "huggingface" / "hub"
 
 
 def _cached_snapshot(address: HubAddress) -> Path | None:
     """The folder of the cached commit that the address means, if any."""
-    folder = _cache_folder() / f"datasets--{address.repository.replace('/', '--')}"
+    folder = hub_cache() / f"datasets--{address.repository.replace('/', '--')}"
     reference = folder / "refs" / address.revision
     commit = reference.read_text().strip() if reference.is_file() else address.revision
     snapshot = folder / "snapshots" / commit
@@ -197,8 +189,8 @@ def _download(address: HubAddress, text: str) -> tuple[HubFile, ...]:
                 name,
                 repo_type="dataset",
                 revision=info.sha,
-                cache_dir=_cache_folder(),
-                endpoint=os.environ.get("HF_ENDPOINT") or None,
+                cache_dir=hub_cache(),
+                endpoint=hub_endpoint(DataError),
             )
         )
 
@@ -214,7 +206,7 @@ def _dataset_info(address: HubAddress, text: str, *, files: bool) -> Any:
     """What the hub says of a dataset; `files` asks for the size of each file too."""
     import huggingface_hub
 
-    endpoint = os.environ.get("HF_ENDPOINT") or None
+    endpoint = hub_endpoint(DataError)
     return _within(
         lambda: huggingface_hub.HfApi(endpoint=endpoint).dataset_info(
             address.repository, revision=address.revision, timeout=NETWORK_SECONDS, files_metadata=files
@@ -239,7 +231,7 @@ def _asked(call: Callable[[], _Result], address: HubAddress, text: str) -> _Resu
     except errors.RepositoryNotFoundError as error:
         raise DataError("the hub has no such dataset", where=text, got=address.repository) from error
     except errors.HfHubHTTPError as error:
-        raise _Unreachable(str(error).splitlines()[0]) from error
+        raise _Unreachable(redacted(str(error).splitlines()[0])) from error
 
 
 def _within(call: Callable[[], _Result], address: HubAddress, text: str) -> _Result:
@@ -262,7 +254,7 @@ def _within(call: Callable[[], _Result], address: HubAddress, text: str) -> _Res
         raise _Unreachable(f"no answer within {NETWORK_SECONDS:g} s")
     if isinstance(failures[0], DataError | _Unreachable):
         raise failures[0]
-    raise _Unreachable(f"{type(failures[0]).__name__}: {failures[0]}") from failures[0]
+    raise _Unreachable(redacted(f"{type(failures[0]).__name__}: {failures[0]}")) from failures[0]
 
 
 def choose_files(names: Sequence[str], header: dict[str, Any], address: HubAddress, text: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from titrant.errors import SpecError, UserError
+from titrant.redaction import names_a_secret, secrets
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 20_000
@@ -121,7 +122,17 @@ def read_document(path: Path, *, name: str) -> Document:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise SpecError("the study file is not UTF-8", where=f"{name}:{line}", fix="save it as UTF-8") from error
+    _refuse_secrets(text, name)
     return parse_document(text, name=name)
+
+
+def _refuse_secrets(text: str, name: str) -> None:
+    """A study is stored and shown beside its results, so a token must not stand in it."""
+    for value, source in secrets().items():
+        if value in text:
+            line = text.count("\n", 0, text.index(value)) + 1
+            fix = "take it out: tokens are read from the environment, and a study is stored"
+            raise SpecError(f"the study holds the secret of {source}", where=f"{name}:{line}", fix=fix)
 
 
 def parse_document(text: str, *, name: str) -> Document:
@@ -184,8 +195,6 @@ def expand_environment(value: Any, environment: Mapping[str, str], *, path: KeyP
 
 _VARIABLE = re.compile(r"(?P<escaped>\$\$\{)|\$\{(?P<name>[^}:]*)(?P<rest>:-(?P<default>[^}]*)|[^}]*)\}?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# All that a study says is stored beside its results, so a secret must not come in through it.
-_SECRET = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|APIKEY|KEY)(_|$)", re.IGNORECASE)
 
 
 def _variable(match: re.Match[str], environment: Mapping[str, str]) -> tuple[str, tuple[str, str] | None]:
@@ -194,7 +203,7 @@ def _variable(match: re.Match[str], environment: Mapping[str, str]) -> tuple[str
     if not match[0].endswith("}") or not _NAME.fullmatch(name) or (match["rest"] and default is None):
         fix = "${NAME} or ${NAME:-default}; $${ is a plain ${"
         return "", ("this is no reference to an environment variable", fix)
-    if _SECRET.search(name):
+    if names_a_secret(name):  # all that a study says is stored beside its results
         return "", (f"the environment variable {name} looks like a secret", "a study is stored: keep secrets out of it")
     found = environment.get(name)
     if found or (found is not None and default is None):
