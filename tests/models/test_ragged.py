@@ -3,11 +3,12 @@
 import pytest
 import torch
 import transformers
+from toy_models import CONFIGS, random_ids, relative, toy
 
 from titrant.models import ragged
 from titrant.models.ragged import (
     RaggedLayout,
-    RaggedRow,
+    Segment,
     ragged_attention,
     ragged_hidden,
     ragged_logits,
@@ -15,49 +16,12 @@ from titrant.models.ragged import (
     supports_ragged,
 )
 
-SIZES = {
-    "vocab_size": 97,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "initializer_range": 0.2,
-}
-LAYERS = ["sliding_attention", "full_attention", "sliding_attention"]
-CONFIGS = {
-    "llama": ("LlamaConfig", {}),
-    "qwen3": ("Qwen3Config", {"head_dim": 8}),
-    "gemma3": ("Gemma3TextConfig", {"head_dim": 8, "sliding_window": 4, "layer_types": LAYERS}),
-    "mistral": ("MistralConfig", {"sliding_window": 4}),
-    "phi3": ("Phi3Config", {}),
-    "gemma2": ("Gemma2Config", {"head_dim": 8, "sliding_window": 4, "attn_logit_softcapping": 2.0}),
-}
 LENGTHS = (5, 1, 13, 8)
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def toy(name: str, **changes: int) -> torch.nn.Module:
-    config_class, extra = CONFIGS[name]
-    torch.manual_seed(7)
-    config = getattr(transformers, config_class)(**{**SIZES, **extra, **changes})
-    return transformers.AutoModelForCausalLM.from_config(config).eval()
-
-
-def random_ids(total: int) -> torch.Tensor:
-    return torch.randint(3, 97, (total,), generator=torch.Generator().manual_seed(1))
-
-
-def relative(left: torch.Tensor, right: torch.Tensor) -> float:
-    return float((left - right).abs().max() / right.abs().max())
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -69,24 +33,31 @@ def test_rows_together_give_the_logits_of_each_row_alone(name: str) -> None:
     assert relative(together, apart) < 1e-5
 
 
+def tree(*, context: int, branches: tuple[int, ...], first: int = 0) -> tuple[Segment, ...]:
+    """A segment and its branches, when it is the layout's segment number `first`."""
+    return (Segment(length=context), *(Segment(length=length, parent=first) for length in branches))
+
+
 @pytest.mark.parametrize("name", CONFIGS)
-def test_branches_see_the_context_and_themselves_only(name: str) -> None:
+def test_segments_see_what_they_hang_from_and_themselves_only(name: str) -> None:
     model = toy(name)
-    rows = (RaggedRow(context=7, branches=(2, 1, 5)), RaggedRow(context=4), RaggedRow(context=1, branches=(3,)))
-    layout = RaggedLayout(rows=rows)
+    deep = (Segment(length=3, parent=1), Segment(length=6, parent=2), Segment(length=2, parent=1))
+    layout = RaggedLayout(
+        segments=(Segment(length=4), Segment(length=7, parent=0), *deep, Segment(length=5, parent=0), Segment(length=3))
+    )
     ids = random_ids(layout.tokens)
+    spans = [
+        list(range(start, start + segment.length))
+        for start, segment in zip(layout.starts, layout.segments, strict=True)
+    ]
     with torch.no_grad():
-        tree = ragged_logits(model, ids, layout)
-        for start, row in zip(layout.starts, layout.rows, strict=True):
-            context = ids[start : start + row.context]
-            alone = model(input_ids=context[None]).logits[0]
-            assert relative(tree[start : start + row.context], alone) < 1e-5
-            place = start + row.context
-            for length in row.branches:
-                whole = torch.cat([context, ids[place : place + length]])
-                alone = model(input_ids=whole[None]).logits[0, row.context :]
-                assert relative(tree[place : place + length], alone) < 1e-5
-                place += length
+        together = ragged_logits(model, ids, layout)
+        for index, segment in enumerate(layout.segments):
+            path, above = spans[index], segment.parent
+            while above is not None:
+                path, above = spans[above] + path, layout.segments[above].parent
+            alone = model(input_ids=ids[path][None]).logits[0]
+            assert relative(together[path], alone) < 1e-5
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -167,34 +138,57 @@ def test_the_attention_setting_comes_back_also_after_an_error() -> None:
 
 
 def test_positions_start_again_in_rows_and_go_on_in_branches() -> None:
-    layout = RaggedLayout(rows=(RaggedRow(context=2, branches=(2, 3)), RaggedRow(context=1)))
+    layout = RaggedLayout(segments=(*tree(context=2, branches=(2, 3)), Segment(length=1)))
     assert layout.positions() == [0, 1, 2, 3, 2, 3, 4, 0]
-    assert layout.starts == (0, 7)
+    assert layout.starts == (0, 2, 4, 7)
     assert layout.tokens == 8
+
+
+def test_a_segment_away_from_its_parent_is_refused() -> None:
+    with pytest.raises(AssertionError, match="behind its parent"):
+        RaggedLayout(segments=(Segment(length=1), Segment(length=1), Segment(length=2, parent=0)))
 
 
 @pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("softcap", [None, 1.5])
-def test_blocks_of_long_rows_attend_as_one(
-    window: int | None, softcap: float | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("together", [1, 3])
+def test_blocks_attend_as_one(
+    window: int | None, softcap: float | None, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows longer than a block, some blocks kept for the backward pass and some computed again, in double precision."""
+    """Segments longer than a block, and trees, whole or in parts; some blocks kept for the backward pass and some
+    computed again, in double precision."""
     monkeypatch.setattr(ragged, "_QUERY_BLOCK", 4)
+    monkeypatch.setattr(ragged, "_TOGETHER", together)
     monkeypatch.setattr(ragged, "_KEPT_KEYS", 7)
     generator = torch.Generator().manual_seed(3)
-    query, key, value, weights = (
-        torch.randn(14, heads, 6, dtype=torch.float64, generator=generator) for heads in (4, 2, 2, 4)
+    layout = RaggedLayout(
+        segments=(
+            *tree(context=3, branches=()),
+            *tree(context=11, branches=(1, 2, 6, 1), first=1),
+            *tree(context=2, branches=(1, 1), first=6),
+        )
     )
-    packing = ragged._Packing(RaggedLayout.of_lengths((3, 11)))
-    pieces = packing.pieces(window, dtype=torch.float64, device=query.device)
-    assert len(pieces) == 4
+    query, key, value, weights = (
+        torch.randn(layout.tokens, heads, 6, dtype=torch.float64, generator=generator) for heads in (4, 2, 2, 4)
+    )
+    pieces = ragged._Packing(layout).pieces(window, dtype=torch.float64, device=query.device)
+    assert [(piece.start, piece.stop) for piece in pieces][:4] == [(0, 3), (3, 7), (7, 11), (11, 14)]
+    assert [query for piece in pieces for query in range(piece.start, piece.stop)] == list(range(layout.tokens))
+    assert len(pieces) == {1: 10, 3: 9}[together]
+    seen = torch.zeros(layout.tokens, layout.tokens, dtype=torch.bool)
+    position = torch.tensor(layout.positions())
+    spans = [
+        range(start, start + segment.length) for start, segment in zip(layout.starts, layout.segments, strict=True)
+    ]
+    for index, segment in enumerate(layout.segments):
+        for above in {index, segment.parent} - {None}:
+            for place in spans[index]:
+                back = position[place] - position[list(spans[above])]
+                seen[place, list(spans[above])] = (back >= 0) & (back < (window or 99))
 
     def reference(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         scores = torch.einsum("thd,shd->hts", query, key.repeat_interleave(2, 1)) * 0.4
         scores = scores if softcap is None else torch.tanh(scores / softcap) * softcap
-        row, place = torch.tensor([0] * 3 + [1] * 11), torch.arange(14)
-        back = place[:, None] - place[None]
-        seen = (row[:, None] == row[None]) & (back >= 0) & (back < (window or 99))
         chances = torch.softmax(scores.masked_fill(~seen, -torch.inf), -1)
         return torch.einsum("hts,shd->thd", chances, value.repeat_interleave(2, 1))
 

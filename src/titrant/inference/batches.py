@@ -3,8 +3,11 @@ happens to be free: in bf16 the neighbours of a row can move its last bits, and 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from titrant.models.prefixes import common_beginning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,15 +26,50 @@ def fixed_batches(loads: Sequence[Load], *, tokens: int, logits: int, rows: int)
     >>> fixed_batches(loads, tokens=9, logits=9, rows=9)
     ((1, 2), (0,), (3,))
     """
+    order = sorted(range(len(loads)), key=lambda index: (loads[index].tokens, loads[index].name))
+    costs = [loads[index].tokens for index in order]
+    return _filled(order, costs, costs, [load.logits for load in loads], budget_tokens=tokens, logits=logits, rows=rows)
+
+
+def shared_batches(loads: Sequence[Load], *, tokens: int, logits: int) -> tuple[tuple[int, ...], ...]:
+    """The same for rows whose common beginnings are computed once a batch: rows that begin alike stand together, and a
+    row counts with the tokens that the row before it does not have. The ids are those of the `name`.
+
+    >>> loads = [Load(tokens=4, logits=1, name=("", ids)) for ids in ((1, 2, 3, 4), (7, 7, 7, 7), (1, 2, 3, 5))]
+    >>> shared_batches(loads, tokens=5, logits=9)
+    ((0, 2), (1,))
+    """
+    order = sorted(range(len(loads)), key=lambda index: loads[index].name[::-1])
+    alone = [loads[index].tokens for index in order]
+    texts = [loads[index].name[1] for index in order]
+    beginnings = [0, *(common_beginning(left, right) for left, right in itertools.pairwise(texts))]
+    added = [cost - begun for cost, begun in zip(alone, beginnings, strict=True)]
+    limit = len(loads)
+    return _filled(
+        order, alone, added, [load.logits for load in loads], budget_tokens=tokens, logits=logits, rows=limit
+    )
+
+
+def _filled(
+    order: Sequence[int],
+    alone: Sequence[int],
+    added: Sequence[int],
+    logits_of: Sequence[int],
+    *,
+    budget_tokens: int,
+    logits: int,
+    rows: int,
+) -> tuple[tuple[int, ...], ...]:
+    """Batches filled in this order: the first row of a batch counts with its tokens `alone`, others with `added`."""
     batches: list[list[int]] = []
     used_tokens = used_logits = 0
-    for index in sorted(range(len(loads)), key=lambda index: (loads[index].tokens, loads[index].name)):
-        load = loads[index]
+    for place, index in enumerate(order):
         full = not batches or len(batches[-1]) >= rows
-        if full or used_tokens + load.tokens > tokens or used_logits + load.logits > logits:
+        if full or used_tokens + added[place] > budget_tokens or used_logits + logits_of[index] > logits:
             batches.append([])
-            used_tokens = used_logits = 0
+            used_tokens, used_logits = alone[place], logits_of[index]
+        else:
+            used_tokens += added[place]
+            used_logits += logits_of[index]
         batches[-1].append(index)
-        used_tokens += load.tokens
-        used_logits += load.logits
     return tuple(map(tuple, batches))

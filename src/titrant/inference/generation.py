@@ -98,7 +98,7 @@ def _prefill(answering: AnsweringModel, prompts: Sequence[TokenPrompt], kept: _K
     for first, last in _slices([len(prompt.ids) for prompt in prompts], PREFILL_TOKENS):
         layout = RaggedLayout.of_lengths([len(prompt.ids) for prompt in prompts[first:last]])
         ids_T = torch.tensor([token for prompt in prompts[first:last] for token in prompt.ids], device=device)
-        ends = torch.tensor([start + row.tokens - 1 for start, row in zip(layout.starts, layout.rows, strict=True)])
+        ends = torch.tensor([start + row.length - 1 for start, row in zip(layout.starts, layout.segments, strict=True)])
         kept.prefilling = (first, layout)
         with ragged_attention(model, layout), _attending(model, _PREFILL, kept):
             positions = torch.tensor(layout.positions(), device=device)
@@ -179,10 +179,10 @@ class _Kept:
                 value_1KTD.new_zeros(self.rows, value_1KTD.shape[1], self.width, value_1KTD.shape[3]),
             )
         keys, values = self.layers[layer]
-        for number, (start, row) in enumerate(zip(layout.starts, layout.rows, strict=True), start=first):
-            columns = slice(self.columns - row.tokens, self.columns)
-            keys[number, :, columns] = key_1KTD[0, :, start : start + row.tokens]
-            values[number, :, columns] = value_1KTD[0, :, start : start + row.tokens]
+        for number, (start, row) in enumerate(zip(layout.starts, layout.segments, strict=True), start=first):
+            columns = slice(self.columns - row.length, self.columns)
+            keys[number, :, columns] = key_1KTD[0, :, start : start + row.length]
+            values[number, :, columns] = value_1KTD[0, :, start : start + row.length]
 
     def next_column(self, rows: int) -> None:
         """Open a column for the next token of the rows that are left; make room when all columns are full."""

@@ -1,7 +1,8 @@
 """Log-probabilities of given continuations: choices of a question, answers of a row.
 
-The choices of a question are branches behind its prompt in one row, so the prompt is computed once, and many questions
-share a forward. Logits are made only where a token of a choice is predicted.
+The choices of a question are branches behind its prompt, so the prompt is computed once, and many questions share a
+forward, with what their prompts begin with in common computed once too. Logits are made only where a token of a choice
+is predicted.
 
 Shapes: T tokens of a forward, P positions with logits, V vocabulary, N predicted tokens.
 """
@@ -10,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from titrant.inference.batches import Load, fixed_batches
+from titrant.inference.batches import Load, fixed_batches, shared_batches
 from titrant.inference.model import AnsweringModel
-from titrant.models.ragged import RaggedLayout, RaggedRow, ragged_logits
+from titrant.models.prefixes import LaidOut, lay_out
+from titrant.models.ragged import ragged_logits
 from titrant.records import TokenQuestion, TokenRow
 
 FORWARD_TOKENS = 4096
@@ -40,7 +44,7 @@ def choose(
         for question in questions
     ]
     found: dict[int, tuple[float, ...]] = {}
-    for batch in fixed_batches(loads, tokens=forward_tokens, logits=answering.logit_rows, rows=_NO_LIMIT):
+    for batch in shared_batches(loads, tokens=forward_tokens, logits=answering.logit_rows):
         sums = _tree_sums(answering, [questions[index] for index in batch])
         found.update(zip(batch, sums, strict=True))
     return tuple(found[index] for index in range(len(questions)))
@@ -60,38 +64,33 @@ def losses(
 def _tree_sums(answering: AnsweringModel, questions: Sequence[TokenQuestion]) -> list[tuple[float, ...]]:
     """The choices' sums of some questions, in one forward.
 
-    The last token of a prompt predicts the first token of every choice; a branch holds a choice without its last token
-    and predicts the rest of it.
+    Every choice without its last token, behind its prompt, is a text; prompts, and what prompts have in common, are
+    computed once. The last token of a prompt predicts the first token of every choice.
     """
-    ids: list[int] = []
-    rows: list[RaggedRow] = []
-    positions: list[int] = []  # P: where in the sequence logits are made
-    sources: list[int] = []  # N: which of the P rows of logits predicts the token
-    targets: list[int] = []  # N
-    for question in questions:
-        ids.extend(question.prompt)
-        positions.append(len(ids) - 1)
-        shared = len(positions) - 1
-        for choice in question.choices:
-            sources.extend([shared, *range(len(positions), len(positions) + len(choice) - 1)])
-            targets.extend(choice)
-            positions.extend(range(len(ids), len(ids) + len(choice) - 1))
-            ids.extend(choice[:-1])
-        branches = tuple(len(choice) - 1 for choice in question.choices if len(choice) > 1)
-        rows.append(RaggedRow(context=len(question.prompt), branches=branches))
-    device = answering.device
-    with torch.inference_mode():
-        logits_PV = ragged_logits(
-            answering.model,
-            torch.tensor(ids, device=device),
-            RaggedLayout(rows=tuple(rows)),
-            torch.tensor(positions, device=device),
-        )
-        logprobs = iter(_logprobs(logits_PV, sources, targets))
+    asked = [(question.prompt, choice) for question in questions for choice in question.choices]
+    laid = lay_out([prompt + choice[:-1] for prompt, choice in asked])
+    places = [place[len(prompt) - 1 :] for place, (prompt, _) in zip(laid.places, asked, strict=True)]
+    logprobs = iter(_laid_out_logprobs(answering, laid, places, [token for _, choice in asked for token in choice]))
     return [
         tuple(sum(next(logprobs) for _ in choice) for choice in question.choices)  # in double precision, in order
         for question in questions
     ]
+
+
+def _laid_out_logprobs(
+    answering: AnsweringModel, laid: LaidOut, places: Sequence[NDArray[np.intp]], targets: Sequence[int]
+) -> list[float]:
+    """The log-probability of each target behind the token at its place; a shared place has its logits made once."""
+    positions_P, sources_N = np.unique(np.concatenate(places), return_inverse=True)
+    device = answering.device
+    with torch.inference_mode():
+        logits_PV = ragged_logits(
+            answering.model,
+            torch.tensor(laid.ids, device=device),
+            laid.layout,
+            torch.from_numpy(positions_P).to(device),
+        )
+        return _logprobs(logits_PV, sources_N.tolist(), targets)
 
 
 def _choose_padded(
@@ -120,26 +119,34 @@ def _answer_sums(answering: AnsweringModel, rows: Sequence[TokenRow], forward_to
         )
         for row in rows
     ]
+    if answering.ragged:
+        batches = shared_batches(loads, tokens=forward_tokens, logits=answering.logit_rows)
+    else:
+        batches = fixed_batches(loads, tokens=forward_tokens, logits=answering.logit_rows, rows=_NO_LIMIT)
     found: dict[int, float] = {}
-    for batch in fixed_batches(loads, tokens=forward_tokens, logits=answering.logit_rows, rows=_NO_LIMIT):
+    for batch in batches:
         some = [rows[index] for index in batch]
-        with torch.inference_mode():
-            logits_PV = (_ragged_answer_logits if answering.ragged else _padded_answer_logits)(answering, some)
-            targets = [token for row in some for token in row.ids[row.loss_from :]]
-            logprobs = iter(_logprobs(logits_PV, range(len(targets)), targets))
+        logprobs = iter((_ragged_answers if answering.ragged else _padded_answers)(answering, some))
         found.update({index: sum(next(logprobs) for _ in range(rows[index].loss_tokens)) for index in batch})
     return [found[index] for index in range(len(rows))]
 
 
-def _ragged_answer_logits(answering: AnsweringModel, rows: Sequence[TokenRow]) -> torch.Tensor:
-    layout = RaggedLayout.of_lengths([len(row.ids) for row in rows])
-    ids_T = torch.tensor([token for row in rows for token in row.ids], device=answering.device)
-    positions = [
-        start + place
-        for start, row in zip(layout.starts, rows, strict=True)
-        for place in range(row.loss_from - 1, len(row.ids) - 1)
-    ]
-    return ragged_logits(answering.model, ids_T, layout, torch.tensor(positions, device=answering.device))
+def _ragged_answers(answering: AnsweringModel, rows: Sequence[TokenRow]) -> list[float]:
+    """The log-probabilities of all loss tokens, row after row. A row's last token predicts nothing and is left out."""
+    laid = lay_out([row.ids[:-1] for row in rows])
+    places = [place[row.loss_from - 1 :] for place, row in zip(laid.places, rows, strict=True)]
+    return _laid_out_logprobs(answering, laid, places, _targets(rows))
+
+
+def _padded_answers(answering: AnsweringModel, rows: Sequence[TokenRow]) -> list[float]:
+    with torch.inference_mode():
+        logits_PV = _padded_answer_logits(answering, rows)
+        targets = _targets(rows)
+        return _logprobs(logits_PV, range(len(targets)), targets)
+
+
+def _targets(rows: Sequence[TokenRow]) -> list[int]:
+    return [token for row in rows for token in row.ids[row.loss_from :]]
 
 
 def _padded_answer_logits(answering: AnsweringModel, rows: Sequence[TokenRow]) -> torch.Tensor:

@@ -5,8 +5,9 @@ cannot cross from one row to the next. Linear layers then see real tokens only. 
 that takes a registered attention function and has no other way for tokens to see each other; `ragged_refusal` finds out
 by trying, and says why not.
 
-A row may also be a tree: a context followed by branches, each of which sees the context and itself. The choices of a
-question are scored that way in one pass, the context computed once.
+Rows may also be a tree of segments: what several texts begin with is one segment, computed once, and what follows it in
+each hangs below and sees it. The choices of a question are scored that way behind one copy of the question, and rows
+with the same instruction are trained behind one copy of the instruction (`models.prefixes` finds the tree).
 
 Shapes: T tokens of all rows, P chosen positions, V vocabulary, H query heads, K key heads,
 D head width, G query heads of a key head, L queries of one block.
@@ -21,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -29,56 +31,68 @@ ATTENTION_NAME = "titrant_ragged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RaggedRow:
-    """One row: `context` tokens that see their past, then branches that each see the context and their own past."""
+class Segment:
+    """`length` tokens behind those of the segment `parent` (its index; None: at the start of a text). A token sees the
+    segments above its own, and its past in its own."""
 
-    context: int
-    branches: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        assert self.context >= 1, "a row has at least one token"
-        assert all(length >= 1 for length in self.branches), "a branch has at least one token"
-
-    @property
-    def tokens(self) -> int:
-        """All tokens of the row, branches included."""
-        return self.context + sum(self.branches)
-
-    def positions(self) -> list[int]:
-        """The position of every token in its own text: every branch goes on where the context ends."""
-        branches = (range(self.context, self.context + length) for length in self.branches)
-        return list(itertools.chain(range(self.context), *branches))
+    length: int
+    parent: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RaggedLayout:
-    """How rows lie in one sequence.
+    """How segments lie in one sequence: depth first, each followed by all that hangs from it.
 
-    >>> layout = RaggedLayout(rows=(RaggedRow(context=3), RaggedRow(context=2, branches=(2, 1))))
+    >>> three, two = Segment(length=3), Segment(length=2)
+    >>> layout = RaggedLayout(segments=(three, two, Segment(length=2, parent=1), Segment(length=1, parent=1)))
     >>> layout.tokens, layout.starts, layout.positions()
-    (8, (0, 3), [0, 1, 2, 0, 1, 2, 3, 2])
+    (8, (0, 3, 5, 7), [0, 1, 2, 0, 1, 2, 3, 2])
     """
 
-    rows: tuple[RaggedRow, ...]
+    segments: tuple[Segment, ...]
+
+    def __post_init__(self) -> None:
+        path: list[int] = []  # the segments above the next one, if it hangs from the last
+        for index, segment in enumerate(self.segments):
+            assert segment.length >= 1, "a segment has at least one token"
+            while path and path[-1] != segment.parent:
+                path.pop()
+            assert path or segment.parent is None, f"segment {index} does not lie behind its parent"
+            path.append(index)
 
     @classmethod
     def of_lengths(cls, lengths: Sequence[int]) -> RaggedLayout:
-        """Plain rows, without branches."""
-        return cls(rows=tuple(RaggedRow(context=length) for length in lengths))
+        """Plain rows, with nothing in common."""
+        return cls(segments=tuple(Segment(length=length) for length in lengths))
 
-    @property
+    @cached_property
     def tokens(self) -> int:
-        """T, all tokens of all rows."""
-        return sum(row.tokens for row in self.rows)
+        """T, all tokens of all segments."""
+        return sum(segment.length for segment in self.segments)
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """The index of the first token of every segment."""
+        return tuple(itertools.accumulate((segment.length for segment in self.segments[:-1]), initial=0))
+
+    @cached_property
+    def depths(self) -> tuple[int, ...]:
+        """How many tokens stand above every segment."""
+        found: list[int] = []
+        for segment in self.segments:
+            above = segment.parent
+            found.append(0 if above is None else found[above] + self.segments[above].length)
+        return tuple(found)
 
     @property
-    def starts(self) -> tuple[int, ...]:
-        """The index of the first token of every row."""
-        return tuple(itertools.accumulate((row.tokens for row in self.rows[:-1]), initial=0))
+    def plain(self) -> bool:
+        """Whether no segment hangs from another."""
+        return all(segment.parent is None for segment in self.segments)
 
     def positions(self) -> list[int]:
         """The position of every token in its own text, length T."""
-        return [position for row in self.rows for position in row.positions()]
+        places = zip(self.depths, self.segments, strict=True)
+        return [position for depth, segment in places for position in range(depth, depth + segment.length)]
 
 
 def ragged_logits(
@@ -155,6 +169,7 @@ def ragged_attention(model: Any, layout: RaggedLayout) -> Iterator[_Packing]:
 # ------------------------------------------------------------------------------------------------------------- pieces
 
 _QUERY_BLOCK = 128  # queries of one block: long rows skip most of the future, short rows stay whole
+_TOGETHER = 48  # short segments below the same one share a block: fewer products outweigh what they hide of each other
 _KEPT_KEYS = (
     1024  # blocks with at most so many keys keep their probabilities for the backward pass; longer ones recompute
 )
@@ -162,13 +177,17 @@ _KEPT_KEYS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Piece:
-    """A block of attention: these queries see these keys through an additive mask [queries, keys]."""
+    """A block of attention: queries `start` to `stop` see the tokens of `keys`, ranges in order, through an additive
+    mask [queries, keys]."""
 
     start: int
     stop: int
-    key_start: int
-    key_stop: int
+    keys: tuple[tuple[int, int], ...]
     mask: torch.Tensor
+
+    @property
+    def key_tokens(self) -> int:
+        return int(self.mask.shape[1])
 
 
 @dataclass(slots=True)
@@ -183,42 +202,92 @@ class _Packing:
         """The blocks of attention under a sliding window; they cover every query exactly once, in order."""
         key = (window, dtype, device)
         if key not in self.made:
-            longest = max(row.tokens for row in self.layout.rows)
-            causal = torch.full((longest, longest), -torch.inf, dtype=dtype).triu_(1)
-            pieces: list[_Piece] = []
-            for start, row in zip(self.layout.starts, self.layout.rows, strict=True):
-                pieces.extend(_pieces_of_row(row, start, window, causal, device))
-            self.made[key] = tuple(pieces)
+            self.made[key] = tuple(_Pieces(self.layout, window, dtype, device))
         return self.made[key]
 
 
 _ACTIVE: ContextVar[_Packing | None] = ContextVar("titrant_ragged_packing", default=None)
 
 
-def _pieces_of_row(
-    row: RaggedRow, start: int, window: int | None, causal: torch.Tensor, device: torch.device
-) -> Iterator[_Piece]:
-    """Blocks of the context first, then all branches as one block; keys that no query of a block sees are left out."""
-    edges = [*range(0, row.context, _QUERY_BLOCK), row.context]
-    blocks = list(itertools.pairwise(edges))
-    if row.branches:
-        blocks.append((row.context, row.tokens))
-    position = torch.tensor(row.positions())
-    branch = torch.repeat_interleave(torch.arange(-1, len(row.branches)), torch.tensor([row.context, *row.branches]))
-    for first, last in blocks:
-        is_branch = first == row.context
-        low = 0 if window is None or is_branch else max(0, first - window + 1)
-        if window is None and not is_branch:
-            mask = causal[first:last, :last]
+class _Pieces:
+    """Cuts a layout into blocks.
+
+    A segment with all that hangs from it is one block where it is short; else its own tokens go in blocks, and then
+    what hangs from it, short neighbours together.
+    """
+
+    def __init__(self, layout: RaggedLayout, window: int | None, dtype: torch.dtype, device: torch.device) -> None:
+        self.layout, self.window, self.device = layout, window, device
+        longest = max(segment.length for segment in layout.segments)
+        self.causal = torch.full((longest, longest), -torch.inf, dtype=dtype).triu_(1)
+        self.positions = torch.tensor(layout.positions())
+        lengths = torch.tensor([segment.length for segment in layout.segments])
+        self.segment_of = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+        self.below = [segment.length for segment in layout.segments]  # tokens of a segment and all that hangs from it
+        self.children: dict[int | None, list[int]] = {}
+        for index, segment in enumerate(layout.segments):
+            self.children.setdefault(segment.parent, []).append(index)
+        for index, segment in reversed(list(enumerate(layout.segments))):
+            if segment.parent is not None:
+                self.below[segment.parent] += self.below[index]
+
+    def __iter__(self) -> Iterator[_Piece]:
+        # segments below the same one, with the ranges of tokens that all of them see
+        waiting: list[tuple[list[int], tuple[tuple[int, int], ...]]] = [(self.children[None], ())]
+        while waiting:
+            siblings, seen = waiting.pop()
+            index = siblings[0]
+            start = self.layout.starts[index]
+            taken, rest = 1, siblings[1:]
+            if self.below[index] > _QUERY_BLOCK:
+                stop = start + self.layout.segments[index].length
+                for first in range(start, stop, _QUERY_BLOCK):
+                    yield self._piece(first, min(first + _QUERY_BLOCK, stop), start, seen)
+                if rest:
+                    waiting.append((rest, seen))
+                if self.children.get(index):
+                    waiting.append((self.children[index], (*seen, (start, stop))))
+                continue
+            tokens = self.below[index]
+            while seen and taken < len(siblings) and tokens + self.below[siblings[taken]] <= _TOGETHER:
+                tokens += self.below[siblings[taken]]
+                taken += 1
+            yield self._piece(start, start + tokens, start, seen)
+            if siblings[taken:]:
+                waiting.append((siblings[taken:], seen))
+
+    def _piece(self, first: int, last: int, low: int, seen: tuple[tuple[int, int], ...]) -> _Piece:
+        """Queries `first` to `last`: they see all of `seen`, and of `low` to `last` what is above or before them."""
+        one = int(self.segment_of[low]) == int(self.segment_of[last - 1])
+        if self.window is not None:
+            oldest = int(self.positions[first:last].min()) - self.window + 1  # the first position that the window shows
+            seen = tuple((start, stop) for start, stop in seen if int(self.positions[stop - 1]) >= oldest)
+            if one:
+                low += max(0, oldest - int(self.positions[low]))
+            mask = self._mask(first, last, low, seen)
+        elif one:
+            own = self.causal[first - low : last - low, : last - low]
+            shared = sum(stop - start for start, stop in seen)
+            mask = torch.nn.functional.pad(own, (shared, 0)) if shared else own
         else:
-            seen = position[first:last, None] >= position[None, low:last]
-            seen &= (branch[None, low:last] == -1) | (branch[first:last, None] == branch[None, low:last])
-            if window is not None:
-                seen &= position[first:last, None] - position[None, low:last] < window
-            mask = torch.zeros(seen.shape, dtype=causal.dtype).masked_fill_(~seen, -torch.inf)
-        yield _Piece(
-            start=start + first, stop=start + last, key_start=start + low, key_stop=start + last, mask=mask.to(device)
-        )
+            mask = self._mask(first, last, low, seen)
+        return _Piece(start=first, stop=last, keys=(*seen, (low, last)), mask=mask.to(self.device))
+
+    def _mask(self, first: int, last: int, low: int, seen: tuple[tuple[int, int], ...]) -> torch.Tensor:
+        keys = torch.cat([torch.arange(start, stop) for start, stop in (*seen, (low, last))])
+        back = self.positions[first:last, None] - self.positions[keys][None]
+        visible = back >= 0
+        if self.window is not None:
+            visible &= back < self.window
+        begin, end = int(self.segment_of[low]), int(self.segment_of[last - 1]) + 1
+        above = torch.eye(end - begin, dtype=torch.bool)  # [a segment of the block, one that it sees]
+        for index in range(begin, end):
+            parent = self.layout.segments[index].parent
+            if parent is not None and parent >= begin:
+                above[index - begin] |= above[parent - begin]
+        own = above[self.segment_of[first:last] - begin][:, self.segment_of[low:last] - begin]
+        visible[:, visible.shape[1] - (last - low) :] &= own
+        return torch.zeros(visible.shape, dtype=self.causal.dtype).masked_fill_(~visible, -torch.inf)
 
 
 # ---------------------------------------------------------------------------------------------------------- attention
@@ -246,8 +315,7 @@ def _ragged_attention_forward(
         raise NotImplementedError("attention over another sequence than the rows'")
     packing.windows.append(sliding_window)
     scale = query_1HTD.shape[-1] ** -0.5 if scaling is None else scaling
-    plain = not any(row.branches for row in packing.layout.rows)
-    if query_1HTD.is_cuda and plain and query_1HTD.dtype in (torch.bfloat16, torch.float16):
+    if query_1HTD.is_cuda and packing.layout.plain and query_1HTD.dtype in (torch.bfloat16, torch.float16):
         out = _varlen_attention(query_1HTD, key_1KTD, value_1KTD, packing, scale, sliding_window, softcap)
         if out is not None:
             return out, None
@@ -284,10 +352,10 @@ class _BlockAttention(torch.autograd.Function):  # type: ignore[misc]
         for piece in pieces:
             queries, keys = _block(query_THD, key_TKD, piece)
             _, probabilities = _probabilities(queries, keys, piece, scale, softcap)
-            values = value_TKD[piece.key_start : piece.key_stop].transpose(0, 1)
+            values = _seen(value_TKD, piece).transpose(0, 1)
             out_THD[piece.start : piece.stop] = _ungrouped(torch.bmm(probabilities, values), heads)
             if keep:
-                small = softcap is None and piece.key_stop - piece.key_start <= _KEPT_KEYS
+                small = softcap is None and piece.key_tokens <= _KEPT_KEYS
                 kept.append(probabilities if small else None)
         ctx.save_for_backward(query_THD, key_TKD, value_TKD, *kept)
         ctx.pieces, ctx.scale, ctx.softcap = pieces, scale, softcap
@@ -298,7 +366,7 @@ class _BlockAttention(torch.autograd.Function):  # type: ignore[misc]
         query_THD, key_TKD, value_TKD, *kept = ctx.saved_tensors
         grad_query = torch.empty_like(query_THD)
         wide = _score_dtype(query_THD)
-        # Keys of a long row are seen by several blocks: their gradients add up, in fp32.
+        # Keys of a long row, and shared ones, are seen by several blocks: their gradients add up, in fp32.
         grad_key = torch.zeros(key_TKD.shape, dtype=wide, device=key_TKD.device)
         grad_value = torch.zeros(value_TKD.shape, dtype=wide, device=key_TKD.device)
         heads, key_heads = query_THD.shape[1], key_TKD.shape[1]
@@ -307,16 +375,15 @@ class _BlockAttention(torch.autograd.Function):  # type: ignore[misc]
             capped = None
             if probabilities is None:
                 capped, probabilities = _probabilities(queries, keys, piece, ctx.scale, ctx.softcap)
-            seen = slice(piece.key_start, piece.key_stop)
             grads = _grouped(grad_THD[piece.start : piece.stop], key_heads)
-            grad_probabilities = torch.bmm(grads, value_TKD[seen].permute(1, 2, 0))
+            grad_probabilities = torch.bmm(grads, _seen(value_TKD, piece).permute(1, 2, 0))
             grad_scores = torch._softmax_backward_data(grad_probabilities, probabilities, -1, probabilities.dtype)
             if capped is not None and ctx.softcap is not None:
                 grad_scores = grad_scores * (1 - (capped / ctx.softcap).square()).to(grad_scores.dtype)
             grad_queries = torch.bmm(grad_scores, keys).mul_(ctx.scale)
             grad_query[piece.start : piece.stop] = _ungrouped(grad_queries, heads)
-            grad_key[seen] += torch.bmm(grad_scores.transpose(1, 2), queries).mul_(ctx.scale).transpose(0, 1)
-            grad_value[seen] += torch.bmm(probabilities.transpose(1, 2), grads).transpose(0, 1)
+            _add(grad_key, torch.bmm(grad_scores.transpose(1, 2), queries).mul_(ctx.scale), piece)
+            _add(grad_value, torch.bmm(probabilities.transpose(1, 2), grads), piece)
         return grad_query, grad_key.to(key_TKD.dtype), grad_value.to(value_TKD.dtype), None, None, None
 
 
@@ -341,7 +408,20 @@ def _ungrouped(block: torch.Tensor, heads: int) -> torch.Tensor:
 def _block(query_THD: torch.Tensor, key_TKD: torch.Tensor, piece: _Piece) -> tuple[torch.Tensor, torch.Tensor]:
     """The block's queries [K, G * L, D] and keys [K, keys, D]."""
     queries = _grouped(query_THD[piece.start : piece.stop], key_TKD.shape[1])
-    return queries, key_TKD[piece.key_start : piece.key_stop].transpose(0, 1)
+    return queries, _seen(key_TKD, piece).transpose(0, 1)
+
+
+def _seen(all_TKD: torch.Tensor, piece: _Piece) -> torch.Tensor:
+    """Of all tokens those that the block sees, [keys, K, D]."""
+    parts = [all_TKD[start:stop] for start, stop in piece.keys]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _add(sums_TKD: torch.Tensor, more: torch.Tensor, piece: _Piece) -> None:
+    """Add [K, keys, D] to the tokens that the block sees."""
+    lengths = [stop - start for start, stop in piece.keys]
+    for (start, stop), part in zip(piece.keys, more.transpose(0, 1).split(lengths), strict=True):
+        sums_TKD[start:stop] += part
 
 
 def _probabilities(
@@ -369,7 +449,7 @@ def _varlen_attention(
     softcap: float | None,
 ) -> torch.Tensor | None:
     """All rows in one kernel on a GPU: flash-attn where it is installed, else torch's own; None where neither can."""
-    lengths = [row.tokens for row in packing.layout.rows]
+    lengths = [segment.length for segment in packing.layout.segments]
     ends = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=query_1HTD.device)
     query, key, value = (part[0].transpose(0, 1) for part in (query_1HTD, key_1KTD, value_1KTD))
     sides = (-1 if window is None else window - 1, 0)

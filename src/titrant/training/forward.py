@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
-from titrant.models.ragged import RaggedLayout, ragged_hidden, ragged_logits, ragged_refusal
+from titrant.models.prefixes import LaidOut, lay_out
+from titrant.models.ragged import ragged_hidden, ragged_logits, ragged_refusal
 from titrant.records import TokenRow
 from titrant.training.loss import answer_losses
 
@@ -32,29 +34,33 @@ class Forward:
     def losses(self, rows: Sequence[TokenRow]) -> torch.Tensor:
         """The losses (nats, fp32) of all answer tokens of these rows, row after row, with their gradient."""
         device = next(self.model.parameters()).device
-        batch = _laid_out(rows, padded_to=None if self.ragged else max(len(row.ids) for row in rows))
-        ids, positions_P = batch.ids.to(device), batch.positions.to(device)
         targets_P = torch.tensor([token for row in rows for token in row.ids[row.loss_from :]], device=device)
-        if not self.plain_head:
-            logits_PV = self._logits(ids, positions_P, rows)
-            return torch.nn.functional.cross_entropy(logits_PV.float(), targets_P, reduction="none")
-        hidden = self._hidden(ids, rows)
-        head = self.model.get_output_embeddings()
-        hidden_PE = hidden.index_select(0, positions_P)
-        return answer_losses(hidden_PE, head.weight, head.bias, targets_P, softcap=self.softcap)
+        if self.plain_head:
+            hidden_PE = self._hidden(rows, device)
+            head = self.model.get_output_embeddings()
+            return answer_losses(hidden_PE, head.weight, head.bias, targets_P, softcap=self.softcap)
+        logits_PV = self._logits(rows, device)
+        return torch.nn.functional.cross_entropy(logits_PV.float(), targets_P, reduction="none")
 
-    def _hidden(self, ids: torch.Tensor, rows: Sequence[TokenRow]) -> torch.Tensor:
-        """Last hidden states of all tokens, padding included, one after the other."""
+    def _hidden(self, rows: Sequence[TokenRow], device: torch.device) -> torch.Tensor:
+        """Last hidden states in front of all answer tokens."""
         if self.ragged:
-            return ragged_hidden(self.model, ids, _layout(rows))
-        hidden: torch.Tensor = self.model.base_model(**_padded_inputs(ids, rows)).last_hidden_state
-        return hidden.flatten(0, 1)
+            # On a GPU the kernels for rows of many lengths know nothing of shared beginnings.
+            laid, positions_P = _end_to_end(rows, share=device.type == "cpu")
+            hidden_TE = ragged_hidden(self.model, torch.tensor(laid.ids, device=device), laid.layout)
+            return hidden_TE.index_select(0, positions_P.to(device))
+        ids, positions_P = _padded(rows)
+        hidden: torch.Tensor = self.model.base_model(**_padded_inputs(ids.to(device), rows)).last_hidden_state
+        return hidden.flatten(0, 1).index_select(0, positions_P.to(device))
 
-    def _logits(self, ids: torch.Tensor, positions_P: torch.Tensor, rows: Sequence[TokenRow]) -> torch.Tensor:
+    def _logits(self, rows: Sequence[TokenRow], device: torch.device) -> torch.Tensor:
+        """The model's own logits in front of all answer tokens."""
         if self.ragged:
-            return ragged_logits(self.model, ids, _layout(rows), positions_P)
-        logits: torch.Tensor = self.model(**_padded_inputs(ids, rows)).logits
-        return logits.flatten(0, 1).index_select(0, positions_P)
+            laid, positions_P = _end_to_end(rows, share=device.type == "cpu")
+            return ragged_logits(self.model, torch.tensor(laid.ids, device=device), laid.layout, positions_P.to(device))
+        ids, positions_P = _padded(rows)
+        logits: torch.Tensor = self.model(**_padded_inputs(ids.to(device), rows)).logits
+        return logits.flatten(0, 1).index_select(0, positions_P.to(device))
 
 
 def forward_for(model: Any) -> Forward:
@@ -96,29 +102,26 @@ def activation_bytes_per_token(forward: Forward, *, probe_tokens: int = 128) -> 
 # ------------------------------------------------------------------------------------------------------------- helpers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Batch:
-    """Token ids, [T] or [rows, padded_to], and the flat indices of the tokens in front of answer tokens."""
+def _end_to_end(rows: Sequence[TokenRow], *, share: bool) -> tuple[LaidOut, torch.Tensor]:
+    """Rows without padding, and where in the sequence the tokens in front of answer tokens are, row after row.
 
-    ids: torch.Tensor
-    positions: torch.Tensor
-
-
-def _laid_out(rows: Sequence[TokenRow], *, padded_to: int | None) -> _Batch:
-    positions: list[torch.Tensor] = []
-    start = 0
-    for row in rows:
-        positions.append(torch.arange(start + row.loss_from - 1, start + len(row.ids) - 1))
-        start += padded_to or len(row.ids)
-    if padded_to is None:
-        ids = torch.tensor([token for row in rows for token in row.ids])
-    else:
-        ids = torch.tensor([row.ids + (0,) * (padded_to - len(row.ids)) for row in rows])
-    return _Batch(ids=ids, positions=torch.cat(positions))
+    The last token of a row predicts nothing and is left out.
+    """
+    laid = lay_out([row.ids[:-1] for row in rows], share=share)
+    places = [place[row.loss_from - 1 :] for place, row in zip(laid.places, rows, strict=True)]
+    return laid, torch.from_numpy(np.concatenate(places))
 
 
-def _layout(rows: Sequence[TokenRow]) -> RaggedLayout:
-    return RaggedLayout.of_lengths([len(row.ids) for row in rows])
+def _padded(rows: Sequence[TokenRow]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids [rows, longest], and the flat indices of the tokens in front of answer tokens, row after row."""
+    longest = max(len(row.ids) for row in rows)
+    ids = torch.tensor([row.ids + (0,) * (longest - len(row.ids)) for row in rows])
+    starts = range(0, longest * len(rows), longest)
+    places = [
+        torch.arange(start + row.loss_from - 1, start + len(row.ids) - 1)
+        for start, row in zip(starts, rows, strict=True)
+    ]
+    return ids, torch.cat(places)
 
 
 def _padded_inputs(ids: torch.Tensor, rows: Sequence[TokenRow]) -> dict[str, Any]:
