@@ -92,6 +92,8 @@ class Item:
 
     `answer` says how it is answered: `choices` by likelihood over `choices`, `text` by greedy generation, `loss` by the
     model's loss on the first reference. `references` holds at least one right answer; with choices it is a subset.
+    `prior_turns` ask the same without what the item is about (a fact's subject), with the same choices: what is likely
+    there is likely of anything.
     """
 
     key: str
@@ -108,6 +110,7 @@ class Item:
     group: str | None = None
     rungs: tuple[str, ...] = ()
     tags: Tags = ()
+    prior_turns: tuple[Turn, ...] | None = None
     origin: Origin | None = field(default=None, compare=False)
 
 
@@ -116,13 +119,22 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dose:
-    """An exact number of rows of one source. `asked_tokens` is set when the dose was asked for in tokens."""
+    """An exact number of rows of one source. `asked_tokens` is set when the dose was asked for in tokens.
+
+    `alteration` says what was done to the rows once they were drawn: `shuffled` (the answers of the dose dealt out
+    among its rows) or `false:SHARE` (that share of its facts with another answer of the relation).
+    """
 
     source: str
     rows: int
     asked_tokens: int | None = None
     selection: str = "random"
     alteration: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The source, and what was done to its rows: `far`, `far/false:0.5`. Doses of one label are one ladder."""
+        return self.source if self.alteration is None else f"{self.source}/{self.alteration}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +225,10 @@ class Numerics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """What a run took from one source: rows asked, rows got (equal, or planning failed) and row visits in training."""
+    """What a run took from one source: rows asked, rows got (equal, or planning failed) and row visits in training.
+
+    `altered` counts the rows whose answer an alteration changed; None where nothing was altered.
+    """
 
     source: str
     asked: int
@@ -221,6 +236,7 @@ class Draw:
     visits: int
     tokens: int
     loss_tokens: int
+    altered: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -171,6 +171,12 @@ def make_study(tmp_path: Path) -> Callable[..., FakeStudy]:
     return partial(run_toy_study, tmp_path)
 
 
+@pytest.fixture(scope="module")
+def make_study_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., FakeStudy]:
+    """`run_toy_study` for all tests of a module that only read it."""
+    return partial(run_toy_study, tmp_path_factory.mktemp("study"))
+
+
 @pytest.fixture
 def lab_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[type], LabSpec]:
     """How a worker in this process finds a lab that a test has written."""

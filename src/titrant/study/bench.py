@@ -17,8 +17,10 @@ from titrant.identity import fingerprint
 from titrant.models.prepare import prepare
 from titrant.numerics import current_numerics
 from titrant.records import Example, Item, Numerics, PreparedModel, TokenPrompt, TokenQuestion, TokenRow
+from titrant.study.facts import fact_target
 from titrant.study.fields import Place
 from titrant.study.pools import PoolRows, read_pool
+from titrant.study.scores import prior_key
 from titrant.study.spec import Study, Target
 from titrant.tokens import Renderer, renderer_for
 
@@ -122,10 +124,18 @@ class Asked:
 
 
 def asked(renderer: Renderer, items: Sequence[Item]) -> Asked:
-    """The items in one model's ids. A key that stands twice (the same item in two probes) is asked once."""
+    """The items in one model's ids. A key that stands twice (the same item in two probes) is asked once, and so is the
+    question that several items come to without their subjects."""
     distinct = {item.key: item for item in items}.values()
+    priors = {prior_key(item): item for item in distinct if item.prior_turns is not None}
     return Asked(
-        questions=tuple(renderer.question(item) for item in distinct if item.answer == "choices"),
+        questions=(
+            *(renderer.question(item) for item in distinct if item.answer == "choices"),
+            *(
+                renderer.question(replace(item, key=key, turns=item.prior_turns or ()))
+                for key, item in sorted(priors.items())
+            ),
+        ),
         prompts=tuple(renderer.generation(item) for item in distinct if item.answer == "text"),
         losses=tuple(renderer.reference_row(item) for item in distinct if item.answer == "loss"),
     )
@@ -182,6 +192,10 @@ def read_bench(study: Study, *, say: Callable[[str], None] = lambda _: None) -> 
 
 def _read_target(name: str, target: Target) -> TargetData:
     """The target's rows: test items never among the training rows, labels known, validation parted off."""
+    if target.facts is not None:
+        tokens = target.max_answer_tokens
+        train, items = fact_target(target.facts, name=name, probe=TARGET_PROBE, max_answer_tokens=tokens)
+        return TargetData(name=name, train=train, validation=(), test=items, labels=())
     path = target.train if target.train is not None else target.rows
     assert path is not None, "the study file has been checked"
     rows = _examples(path, target, source=name)
@@ -330,20 +344,23 @@ def _in_tokens(
     rows: dict[tuple[str, str], TokenRow] = {}
     removed: list[Removed] = []
 
-    def fitting(source: str, examples: Sequence[Example]) -> tuple[Example, ...]:
+    def fitting(source: str, examples: Sequence[Example], most: int | None = None) -> tuple[Example, ...]:
         kept = []
         for example in examples:
             row = renderer.row(example, max_tokens=training.max_tokens, too_long=training.too_long)
-            if row is not None:
+            if row is not None and (most is None or len(row.ids) <= most):
                 rows[(source, example.key)] = row
                 kept.append(example)
         if len(kept) < len(examples):
-            why = f"longer than {training.max_tokens} tokens"
+            why = f"longer than {min(training.max_tokens, most or training.max_tokens)} tokens"
             removed.append(Removed(pool=source, why=why, rows=len(examples) - len(kept)))
         return tuple(kept)
 
     fit_targets = {key: replace(target, train=fitting(key, target.train)) for key, target in targets.items()}
-    fit_pools = {key: replace(pool, rows=fitting(key, pool.rows)) for key, pool in pools.items()}
+    fit_pools = {
+        key: replace(pool, rows=fitting(key, pool.rows, study.generalist[key].max_tokens))
+        for key, pool in pools.items()
+    }
     return ModelBench(
         name=name,
         model=prepared,

@@ -11,6 +11,7 @@ from pathlib import Path
 from titrant import __version__
 from titrant.engines.job import weights_folder
 from titrant.errors import StoreDamaged
+from titrant.records import Dose, Draw
 from titrant.store import (
     MANIFEST,
     Store,
@@ -106,8 +107,9 @@ def model_card(planned: PlannedRun, judged: Judged, results: Results) -> str:
     bench, run = results.design.bench, planned.run
     arm, training = run.arm, run.arm.training
     prepared = bench.models[arm.model].model
+    doses = {dose.source: dose for dose in arm.doses}
     draws = "\n".join(
-        f"| {_cell(draw.source)} | {draw.got} | {draw.visits} | {draw.tokens} | {draw.loss_tokens} |"
+        f"| {_cell(_drawn(draw, doses.get(draw.source)))} | {draw.got} | {draw.visits} | {draw.tokens} | {draw.loss_tokens} |"
         for draw in run.draws
     )
     licences = [f"- base model {_cell(prepared.name)}: {_cell(prepared.licence or 'not known')}"]
@@ -148,6 +150,13 @@ def model_card(planned: PlannedRun, judged: Judged, results: Results) -> str:
             "",
         ]
     )
+
+
+def _drawn(draw: Draw, dose: Dose | None) -> str:
+    """The source, and what was done to its rows."""
+    if dose is None or dose.alteration is None:
+        return draw.source
+    return f"{draw.source}, {draw.altered} answers altered ({dose.alteration})"
 
 
 def _why(arm: str, judged: Judged) -> str:

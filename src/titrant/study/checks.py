@@ -34,6 +34,15 @@ def _one_or_several(study: Mapping[str, Any]) -> Iterator[Problem]:
 def _target_rows_of_files(study: Mapping[str, Any]) -> Iterator[Problem]:
     """Either train and test, or rows and test_share."""
     for path, target in _targets(study):
+        if _given(target, "facts"):
+            for key in ("train", "test", "rows", "test_share", "validation", "choices", "columns", "instruction"):
+                if _given(target, key):
+                    problem = f"facts bring their own rows and prompts, so {key} has no place beside them"
+                    yield Problem(path=(*path, key), problem=problem, fix=f"leave {key} or facts out")
+            continue
+        if _word(target, "metric") == "subject_gain":
+            problem = "only facts are also asked without their subject"
+            yield Problem(path=(*path, "metric"), problem=problem, expected="facts: {rows: FILE} in the target")
         split = [key for key in ("train", "test") if _given(target, key)]
         single = [key for key in ("rows", "test_share") if _given(target, key)]
         pairs = "train and test, or rows and test_share"
@@ -81,23 +90,44 @@ def _pools(study: Mapping[str, Any]) -> Iterator[Problem]:
     from titrant.sources import catalogue_names
 
     for path, source in _sources(study):
-        rows, text, listed = _given(source, "rows"), _given(source, "text"), _given(source, "source")
-        if (rows and text) or not (rows or text or listed):
-            problem = "both rows and text are given" if rows else "the source has no rows"
-            expected = "rows: FILE, text: FILE for plain text, or source: NAME of the catalogue"
+        text, listed = _given(source, "text"), _given(source, "source")
+        kinds = [key for key in ("rows", "text", "facts") if _given(source, key)]
+        if len(kinds) > 1 or not (kinds or listed):
+            problem = f"both {' and '.join(kinds)} are given" if kinds else "the source has no rows"
+            expected = "rows: FILE, text: FILE for plain text, facts: {rows: FILE}, or source: NAME of the catalogue"
             yield Problem(path=path, problem=problem, expected=expected)
         if listed and text:
             problem = "a source of the catalogue holds instruction rows, not plain text"
             yield Problem(path=(*path, "text"), problem=problem, fix="rows: FILE for a local copy of it")
+        if listed and _given(source, "facts"):
+            problem = "a source of the catalogue holds instruction rows, not facts"
+            yield Problem(path=(*path, "facts"), problem=problem, fix="leave source or facts out")
         if listed and _word(source, "source") not in (None, *catalogue_names()):
             problem = "no such source in the catalogue"
             yield _unknown((*path, "source"), problem, str(source["source"]), list(catalogue_names()))
-        if _given(source, "part") and (rows or not listed):
+        if _given(source, "part") and (_given(source, "rows") or not listed):
             problem = "only a catalogue source that is read from the hub has parts"
             yield Problem(path=(*path, "part"), problem=problem, fix="leave part out")
+        known = _word(source, "select") in ("known", "unknown")
+        if known != _given(source, "labels"):
+            problem = "what the model knows is said by labels" if known else "labels are given, but not used"
+            fix = "labels: FILE, written by titrant probe" if known else "select: known, or leave labels out"
+            yield Problem(path=(*path, "select" if known else "labels"), problem=problem, fix=fix)
         if text and _given(source, "instruction"):
             problem = "plain text is not asked anything, so an instruction has no place"
             yield Problem(path=(*path, "instruction"), problem=problem, fix="leave instruction out, or use rows")
+        if not _given(source, "facts"):
+            yield from _false_doses(study, str(path[-1]))
+
+
+def _false_doses(study: Mapping[str, Any], source: str) -> Iterator[Problem]:
+    """Only facts can be made false."""
+    doses = _mapping(_mapping(study, "arms"), "doses").get(source)
+    for index, dose in enumerate(doses if isinstance(doses, list) else ()):
+        if isinstance(dose, dict) and isinstance(dose.get("alter"), dict):
+            problem = "these rows are no facts, so they cannot be made false"
+            fix = f"generalist.{source}.facts: {{rows: FILE}}, or alter: shuffled"
+            yield Problem(path=("arms", "doses", source, index, "alter"), problem=problem, fix=fix)
 
 
 def _names_clash(study: Mapping[str, Any]) -> Iterator[Problem]:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from titrant.errors import MixError
 from titrant.identity import canonical_json, fingerprint, hash_text
-from titrant.mixing import draw, draw_order, largest_remainder, rows_within_tokens
+from titrant.mixing import altered, draw, draw_order, largest_remainder, rows_within_tokens
 from titrant.records import Arm, Dose, Draw, Example, PreparedModel, Run, TokenRow, TrainingPlan, TrainingSettings
 from titrant.study.bench import Asked, Bench, asked
 from titrant.study.revisions import REVISIONS
-from titrant.study.spec import TokenDose
+from titrant.study.spec import AlteredDose, TokenDose
 from titrant.tokens import Schedule, cut_steps, plan_visits, step_edges
 
 if TYPE_CHECKING:
@@ -123,8 +123,8 @@ def make_design(bench: Bench, settings: Settings | None = None) -> Design:
 
 
 def dose_label(doses: Sequence[Dose]) -> str:
-    """`general:96`, or `dolly:64+alpaca:32` for a blend."""
-    return "+".join(f"{dose.source}:{dose.rows}" for dose in doses)
+    """`general:96`, or `dolly:64+alpaca:32` for a blend; `far/false:0.5:384` for altered rows."""
+    return "+".join(f"{dose.label}:{dose.rows}" for dose in doses)
 
 
 def arm_name(target_rows: int, doses: Sequence[Dose], *, matched: bool = False) -> str:
@@ -141,7 +141,9 @@ def arm_name(target_rows: int, doses: Sequence[Dose], *, matched: bool = False) 
 def _common_arms(bench: Bench, model: str, settings: Settings) -> list[Arm]:
     """The untuned model and generalist alone: they serve every target."""
     arms = [_arm(bench, model, "", 0, (), settings)]
-    largest = {doses[0].source: doses for doses in _ladders(bench, model) if len(doses) == 1}
+    if not bench.study.arms.generalist_alone:
+        return arms
+    largest = {doses[0].label: doses for doses in _ladders(bench, model) if len(doses) == 1}
     return arms + [_arm(bench, model, "", 0, doses, settings) for doses in largest.values()]
 
 
@@ -166,7 +168,7 @@ def _held_equal(bench: Bench, alone: Arm, dosed: list[Arm], settings: Settings) 
     study = bench.study
     longest = max(dosed, key=_visits)
     if study.hold_equal == "target_passes":
-        if _visits(longest) == _visits(alone):
+        if _visits(longest) == _visits(alone) or not study.arms.matched:
             return [alone, *dosed]
         name = arm_name(alone.target_rows, (), matched=True)
         matched = replace(alone, name=name, training=settings(alone.model, alone.target, name))
@@ -199,8 +201,10 @@ def _ladders(bench: Bench, model: str) -> list[tuple[Dose, ...]]:
     """All doses of the study in rising order within a source, then the blends."""
     found: list[tuple[Dose, ...]] = []
     for source, ladder in bench.study.arms.doses.items():
-        doses = {dose.rows: dose for dose in (_dose(bench, model, source, amount) for amount in ladder)}
-        found += [(doses[rows],) for rows in sorted(doses)]
+        doses = {
+            (dose.alteration or "", dose.rows): dose for dose in (_dose(bench, model, source, at) for at in ladder)
+        }
+        found += [(doses[place],) for place in sorted(doses)]
     for blend in bench.study.arms.blends:
         counts = largest_remainder(blend.total, blend.shares)
         found.append(tuple(Dose(source=name, rows=rows) for name, rows in sorted(counts.items()) if rows))
@@ -210,10 +214,13 @@ def _ladders(bench: Bench, model: str) -> list[tuple[Dose, ...]]:
     return found
 
 
-def _dose(bench: Bench, model: str, source: str, amount: int | TokenDose) -> Dose:
+def _dose(bench: Bench, model: str, source: str, amount: int | TokenDose | AlteredDose) -> Dose:
     """A dose in rows. Tokens become the largest number of rows that stays within them at every seed."""
+    selection = bench.study.generalist[source].select
+    if isinstance(amount, AlteredDose):
+        return Dose(source=source, rows=amount.rows, selection=selection, alteration=amount.alter)
     if isinstance(amount, int):
-        return Dose(source=source, rows=amount)
+        return Dose(source=source, rows=amount, selection=selection)
     bench_of_model = bench.models[model]
     rows = min(
         rows_within_tokens(
@@ -231,7 +238,7 @@ def _dose(bench: Bench, model: str, source: str, amount: int | TokenDose) -> Dos
             where=f"{bench.study.path}: arms.doses.{source}",
             fix="ask for more tokens",
         )
-    return Dose(source=source, rows=rows, asked_tokens=amount.tokens)
+    return Dose(source=source, rows=rows, asked_tokens=amount.tokens, selection=selection)
 
 
 def _check_dose(bench: Bench, model: str, dose: Dose) -> None:
@@ -260,6 +267,7 @@ class _Drawn:
     tokens_N: NDArray[np.int64]
     loss_tokens_N: NDArray[np.int64]
     digest_N: NDArray[np.bytes_]
+    altered: int | None = None
 
     def first(self, count: int) -> _Drawn:
         """The first `count` rows; the draw again from its start where they are more than it holds."""
@@ -314,6 +322,7 @@ class _Drawing:
         self.bench = bench
         self._drawn: dict[tuple[str, str, int], _Drawn] = {}
         self._asked: dict[tuple[str, str], tuple[Asked, str]] = {}
+        self._altered_rows: dict[tuple[str, str, str], TokenRow] = {}
         self._digests: dict[int, str] = {}
         self._settings: dict[TrainingSettings, str] = {}
         self._numerics = canonical_json(bench.numerics)
@@ -389,13 +398,22 @@ class _Drawing:
         if key not in self._drawn:
             order = draw_order(self.bench.models[model].pools[dose.source].rows, seed=seed, source=dose.source)
             self._drawn[key] = self._with_digests(model, dose.source, order)
-        return self._drawn[key].first(dose.rows)
+        drawn = self._drawn[key].first(dose.rows)
+        return drawn if dose.alteration is None else self._altered_draw(model, dose, seed, drawn)
+
+    def _altered_draw(self, model: str, dose: Dose, seed: int, drawn: _Drawn) -> _Drawn:
+        """The same rows with the alteration that the dose asks for. What it is depends on all rows of the dose."""
+        assert dose.alteration is not None
+        key = (model, f"{dose.label}:{dose.rows}", seed)
+        if key not in self._drawn:
+            found = altered(drawn.examples, dose.alteration, seed=seed)
+            self._drawn[key] = replace(self._with_digests(model, dose.source, found.rows), altered=found.changed)
+        return self._drawn[key]
 
     def _with_digests(self, model: str, source: str, order: tuple[Example, ...]) -> _Drawn:
         import numpy as np
 
-        known = self.bench.models[model].rows
-        rows = tuple(known[(source, example.key)] for example in order)
+        rows = tuple(self._token_row(model, source, example) for example in order)
         return _Drawn(
             examples=order,
             rows=rows,
@@ -403,6 +421,20 @@ class _Drawing:
             loss_tokens_N=np.array([row.loss_tokens for row in rows], dtype=np.int64),
             digest_N=np.array([self._row_digest(row) for row in rows], dtype=np.bytes_),
         )
+
+    def _token_row(self, model: str, source: str, example: Example) -> TokenRow:
+        """The row in ids. An altered row may be longer than any that was read: it holds two rows' texts at most."""
+        bench = self.bench.models[model]
+        found = bench.rows.get((source, example.key))
+        if found is None:
+            key = (model, source, example.key)
+            if key not in self._altered_rows:
+                longest = 2 * self.bench.study.training.max_tokens
+                row = bench.renderer.row(example, max_tokens=longest, too_long="refuse")
+                assert row is not None, "a row that is refused raises"
+                self._altered_rows[key] = row
+            found = self._altered_rows[key]
+        return found
 
     def _what_is_asked(self, arm: Arm) -> tuple[Asked, str]:
         """The items of a run in ids, and their hash: how an answer is judged is not part of a run."""
@@ -475,6 +507,7 @@ def _draws(training: _Training) -> tuple[Draw, ...]:
                 visits=int(visits.sum()),
                 tokens=int(visits @ part.tokens_N),
                 loss_tokens=int(visits @ part.loss_tokens_N),
+                altered=part.altered,
             )
         )
     return tuple(found)

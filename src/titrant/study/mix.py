@@ -32,7 +32,7 @@ def find_run(
 ) -> PlannedRun:
     """The run of the arm with these rows at this seed; an error that lists the arms where there is none."""
     for arm in design.arms:
-        same = arm.target_rows == target_rows and {dose.source: dose.rows for dose in arm.doses} == doses
+        same = arm.target_rows == target_rows and {dose.label: dose.rows for dose in arm.doses} == doses
         right_target = target is None or not arm.target or arm.target == target
         if same and right_target and (model is None or arm.model == model) and arm.kind not in ("matched", "untuned"):
             return design.cell(arm, seed)
@@ -78,6 +78,9 @@ def write_mix(planned: PlannedRun, out: Path, *, form: Format = "messages") -> W
 
 def _row(example: Example, form: Format) -> dict[str, Any]:
     named: dict[str, Any] = {"source": example.source, "id": example.row_id}
+    alteration = dict(example.tags).get("altered")
+    if alteration is not None:  # a row whose answer is not its own never passes for one that is
+        named["altered"] = alteration
     if form == "messages":
         return {"messages": [{"role": turn.role, "content": turn.text} for turn in example.turns], **named}
     prompt = _single_prompt(example, form)

@@ -312,6 +312,8 @@ def _lines(view: _View) -> tuple[ReferenceLine, ...]:
                     reason=point.reason,
                 )
             )
+    if view.judged.metric not in metrics.METRICS:  # a score of log-odds: no fixed answer has one
+        return tuple(lines)
     return (*lines, _always(view))
 
 
@@ -812,6 +814,7 @@ def _files(view: _View) -> tuple[FileFacts, ...]:
     listed: list[tuple[str, Any, int, str | None]] = [
         ("target, training", said.train, len(data.train), None),
         ("target, test", said.test, len(data.test), None),
+        ("target, facts", None if said.facts is None else said.facts.rows, len(data.train) + len(data.test), None),
         ("target, training and test", said.rows, len(data.train) + len(data.test) + len(data.validation), None),
     ]
     if isinstance(said.validation, str):

@@ -14,6 +14,7 @@ from titrant import sources
 from titrant.errors import DataError
 from titrant.records import Example
 from titrant.sources import LOCK_NAME, Card, ColumnMap
+from titrant.study.facts import fact_pool
 from titrant.study.fields import Place
 from titrant.study.spec import Source, Study
 
@@ -38,6 +39,10 @@ def read_pool(study: Study, name: str) -> PoolRows:
     """The rows of the pool `name`, not yet cleaned of test items; `DataError` where they cannot be had."""
     said = study.generalist[name]
     path = said.rows if said.rows is not None else said.text
+    if said.facts is not None:
+        rows, words = fact_pool(said.facts, name=name), said.licence
+        non_commercial = None if words is None else sources.is_non_commercial(words)
+        return PoolRows(rows=rows, place=said.facts.rows, licence=words, non_commercial=non_commercial)
     if said.source is None:
         assert path is not None, "the study file has been checked"
         rows = sources.load_examples(

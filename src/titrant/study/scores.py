@@ -24,6 +24,13 @@ from titrant.stats.table import ScoreTable, TableArm
 
 Floats = NDArray[np.float64]
 GRADED = "graded"
+SUBJECT_GAIN = "subject_gain"
+
+
+def prior_key(item: Item) -> str:
+    """The key of the question that an item comes to without its subject: one for all items of a relation."""
+    assert item.prior_turns is not None
+    return f"prior:{fingerprint([item.prior_turns, item.choices])}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +45,16 @@ class Sheet:
 
     @classmethod
     def of(cls, items: Iterable[Item]) -> Sheet:
-        """The lines of these items: the item's own metric, and beside it the graded score where there are choices."""
+        """The lines of these items: the item's own metric, and beside it the graded score where there are choices, and
+        what the subject adds where the question is also asked without it."""
         lines = [
             (item, metric)
             for item in items
-            for metric in ((item.metric, GRADED) if item.answer == "choices" else (item.metric,))
+            for metric in (
+                item.metric,
+                *((GRADED,) if item.answer == "choices" else ()),
+                *((SUBJECT_GAIN,) if item.prior_turns is not None else ()),
+            )
         ]
         lines.sort(key=lambda line: (line[0].target, line[0].probe, line[0].key, line[1]))
         return cls(tuple(item for item, _ in lines), tuple(metric for _, metric in lines))
@@ -52,7 +64,8 @@ class Sheet:
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        return tuple(sorted({item.key for item in self.items}))
+        priors = (prior_key(item) for item in self.items if item.prior_turns is not None)
+        return tuple(sorted({item.key for item in self.items}.union(priors)))
 
     @cached_property
     def digest(self) -> str:
@@ -117,8 +130,8 @@ class RunScores:
 
 
 def source_of(arm: Arm) -> str | None:
-    """The arm's source; a blend is a source of its own, `dolly+general`; None without a dose."""
-    return "+".join(dose.source for dose in arm.doses) or None
+    """The arm's source; None without a dose. A blend is a source of its own, `dolly+general`, and so are altered rows."""
+    return "+".join(dose.label for dose in arm.doses) or None
 
 
 class Scores(Sequence[Score]):
@@ -172,7 +185,7 @@ class Scores(Sequence[Score]):
         found: dict[str, dict[str, None]] = {}
         for sheet in {id(run.sheet): run.sheet for run in self.of(model, target)}.values():
             for of_target, probe, metric in dict.fromkeys(sheet.kinds):
-                if metric != GRADED and (of_target == target or probe.startswith("retention")):
+                if metric not in (GRADED, SUBJECT_GAIN) and (of_target == target or probe.startswith("retention")):
                     found.setdefault(probe, {})[metric] = None
         return {probe: tuple(names) for probe, names in found.items()}
 
@@ -317,11 +330,15 @@ class SheetScorer:
         self._answer_N = np.array([place[item.key] for item in sheet.items], dtype=np.intp)
         chosen = [line for line, item in enumerate(sheet.items) if item.answer == "choices"]
         self._graded = np.array([line for line in chosen if sheet.metrics[line] == GRADED], dtype=np.intp)
-        self._chosen = np.array([line for line in chosen if sheet.metrics[line] != GRADED], dtype=np.intp)
+        self._gains = np.array([line for line in chosen if sheet.metrics[line] == SUBJECT_GAIN], dtype=np.intp)
+        beside = (GRADED, SUBJECT_GAIN)
+        self._chosen = np.array([line for line in chosen if sheet.metrics[line] not in beside], dtype=np.intp)
+        self._prior_N = np.array([place[prior_key(sheet.items[line])] for line in self._gains], dtype=np.intp)
         self._texts = [line for line, item in enumerate(sheet.items) if item.answer == "text"]
         self._losses = np.array([line for line, item in enumerate(sheet.items) if item.answer == "loss"], dtype=np.intp)
         self._worth = self._choice_worth()
-        self._gold = self._right_choices()
+        self._gold = self._right_choices(self._graded)
+        self._gold_of_gains = self._right_choices(self._gains)
         self._text_worth: dict[tuple[int, str], metrics.TextScore] = {}
 
     def score(self, stored: bytes, *, arm: Arm, run: Run) -> RunScores:
@@ -359,7 +376,7 @@ class SheetScorer:
         )
 
     def _score_choices(self, answers: AnswerColumns, values_N: Floats, reasons: dict[int, str]) -> None:
-        for lines in (self._chosen, self._graded):
+        for lines in (self._chosen, self._graded, self._gains):
             if len(lines) and (answers.choice_I[self._answer_N[lines]] < 0).any():
                 raise StoreDamaged("an item with choices has an answer without a choice")
         if len(self._chosen):
@@ -371,14 +388,15 @@ class SheetScorer:
                 assert item.choices is not None
                 reasons[line] = self._text(line, item.choices[int(choice[row])]).reason or "no value"
         if len(self._graded):
-            place = self._answer_N[self._graded]
-            starts = np.concatenate([[0], np.cumsum(answers.counts_I)[:-1]])
-            number = np.arange(self._gold.shape[1])
-            within = number < answers.counts_I[place, None]
-            at = np.where(within, starts[place, None] + number, 0)
-            logprobs = np.where(within, answers.logprobs[at], -np.inf)
+            logprobs = _logprobs_at(answers, self._answer_N[self._graded], self._gold.shape[1])
             values_N[self._graded], unknown = graded_batch(logprobs, self._gold)
             reasons |= {int(self._graded[line]): reason for line, reason in unknown.items()}
+        if len(self._gains):
+            width = self._gold_of_gains.shape[1]
+            asked = _logprobs_at(answers, self._answer_N[self._gains], width)
+            prior = _logprobs_at(answers, self._prior_N, width)
+            values_N[self._gains], unknown = subject_gain_batch(asked, prior, self._gold_of_gains)
+            reasons |= {int(self._gains[line]): reason for line, reason in unknown.items()}
 
     def _text(self, line: int, text: str) -> metrics.TextScore:
         key = (line, text)
@@ -402,12 +420,51 @@ class SheetScorer:
                 worth[row, column] = known[key]
         return worth
 
-    def _right_choices(self) -> NDArray[np.bool_]:
-        items = [self.sheet.items[line] for line in self._graded]
+    def _right_choices(self, lines: NDArray[np.intp]) -> NDArray[np.bool_]:
+        items = [self.sheet.items[line] for line in lines]
         gold = np.zeros((len(items), max((len(item.choices or ()) for item in items), default=0)), dtype=bool)
         for row, item in enumerate(items):
             gold[row, : len(item.choices or ())] = [choice in item.references for choice in item.choices or ()]
         return gold
+
+
+def _logprobs_at(answers: AnswerColumns, place: NDArray[np.intp], width: int) -> Floats:
+    """The log-probabilities of the choices of some answers, minus infinity beyond an answer's choices."""
+    starts = np.concatenate([[0], np.cumsum(answers.counts_I)[:-1]])
+    number = np.arange(width)
+    within = number < answers.counts_I[place, None]
+    at = np.where(within, starts[place, None] + number, 0)
+    return np.where(within, answers.logprobs[at], -np.inf)
+
+
+def subject_gain_batch(asked_IC: Floats, prior_IC: Floats, gold_IC: NDArray[np.bool_]) -> tuple[Floats, dict[int, str]]:
+    """How far the subject moves the odds of the right answers against the other choices, as 0 to 1.
+
+    The margin is the log-odds of the right choices; the score is the logistic function of the margin less the same
+    margin of the question without its subject. 0.5: the subject changes nothing; the answer is only what the relation
+    suggests. NaN with a reason by item.
+
+    >>> even, third = np.log([[0.5, 0.5]]), np.log([[0.25, 0.75]])
+    >>> gold = np.array([[True, False]])
+    >>> [subject_gain_batch(asked, third, gold)[0].round(2).tolist() for asked in (third, even)]
+    [[0.5], [0.75]]
+    """
+    asked_I, unknown = _margins(asked_IC, gold_IC)
+    prior_I, without = _margins(prior_IC, gold_IC)
+    reasons = {**{row: f"without its subject: {reason}" for row, reason in without.items()}, **unknown}
+    values_I = 1 / (1 + np.exp(np.clip(prior_I - asked_I, -700, 700)))
+    return values_I, reasons
+
+
+def _margins(logprobs_IC: Floats, gold_IC: NDArray[np.bool_]) -> tuple[Floats, dict[int, str]]:
+    """The log-odds of the right choices against the others; NaN with a reason where they are not finite."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        right_I = np.logaddexp.reduce(np.where(gold_IC, logprobs_IC, -np.inf), axis=-1)
+        wrong_I = np.logaddexp.reduce(np.where(gold_IC, -np.inf, logprobs_IC), axis=-1)
+        margin_I = right_I - wrong_I
+    finite_I = np.isfinite(margin_I)
+    reasons = {int(row): "no finite margin between right and other choices" for row in np.flatnonzero(~finite_I)}
+    return np.where(finite_I, margin_I, np.nan), reasons
 
 
 def graded_batch(logprobs_IC: Floats, gold_IC: NDArray[np.bool_]) -> tuple[Floats, dict[int, str]]:

@@ -37,7 +37,7 @@ from titrant.study.fields import (
 )
 from titrant.study.yaml_source import Document, KeyPath, Plain, Problem, expand_environment, read_document
 
-Metric = Literal["exact_match", "rouge_l", "f1", "accuracy", "last_number", "by_task"]
+Metric = Literal["exact_match", "rouge_l", "f1", "accuracy", "last_number", "subject_gain", "by_task"]
 AnswerBy = Literal["choices", "text", "by_task"]
 _LEARNING_RATES: dict[str, str] = {"full": "2.0e-5", "lora": "2.0e-4"}
 
@@ -129,12 +129,45 @@ Columns = Annotated[
 ]
 
 
+Relations = Annotated[
+    tuple[Text, ...],
+    BeforeValidator(listed),
+    _list_or_one({"type": "string"}),
+    Field(description="relations by name, such as capital; default: all that no single answer dominates"),
+]
+
+
+class FactTarget(Section):
+    """Facts to learn and to be asked about, parsed from sentence completions. Subjects of the test, of the training
+    rows and of doses are three disjoint sets, by the hash of the subject's name."""
+
+    rows: Annotated[Place, Field(description="rows of QA-Wikidata's form: question, answer, answers")]
+    relations: Relations = ()
+    choices: Annotated[
+        int, *whole_field(2, 1000), Field(description="ask among so many of the relation's commonest answers")
+    ] = 12
+
+
+class FactSource(Section):
+    """Facts as a pool of doses: subjects of which neither the test nor the target's rows say anything."""
+
+    rows: Annotated[Place, Field(description="rows of QA-Wikidata's form: question, answer, answers")]
+    relations: Relations = ()
+    form: Annotated[
+        Literal["completion", "instruction"],
+        Field(description="completion: as the file asks; instruction: a question, as in generalist data"),
+    ] = "completion"
+
+
 class Target(Section):
     """The user's task: its rows, how it is asked, and how an answer is judged."""
 
     train: Annotated[Place | None, Field(description="the training rows: a file, a folder or hub:org/name")] = None
     test: Annotated[Place | None, Field(description="the test items, beside train")] = None
     rows: Annotated[Place | None, Field(description="one file for both, in place of train and test")] = None
+    facts: Annotated[
+        FactTarget | None, Field(description="facts in place of files; the score is what the subject adds")
+    ] = None
     test_share: Annotated[
         OpenShare | None,
         Field(description="the share of rows kept for testing, by content hash, stratified by label; beside rows"),
@@ -168,6 +201,9 @@ class Target(Section):
 
     @classmethod
     def _fill(cls, given: dict[str, Any]) -> None:
+        if given.get("facts") is not None:
+            given.setdefault("metric", "subject_gain")
+            given.setdefault("answer", "choices")
         if "answer" not in given:
             columns = given.get("columns")
             labelled = isinstance(columns, dict) and "label" in columns
@@ -191,9 +227,20 @@ class Source(Section):
     part: Annotated[
         Text | None, Field(description="[configuration/]split of a catalogue source, where not the usual one")
     ] = None
+    facts: Annotated[FactSource | None, Field(description="facts in place of rows; they can be made false")] = None
     columns: Annotated[Columns | None, Field(description="what the file calls the columns")] = None
     instruction: Annotated[Text | None, Field(description="what is asked of each row, where rows do not say")] = None
-    select: Annotated[Literal["random"], Field(description="which rows of the pool a dose takes")] = "random"
+    select: Annotated[
+        Literal["random", "known", "unknown"],
+        Field(description="which rows of the pool a dose takes; known and unknown are what labels say of the model"),
+    ] = "random"
+    labels: Annotated[Place | None, Field(description="labels of the pool's rows, written by titrant probe")] = None
+    max_tokens: Annotated[
+        int | None,
+        BeforeValidator(lambda value: whole(value, low=8)),
+        WithJsonSchema({"type": "integer", "minimum": 8}),
+        Field(description="longer rows of this pool are left out before the draw; at most training.max_tokens"),
+    ] = None
     repeats: Annotated[
         int, *whole_field(1, 1000), Field(description="how often one row may be drawn when a dose exceeds the pool")
     ] = 1
@@ -208,6 +255,14 @@ class TokenDose:
     """A dose asked for in tokens: as many rows of the draw as stay within `tokens`."""
 
     tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlteredDose:
+    """A dose whose rows are altered once they are drawn: `alter` is what `Dose.alteration` will be."""
+
+    rows: int
+    alter: str
 
 
 class Blend(Section):
@@ -235,12 +290,24 @@ def _size(value: Any) -> int | str:
     return whole(value, low=1)
 
 
-def _dose(value: Any) -> int | TokenDose:
+def _dose(value: Any) -> int | TokenDose | AlteredDose:
     if isinstance(value, dict):
+        if set(value) == {"rows", "alter"}:
+            return AlteredDose(rows=whole(value["rows"], low=1), alter=_alteration(value["alter"]))
         if set(value) != {"tokens"}:
-            refuse("not a dose", got=described(value), expected="a number of rows, or {tokens: N}")
+            expected = "a number of rows, {tokens: N}, or {rows: N, alter: …}"
+            refuse("not a dose", got=described(value), expected=expected)
         return TokenDose(tokens=whole(value["tokens"], low=1, high=10**12))
-    return value if isinstance(value, TokenDose) else whole(value, low=0)
+    return value if isinstance(value, TokenDose | AlteredDose) else whole(value, low=0)
+
+
+def _alteration(value: Any) -> str:
+    """`shuffled`, or a mapping `{false: SHARE}`, as `Dose.alteration` writes it."""
+    if isinstance(value, str) and value == "shuffled":
+        return "shuffled"
+    if isinstance(value, dict) and set(value) == {"false"}:
+        return f"false:{real(value['false'], low=0, high=1, open_low=True):g}"
+    return refuse("no such alteration", got=described(value), expected="shuffled, or {false: SHARE}")
 
 
 def _ladder(value: Any) -> tuple[Any, ...]:
@@ -263,10 +330,31 @@ _DOSE_SCHEMA: dict[str, Any] = {
             "required": ["tokens"],
             "additionalProperties": False,
         },
+        {
+            "type": "object",
+            "properties": {
+                "rows": _WHOLE_SCHEMA,
+                "alter": {
+                    "anyOf": [
+                        {"const": "shuffled"},
+                        {
+                            "type": "object",
+                            "properties": {"false": {"type": "number", "exclusiveMinimum": 0, "maximum": 1}},
+                            "required": ["false"],
+                            "additionalProperties": False,
+                        },
+                    ]
+                },
+            },
+            "required": ["rows", "alter"],
+            "additionalProperties": False,
+        },
     ]
 }
 Ladder = Annotated[
-    tuple[Annotated[int | TokenDose, BeforeValidator(_dose)], ...], BeforeValidator(_ladder), _list_or_one(_DOSE_SCHEMA)
+    tuple[Annotated[int | TokenDose | AlteredDose, BeforeValidator(_dose)], ...],
+    BeforeValidator(_ladder),
+    _list_or_one(_DOSE_SCHEMA),
 ]
 
 
@@ -281,7 +369,10 @@ class Arms(Section):
     ] = ("all",)
     doses: Annotated[
         dict[Text, Ladder],
-        Field(description="one ladder a source: numbers of rows, or {tokens: N}; dose 0 is always there"),
+        Field(
+            description="one ladder a source: numbers of rows, {tokens: N}, or {rows: N, alter: shuffled | {false: "
+            "SHARE}}; dose 0 is always there"
+        ),
     ] = Field(default_factory=dict)
     blends: Annotated[
         tuple[Blend, ...],
@@ -311,6 +402,16 @@ class Arms(Section):
             "The same thing where target_rows is all there are"
         ),
     ] = "per_seed"
+    generalist_alone: Annotated[
+        bool,
+        *fields.flag_field(),
+        Field(description="also train on the largest dose of each source without the target"),
+    ] = True
+    matched: Annotated[
+        bool,
+        *fields.flag_field(),
+        Field(description="also train a baseline with as many steps as the largest dose; without it no mix is firm"),
+    ] = True
 
 
 # ------------------------------------------------------------------------------------------------------------ training

@@ -120,9 +120,11 @@ def _places(bench: Bench) -> Iterator[Place]:
     study = bench.study
     for target in study.targets.values():
         validation = target.validation if isinstance(target.validation, Place) else None
-        yield from (place for place in (target.train, target.test, target.rows, validation) if place is not None)
+        facts = None if target.facts is None else target.facts.rows
+        yield from (place for place in (target.train, target.test, target.rows, validation, facts) if place is not None)
     for source in study.generalist.values():
-        yield from (place for place in (source.rows, source.text) if place is not None)
+        facts = None if source.facts is None else source.facts.rows
+        yield from (place for place in (source.rows, source.text, source.labels, facts) if place is not None)
     yield from (place for place in (study.retention.kept, study.retention.learned) if place is not None)
 
 

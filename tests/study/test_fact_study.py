@@ -1,0 +1,183 @@
+"""A study of facts, some of them false: whose subjects are whose, what is altered, and what the scores are."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from titrant.errors import SpecError
+from titrant.knowledge import parsed, role_of
+from titrant.study.mix import find_run, write_mix
+from titrant.study.scores import SUBJECT_GAIN, prior_key
+from titrant.study.spec import load_study
+
+FakeStudy = Any  # of conftest.py, which no test imports
+DOSES = [20, {"rows": 20, "alter": {"false": 0.5}}, {"rows": 20, "alter": {"false": 1}}]
+FACTS: dict[str, Any] = {
+    "target": {"facts": {"rows": "facts.jsonl", "relations": ["capital"], "choices": 4}, "max_answer_tokens": 8},
+    "generalist": {
+        "far": {"facts": {"rows": "facts.jsonl", "relations": ["is located in"]}},
+        "asked": {"facts": {"rows": "facts.jsonl", "relations": ["is located in"], "form": "instruction"}},
+    },
+    "arms": {
+        "target_rows": [6],
+        "doses": {"far": DOSES, "asked": [{"rows": 8, "alter": "shuffled"}]},
+        "seeds": 2,
+        "generalist_alone": False,
+        "matched": False,
+    },
+    "retention": None,
+}
+
+
+def write_facts(folder: Path) -> None:
+    rows = [
+        {"id": f"f{n}", "question": question, "answer": f"{answer} {n % 6}"}
+        for n in range(120)
+        for question, answer in ((f"The capital of Land {n} is", "Town"), (f"Hill {n} is located in", "Valley"))
+    ]
+    (folder / "facts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def facts(make_study_once: Callable[..., FakeStudy]) -> FakeStudy:
+    return make_study_once(rows=write_facts, **FACTS)
+
+
+def subject_of(text: str) -> str:
+    found = parsed(text)
+    assert found is not None, text
+    return found[1]
+
+
+def test_no_dose_tells_of_a_subject_of_the_test_or_of_the_target(facts: FakeStudy) -> None:
+    bench = facts.bench.models["toy-model"]
+    data = bench.targets["toy"]
+    tested = {subject_of(item.turns[0].text) for item in data.test}
+    taught = {subject_of(row.prompt[0].text) for row in data.train}
+    dosed = {subject_of(row.prompt[0].text) for row in bench.pools["far"].rows}
+    assert len(tested) > 20
+    assert not (tested & taught or tested & dosed or taught & dosed)
+    assert {role_of(name) for name in dosed} == {"dose"}
+    assert {row.task for row in bench.pools["far"].rows} == {"is located in"}
+
+
+def test_the_arms_are_those_asked_for_and_no_others(facts: FakeStudy) -> None:
+    names = [arm.name for arm in facts.design.arms]
+    assert names == [
+        "untuned", "6", "6+far:20", "6+far/false:0.5:20", "6+far/false:1:20", "6+asked/shuffled:8",
+    ]  # fmt: skip
+
+
+def test_the_same_facts_are_told_truly_and_falsely(facts: FakeStudy) -> None:
+    def rows(name: str) -> dict[str, str]:
+        arm = next(arm for arm in facts.design.arms if arm.name == name)
+        planned = facts.design.cell(arm, 1)
+        return {row.prompt[0].text: row.answer for row in planned.examples if row.source == "far"}
+
+    true, half, false = rows("6+far:20"), rows("6+far/false:0.5:20"), rows("6+far/false:1:20")
+    assert true.keys() == half.keys() == false.keys()
+    assert sum(true[key] != false[key] for key in true) == 20
+    changed = {key for key in true if true[key] != half[key]}
+    assert len(changed) == 10
+
+
+def test_a_run_says_how_many_of_its_rows_were_altered(facts: FakeStudy) -> None:
+    counts = {
+        planned.run.arm.name: [draw.altered for draw in planned.run.draws if draw.source != "toy"]
+        for planned in facts.design.runs
+    }
+    assert counts["6+far:20"] == [None]
+    assert counts["6+far/false:0.5:20"] == [10]
+    assert counts["6+far/false:1:20"] == [20]
+    assert counts["6+asked/shuffled:8"] == [8]
+    runs = {planned.run.arm.name: planned.run.recipe_id for planned in facts.design.runs if planned.run.seed == 0}
+    assert len(set(runs.values())) == len(runs)
+
+
+def test_an_altered_dose_is_a_ladder_of_its_own_in_the_scores(facts: FakeStudy) -> None:
+    sources = {(score.source, score.dose) for score in facts.results.scores}
+    assert ("far", 20) in sources
+    assert ("far/false:1", 20) in sources
+    assert ("asked/shuffled", 8) in sources
+
+
+def test_the_score_is_what_the_subject_adds_to_the_odds_of_the_right_answers(facts: FakeStudy) -> None:
+    from titrant.study.results import read_answers
+
+    scored = [score for score in facts.results.scores if score.metric == SUBJECT_GAIN]
+    data = facts.bench.models["toy-model"].targets["toy"]
+    assert len(scored) == len(facts.design.runs) * len(data.test)
+    planned = facts.design.runs[0]
+    said = {answer.item_key: answer.choice_logprobs for answer in read_answers(facts.store, planned.run.run_id)}
+    assert sum(key.startswith("prior:") for key in said) == 1  # one relation, so one question without a subject
+    item = data.test[0]
+
+    def margin(logprobs: tuple[float, ...]) -> float:
+        pairs = list(zip(item.choices or (), logprobs, strict=True))
+        odds = [sum(math.exp(x) for choice, x in pairs if (choice in item.references) == right) for right in (1, 0)]
+        return math.log(odds[0]) - math.log(odds[1])
+
+    asked, prior = said[item.key], said[prior_key(item)]
+    assert asked is not None
+    assert prior is not None
+    expected = 1 / (1 + math.exp(margin(prior) - margin(asked)))
+    found = next(score for score in scored if score.run_id == planned.run.run_id and score.item == item.key)
+    assert found.value == pytest.approx(expected)
+    assert facts.results.judged[0].metric == SUBJECT_GAIN
+
+
+def test_a_mix_marks_every_row_whose_answer_is_not_its_own(facts: FakeStudy, tmp_path: Path) -> None:
+    planned = find_run(facts.design, target_rows=6, doses={"far/false:0.5": 20}, seed=0, target=None, model=None)
+    written = write_mix(planned, tmp_path / "arm.jsonl")
+    rows = [json.loads(line) for line in written.path.read_text().splitlines()]
+    assert [row.get("altered") for row in rows].count("false") == 10
+    assert next(draw for draw in written.facts["sources"] if draw["source"] == "far")["altered"] == 10
+
+
+def test_the_report_and_the_card_say_what_was_altered(facts: FakeStudy) -> None:
+    from titrant.report.page import render
+    from titrant.study.card import model_card
+    from titrant.study.page import report_data
+
+    page = render(report_data(facts.results, facts.store))
+    assert "far/false:0.5" in page
+    planned = find_run(facts.design, target_rows=6, doses={"far/false:1": 20}, seed=0, target=None, model=None)
+    card = model_card(planned, facts.results.judged[0], facts.results)
+    assert "| far, 20 answers altered (false:1) | 20 |" in card
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ({"arms": {"doses": {"far": [{"rows": 4, "alter": {"false": 2}}]}}}, "up to 1"),
+        ({"arms": {"doses": {"far": [{"rows": 4, "alter": "reversed"}]}}}, "no such alteration"),
+        ({"generalist": {"far": {"rows": "facts.jsonl"}}}, "no facts, so they cannot be made false"),
+        ({"target": {**FACTS["target"], "train": "facts.jsonl"}}, "train has no place"),
+        ({"generalist": {"far": {"facts": {"rows": "facts.jsonl"}, "select": "known"}}}, "labels"),
+        (
+            {"target": {"train": "facts.jsonl", "test": "facts.jsonl", "metric": "subject_gain"}},
+            "without their subject",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_said_with_its_place(tmp_path: Path, said: dict[str, Any], problem: str) -> None:
+    write_facts(tmp_path)
+    (tmp_path / "toy-model").mkdir()
+    study = {"name": "toy", "model": "toy-model", **FACTS, **said}
+    study["arms"] = {"target_rows": [6], "doses": {"far": DOSES}, **said.get("arms", {})}
+    study.pop("retention")
+    (tmp_path / "study.yaml").write_text(json.dumps(study))
+    with pytest.raises(SpecError, match=problem):
+        load_study(tmp_path / "study.yaml")
+
+
+def test_facts_of_a_dose_can_be_cut_by_length(make_study: Callable[..., FakeStudy]) -> None:
+    generalist = {"far": {**FACTS["generalist"]["far"], "max_tokens": 44}}
+    arms = {"target_rows": [6], "doses": {"far": [2]}, "seeds": 1}
+    found = make_study(rows=write_facts, **{**FACTS, "generalist": generalist, "arms": arms})
+    bench = found.bench.models["toy-model"]
+    assert {len(bench.rows["far", row.key].ids) for row in bench.pools["far"].rows} <= set(range(45))
+    assert any("longer than 44 tokens" in removed.why for removed in bench.removed)
