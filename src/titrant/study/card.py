@@ -109,7 +109,8 @@ def model_card(planned: PlannedRun, judged: Judged, results: Results) -> str:
     prepared = bench.models[arm.model].model
     doses = {dose.source: dose for dose in arm.doses}
     draws = "\n".join(
-        f"| {_cell(_drawn(draw, doses.get(draw.source)))} | {draw.got} | {draw.visits} | {draw.tokens} | {draw.loss_tokens} |"
+        f"| {_cell(_drawn(draw, doses.get(draw.source)))} | {draw.got} | {draw.visits} | {draw.tokens} "
+        f"| {draw.loss_tokens} |"
         for draw in run.draws
     )
     licences = [f"- base model {_cell(prepared.name)}: {_cell(prepared.licence or 'not known')}"]

@@ -130,7 +130,7 @@ class RunScores:
 
 
 def source_of(arm: Arm) -> str | None:
-    """The arm's source; None without a dose. A blend is a source of its own, `dolly+general`, and so are altered rows."""
+    """The arm's source; None without a dose. A blend, `dolly+general`, is a source of its own, as are altered rows."""
     return "+".join(dose.label for dose in arm.doses) or None
 
 
