@@ -37,6 +37,13 @@ def test_a_card_states_the_mix_the_evidence_and_the_licences(results: Results) -
     assert "No dose is recommended" in card
 
 
+def test_a_card_says_how_the_model_is_asked(results: Results) -> None:
+    card = model_card(results.design.runs[-1], results.judged[0], results)
+    code = card.partition("```python\n")[2].partition("```")[0]
+    compile(code, "card", "exec")
+    assert 'prompt = "Name the kind." + "\\n\\n" + text + "\\n\\nAnswer:"' in code
+
+
 def test_hostile_names_stay_text_in_a_card(results: Results) -> None:
     judged = results.judged[0]
     verdict = replace(judged.verdict, sentence='<script>alert("1")</script>\n# not a heading | not a cell')

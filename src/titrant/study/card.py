@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from titrant import __version__
 from titrant.engines.job import weights_folder
 from titrant.errors import StoreDamaged
 from titrant.records import Dose, Draw
+from titrant.sources.shapes import JOIN
 from titrant.store import (
     MANIFEST,
     Store,
@@ -142,12 +144,16 @@ def model_card(planned: PlannedRun, judged: Judged, results: Results) -> str:
             "",
             _why(arm.name, judged),
             "",
+            "## How to ask it",
+            "",
+            *_how_to_ask(planned, results),
+            "",
             "## Licences",
             "",
             *licences,
             "- target rows: the owner's",
             "",
-            f"Prompts were put in the {prepared.template} template. Run `{run.run_id}`.",
+            f"Run `{run.run_id}`.",
             "",
         ]
     )
@@ -158,6 +164,44 @@ def _drawn(draw: Draw, dose: Dose | None) -> str:
     if dose is None or dose.alteration is None:
         return draw.source
     return f"{draw.source}, {draw.altered} answers altered ({dose.alteration})"
+
+
+def _how_to_ask(planned: PlannedRun, results: Results) -> list[str]:
+    """Code that puts a prompt as the study did; the answers of the study came from these ids."""
+    bench, arm = results.design.bench, planned.run.arm
+    target, prepared = bench.study.targets.get(arm.target), bench.models[arm.model].model
+    told = (target.instruction or "") if target is not None else ""
+    question = f"{_python_text(told)} + {_python_text(JOIN)} + text" if told else "text"
+    if prepared.template == "chat":
+        prompt = [
+            f'messages = [{{"role": "user", "content": {question}}}]',
+            "prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)",
+        ]
+    else:
+        prompt = [f'prompt = {question} + "\\n\\nAnswer:"']
+    return [
+        f"Prompts were put in the {prepared.template} template. Where answers are choices the study took the likeliest "
+        "of them, end mark included; what the model writes is nearly always the same.",
+        "",
+        "```python",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        'tokenizer = AutoTokenizer.from_pretrained(".")',
+        'model = AutoModelForCausalLM.from_pretrained(".")',
+        'text = "…"  # one row, as the study\'s file has it',
+        *prompt,
+        'inputs = tokenizer(prompt, return_tensors="pt"'
+        + (", add_special_tokens=False" if prepared.template == "chat" else "")
+        + ")",
+        "out = model.generate(**inputs, do_sample=False, max_new_tokens=32)",
+        'print(tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
+        "```",
+    ]
+
+
+def _python_text(text: str) -> str:
+    """A literal that cannot end the block of code that it stands in."""
+    return json.dumps(text).replace("`", "\\u0060")
 
 
 def _why(arm: str, judged: Judged) -> str:
