@@ -298,6 +298,7 @@ class Score:
     """One number for one item of one run: a row of scores.parquet and of `judge`'s CSV. `value` is 0 to 1, or null.
 
     `target` is the item's, `arm_target` the one that the arm was trained on (None where it was trained on none).
+    `rungs` and `tags` (as `name=value`: `answer_seen=yes`) are the item's.
     """
 
     run_id: str
@@ -318,6 +319,7 @@ class Score:
     reason: str | None = None
     rungs: tuple[str, ...] = ()
     arm_target: str | None = None
+    tags: tuple[str, ...] = ()
 
 
 # -------------------------------------------------------------------------------------------------------------- tokens

@@ -77,7 +77,7 @@ def test_parquet_holds_every_score_and_equal_scores_are_equal_bytes(toy_study: A
     data = scores_parquet(scores)
     rows = pq.read_table(io.BytesIO(data)).to_pylist()
     assert rows == [
-        {name: list(value) if name == "rungs" else value for name, value in record.items()}
+        {name: list(value) if name in ("rungs", "tags") else value for name, value in record.items()}
         for record in ({name: getattr(score, name) for name in Score.__slots__} for score in scores)
     ]
     again, _ = collect(toy_study.design, toy_study.store)

@@ -249,7 +249,7 @@ TARGETS: list[tuple[str, str]] = [
     ("{rows: general.jsonl}", "target.rows: rows is given without test_share"),
     ("{rows: general.jsonl, test_share: 1}", "target.test_share: out of range (got '1'"),
     ("{test: web.jsonl, train: web.jsonl, rows: general.jsonl}", "target.rows: both train and test and rows are"),
-    ("{metric: f1}", "target: the target has no rows (expected train and test, or rows and test_share)"),
+    ("{metric: f1}", "target: the target has no rows (expected train and test, or rows and test_share, or collection)"),
     ("{train: absent.jsonl, test: web.jsonl}", "target.train: no such file or folder (got 'absent.jsonl'"),
     ("{train: genral.jsonl, test: web.jsonl}", "target.train: no such file or folder (got 'genral.jsonl'; expected"),
     ("{rows: web.jsonl, test_share: 0.2, validation: 1.5}", "target.validation: out of range (got '1.5'"),

@@ -10,13 +10,14 @@ from titrant.metrics.choices import (
     token_probability,
 )
 from titrant.metrics.score import ItemScore, ScoreReport, score_rows
-from titrant.metrics.text import METRICS, TextScore, number_in, score_text
+from titrant.metrics.text import METRICS, TextScore, accuracy, number_in, score_text
 
 __all__ = [
     "METRICS",
     "ItemScore",
     "ScoreReport",
     "TextScore",
+    "accuracy",
     "balanced_accuracy",
     "choice_accuracy",
     "chosen",

@@ -17,10 +17,18 @@ from titrant.identity import fingerprint
 from titrant.models.prepare import prepare
 from titrant.numerics import current_numerics
 from titrant.records import Example, Item, Numerics, PreparedModel, TokenPrompt, TokenQuestion, TokenRow
+from titrant.study.collections import (
+    CollectionRows,
+    TokensOf,
+    asked_as,
+    first_items,
+    first_rows,
+    read_collections,
+)
 from titrant.study.facts import fact_target
 from titrant.study.fields import Place
 from titrant.study.pools import PoolRows, read_pool
-from titrant.study.scores import prior_key
+from titrant.study.scores import GRADED, prior_key
 from titrant.study.spec import Study, Target
 from titrant.tokens import Renderer, renderer_for
 
@@ -40,13 +48,19 @@ class Removed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetData:
-    """One target as read: `train` without the validation rows."""
+    """One target as read: `train` without the validation rows.
+
+    `test` is what decides; items of `beside` are asked for a second score of the same questions (what was written,
+    beside how probable the right answer was).
+    """
 
     name: str
     train: tuple[Example, ...]
     validation: tuple[Item, ...]
     test: tuple[Item, ...]
     labels: tuple[str, ...]
+    beside: tuple[Item, ...] = ()
+    removed: tuple[Removed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +113,7 @@ class Bench:
         bench = self.models[model]
         asked: list[Item] = []
         for name in targets:
-            asked += bench.targets[name].test
+            asked += (*bench.targets[name].test, *bench.targets[name].beside)
             if self.study.needs_choosing:
                 asked += bench.targets[name].validation
         return (*asked, *self.retention)
@@ -126,7 +140,7 @@ class Asked:
 def asked(renderer: Renderer, items: Sequence[Item]) -> Asked:
     """The items in one model's ids. A key that stands twice (the same item in two probes) is asked once, and so is the
     question that several items come to without their subjects."""
-    distinct = {item.key: item for item in items}.values()
+    distinct = _distinct(items)
     priors = {prior_key(item): item for item in distinct if item.prior_turns is not None}
     return Asked(
         questions=(
@@ -141,6 +155,22 @@ def asked(renderer: Renderer, items: Sequence[Item]) -> Asked:
     )
 
 
+def _distinct(items: Sequence[Item]) -> tuple[Item, ...]:
+    """Every key once, in order; `SpecError` where two targets ask one item in two ways."""
+    distinct: dict[str, Item] = {}
+    for item in items:
+        known = distinct.setdefault(item.key, item)
+        if (known.answer, known.max_answer_tokens) != (item.answer, item.max_answer_tokens):
+            raise SpecError(
+                "two targets ask the same item in different ways",
+                where=f"targets.{item.target}",
+                got=f"{item.answer}, at most {item.max_answer_tokens} tokens",
+                expected=f"{known.answer}, at most {known.max_answer_tokens} tokens, as in {known.target}",
+                fix="give both the same answer and max_answer_tokens, or put them in two studies",
+            )
+    return tuple(distinct.values())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawRows:
     """The rows of a study as its files hold them, pools not yet cleaned."""
@@ -150,10 +180,15 @@ class RawRows:
     pools: Mapping[str, PoolRows]
 
 
-def raw_rows(study: Study) -> RawRows:
-    """Read every file of rows; every fault of theirs is raised here."""
+def raw_rows(study: Study, *, tokens_of: TokensOf | None = None) -> RawRows:
+    """Read every file of rows; every fault of theirs is raised here. `tokens_of`: see `read_collections`."""
+    collected = read_collections(study, tokens_of=tokens_of)
+    targets = {
+        name: _of_collection(name, collected[name]) if name in collected else _read_target(name, target)
+        for name, target in study.targets.items()
+    }
     return RawRows(
-        targets={name: _read_target(name, target) for name, target in study.targets.items()},
+        targets=targets,
         retention=_read_retention(study),
         pools={name: read_pool(study, name) for name in study.generalist},
     )
@@ -166,20 +201,26 @@ def read_bench(study: Study, *, say: Callable[[str], None] = lambda _: None) -> 
         study.numerics.threads,
         study.numerics.device,  # type: ignore[arg-type]
     )
-    raw = raw_rows(study)
+    prepared: dict[str, PreparedModel] = {}
+
+    def model(name: str) -> PreparedModel:
+        if name not in prepared:
+            say(f"preparing the model {name}")
+            prepared[name] = prepare(
+                str(study.models[name]),
+                base=study.folder,
+                template=study.template,
+                allow_pickle=study.allow_pickle,
+                allow_remote_code=study.allow_remote_code,
+            )
+        return prepared[name]
+
+    tokens_of = longest_in([renderer_for(model(name)) for name in study.models]) if _shows_examples(study) else None
+    raw = raw_rows(study, tokens_of=tokens_of)
     targets, retention = raw.targets, raw.retention
     pools, removed = _clean_pools(study, raw)
-    models = {}
-    for name, spec in study.models.items():
-        say(f"preparing the model {name}")
-        prepared = prepare(
-            str(spec),
-            base=study.folder,
-            template=study.template,
-            allow_pickle=study.allow_pickle,
-            allow_remote_code=study.allow_remote_code,
-        )
-        models[name] = _in_tokens(study, name, prepared, targets, pools)
+    removed += [entry for target in targets.values() for entry in target.removed]
+    models = {name: _in_tokens(study, name, model(name), targets, pools) for name in study.models}
     items = [item for target in targets.values() for item in target.test]
     facts = {"test_set": fingerprint(sorted([item.key, *item.references] for item in items))}
     return Bench(
@@ -190,11 +231,43 @@ def read_bench(study: Study, *, say: Callable[[str], None] = lambda _: None) -> 
 # ------------------------------------------------------------------------------------------------------------- targets
 
 
+def _shows_examples(study: Study) -> bool:
+    """Whether prompts depend on how long they are for the study's models."""
+    said = [target.collection for target in study.targets.values() if target.collection is not None]
+    return any(collection.superni is not None and collection.positive_examples for collection in said)
+
+
+def longest_in(renderers: Sequence[Renderer]) -> TokensOf:
+    """How many tokens a text has at most, in any of the models."""
+    return lambda text: max(len(renderer.tokenizer.encode(text)) for renderer in renderers)
+
+
+def _of_collection(name: str, rows: CollectionRows) -> TargetData:
+    tasks.refuse_overlap(rows.train, (*rows.test, *rows.validation))
+    return TargetData(
+        name=name,
+        train=rows.train,
+        validation=_apart(rows.validation),
+        test=rows.test,
+        labels=_only_labels(rows.test),
+        beside=rows.beside,
+        removed=tuple(Removed(pool=name, why=entry.why, rows=entry.rows) for entry in rows.left_out),
+    )
+
+
+def _only_labels(items: Sequence[Item]) -> tuple[str, ...]:
+    """The choices of all items where they are the same for all."""
+    offered = {item.choices or () for item in items}
+    closed = len(offered) == 1 and all(item.answer == "choices" for item in items)
+    return next(iter(offered)) if closed else ()
+
+
 def _read_target(name: str, target: Target) -> TargetData:
     """The target's rows: test items never among the training rows, labels known, validation parted off."""
     if target.facts is not None:
         tokens = target.max_answer_tokens
         train, items = fact_target(target.facts, name=name, probe=TARGET_PROBE, max_answer_tokens=tokens)
+        train, items = first_rows(train, target.train_rows), first_items(items, target.test_items)
         return TargetData(name=name, train=train, validation=(), test=items, labels=())
     path = target.train if target.train is not None else target.rows
     assert path is not None, "the study file has been checked"
@@ -222,7 +295,17 @@ def _read_target(name: str, target: Target) -> TargetData:
     tasks.refuse_overlap(rows, test)
     if labels and target.choices is None:
         tasks.refuse_unseen_labels(test, labels)
-    return TargetData(name=name, train=rows, validation=_apart(validation), test=test, labels=labels)
+    if not labels:
+        test = tasks.mark_answer_seen(test, (row.answer for row in rows))
+    asked = asked_as(first_items(test, target.test_items), target)
+    return TargetData(
+        name=name,
+        train=first_rows(rows, target.train_rows),
+        validation=_apart(asked_as(validation, target).deciding),
+        test=asked.deciding,
+        labels=labels,
+        beside=asked.beside,
+    )
 
 
 def _labelled(rows: Sequence[Example]) -> bool:
@@ -242,19 +325,15 @@ def _examples(path: str, said: Target, *, source: str) -> tuple[Example, ...]:
 
 
 def _items(path: str, target: Target, *, name: str, probe: str, labels: Sequence[str]) -> tuple[Item, ...]:
-    if target.metric == "by_task" or target.answer == "by_task":
-        raise SpecError(
-            "by_task needs a collection of tasks, and this target is one file of rows",
-            where=f"{target.train or target.rows}",
-            fix="name a metric and an answer",
-        )
+    assert target.answer != "by_task", "the study file has been checked"
+    answer = "text" if target.answer == "loss" else target.answer
     items = sources.load_items(
         path,
         probe=probe,
         target=name,
         task=name,
-        metric=target.metric,
-        answer=target.answer,
+        metric=_own_metric(target),
+        answer=answer,
         max_answer_tokens=target.max_answer_tokens,
         choices=tuple(labels) or None,
         columns=target.columns,
@@ -263,6 +342,13 @@ def _items(path: str, target: Target, *, name: str, probe: str, labels: Sequence
     if not items:
         raise DataError("the file holds no rows", where=path, expected="at least one test item")
     return items
+
+
+def _own_metric(target: Target) -> str:
+    """How an answer is right or wrong; beside a graded score too."""
+    if target.metric != GRADED:
+        return target.metric
+    return "accuracy" if target.answer == "choices" else "exact_match"
 
 
 # --------------------------------------------------------------------------------------------------- probes and pools

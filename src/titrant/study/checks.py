@@ -15,7 +15,10 @@ from titrant.study.yaml_source import KeyPath, Plain, Problem
 
 _COMMON_COLUMNS = ("id", "group", "task", "label", "source")
 _PARTNER = {"train": "test", "test": "train", "rows": "test_share", "test_share": "rows"}
-_CHOICE_METRICS = ("exact_match", "accuracy", "by_task")
+_CHOICE_METRICS = ("exact_match", "accuracy", "graded", "by_task")
+_OF_FILES = ("train", "test", "rows", "test_share", "columns", "instruction", "choices", "facts")
+_OF_SUPERNI = ("train_tasks", "test_tasks", "positive_examples", "source_tokens")
+_OF_LADDERS = ("rung", "test_share", "rows_per_task")
 
 
 def cross_checks(study: Mapping[str, Any]) -> list[Problem]:
@@ -32,7 +35,7 @@ def _one_or_several(study: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _target_rows_of_files(study: Mapping[str, Any]) -> Iterator[Problem]:
-    """Either train and test, or rows and test_share."""
+    """Either train and test, or rows and test_share, or a collection."""
     for path, target in _targets(study):
         if _given(target, "facts"):
             for key in ("train", "test", "rows", "test_share", "validation", "choices", "columns", "instruction"):
@@ -43,9 +46,11 @@ def _target_rows_of_files(study: Mapping[str, Any]) -> Iterator[Problem]:
         if _word(target, "metric") == "subject_gain":
             problem = "only facts are also asked without their subject"
             yield Problem(path=(*path, "metric"), problem=problem, expected="facts: {rows: FILE} in the target")
+        if _given(target, "collection"):
+            continue
         split = [key for key in ("train", "test") if _given(target, key)]
         single = [key for key in ("rows", "test_share") if _given(target, key)]
-        pairs = "train and test, or rows and test_share"
+        pairs = "train and test, or rows and test_share, or collection"
         if split and single:
             problem = f"both {' and '.join(split)} and {' and '.join(single)} are given"
             yield Problem(path=(*path, single[0]), problem=problem, expected=pairs)
@@ -59,6 +64,62 @@ def _target_rows_of_files(study: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(path=(*path, (split or single)[0]), problem=problem, expected=pairs)
 
 
+def _collections(study: Mapping[str, Any]) -> Iterator[Problem]:
+    """What a collection brings along has no place beside it, and it is of one kind."""
+    for path, target in _targets(study):
+        said = target.get("collection")
+        if not isinstance(said, dict):
+            for key in ("metric", "answer"):
+                if _word(target, key) == "by_task":
+                    problem = "by_task needs a collection of tasks, and this target is a file of rows"
+                    yield Problem(path=(*path, key), problem=problem, fix=f"name a {key}, or give a collection")
+            continue
+        for key in _OF_FILES:
+            if _given(target, key):
+                problem = f"a collection brings its own rows and prompts, so {key} has no place beside it"
+                yield Problem(path=(*path, key), problem=problem, fix=f"leave {key} or collection out")
+        if _given(target, "validation") and not _is_share(target["validation"]):
+            problem, fix = "validation rows of a collection are a share of its training rows", "validation: 0.1"
+            yield Problem(path=(*path, "validation"), problem=problem, got=described(target["validation"]), fix=fix)
+        yield from _one_collection((*path, "collection"), said)
+
+
+def _one_collection(path: KeyPath, said: Mapping[str, Any]) -> Iterator[Problem]:
+    kinds = [key for key in ("p3", "superni", "skill") if _given(said, key)]
+    if len(kinds) != 1:
+        problem = f"both {' and '.join(kinds)} are given" if kinds else "the collection has no rows"
+        yield Problem(
+            path=path, problem=problem, expected="p3: FILE, or superni: FOLDER, or skill: NAME and rows: FILE"
+        )
+        return
+    kind = kinds[0]
+    if (kind == "skill") != _given(said, "rows"):
+        problem = "a skill set needs the file of its rows" if kind == "skill" else f"rows has no place beside {kind}"
+        yield Problem(path=(*path, "rows"), problem=problem, expected="skill: NAME and rows: FILE")
+    barred = {"skill": (*_OF_LADDERS, *_OF_SUPERNI), "p3": _OF_SUPERNI, "superni": ()}[kind]
+    for key in barred:
+        if _given(said, key):
+            yield Problem(path=(*path, key), problem=f"{key} says nothing about {kind}", fix="leave it out")
+    listed = [key for key in ("train_tasks", "test_tasks") if _given(said, key)]
+    if len(listed) == 1:
+        yield Problem(path=(*path, listed[0]), problem="the two split lists go together", expected=" and ".join(_LISTS))
+    if listed and _given(said, "test_share"):
+        problem = "the split lists say what is tested, so there is nothing to share out"
+        yield Problem(path=(*path, "test_share"), problem=problem, fix="leave test_share out, or the lists")
+    rung = said.get("rung")
+    if isinstance(rung, dict) and _given(rung, "draw") and not _given(rung, "random"):
+        problem = "a draw is of a random set, and random is not given"
+        yield Problem(path=(*path, "rung", "draw"), problem=problem, expected="random: 16")
+    if isinstance(rung, str) and str(rung) not in _RUNGS:
+        yield _unknown((*path, "rung"), "no such rung", str(rung), list(_RUNGS))
+    if isinstance(rung, dict) and isinstance(rung.get("named"), str) and str(rung["named"]) not in _RUNGS:
+        yield _unknown((*path, "rung", "named"), "no such rung", str(rung["named"]), list(_RUNGS))
+
+
+_LISTS = ("train_tasks", "test_tasks")
+_RUNGS = ("all", "classification", "sentiment", "yelp")
+
+
 def _answers(study: Mapping[str, Any]) -> Iterator[Problem]:
     for path, target in _targets(study):
         metric, answer = _word(target, "metric"), _word(target, "answer")
@@ -69,6 +130,13 @@ def _answers(study: Mapping[str, Any]) -> Iterator[Problem]:
                 got=metric,
                 expected=" | ".join(_CHOICE_METRICS) + " with answer: choices",
                 fix="answer: text for this metric",
+            )
+        if answer == "loss" and metric != "graded":
+            yield Problem(
+                path=(*path, "answer"),
+                problem="an answer that is not written can only be graded by its probability",
+                got=metric or "exact_match",
+                expected="metric: graded with answer: loss",
             )
         if answer == "text" and _given(target, "choices"):
             problem = "choices are given, but answers are written"
@@ -216,6 +284,7 @@ def _training(study: Mapping[str, Any]) -> Iterator[Problem]:
 _CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _one_or_several,
     _target_rows_of_files,
+    _collections,
     _answers,
     _columns,
     _pools,
@@ -272,6 +341,17 @@ def _word(owner: Mapping[str, Any], key: str) -> str | None:
 
 def _several(value: Any) -> bool:
     return isinstance(value, list) and len(value) > 1
+
+
+def _is_share(value: Any) -> bool:
+    """Whether a value is a number without quotes."""
+    if not isinstance(value, Plain):
+        return isinstance(value, float)
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _comparable(value: Any) -> Any:

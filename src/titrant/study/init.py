@@ -366,7 +366,7 @@ def _target_section(own: _Survey, *, target: str, test: str | None, design: _Des
     if columns:
         mapped = ", ".join(f"{name}: {_quoted(column)}" for name, column in columns.items())
         lines.append(f"  columns: {{{mapped}}}  # our name: the file's")
-    lines.append(f"  metric: {metric}  # exact_match | rouge_l | f1 | accuracy | last_number | by_task")
+    lines.append(f"  metric: {metric}  # exact_match | rouge_l | f1 | accuracy | last_number | graded")
     lines.append(f"  answer: {answer}  # choices (the likeliest of a closed set) | text (written greedily)")
     if own.choices and own.shape.shape != "text_label":
         lines.append(f"  choices: {_flow([_quoted(choice) for choice in own.choices])}  # the closed set of answers")

@@ -51,6 +51,7 @@ from titrant.stats.means import ArmMean, arm_means
 from titrant.stats.table import ScoreTable, complete
 from titrant.store import Store
 from titrant.study.bench import KEPT_PROBE, LEARNED_PROBE, TARGET_PROBE, ModelBench, TargetData, file_hash
+from titrant.study.collections import collection_places
 from titrant.study.design import PlannedRun, overlap_at, sizes_of
 from titrant.study.results import FailedCell, Judged, Results, cells
 from titrant.study.scores import GRADED, answer_columns, source_of
@@ -323,7 +324,7 @@ def _always(view: _View) -> ReferenceLine:
     said = [row.label if row.label is not None and closed else row.answer for row in view.data.train]
     commonest = metrics.majority_label(said)
     plan = layout(len(view.data.test), tasks=[item.task for item in view.data.test])
-    found = [metrics.score_text(view.judged.metric, commonest, item.references) for item in view.data.test]
+    found = [_worth_of(commonest, item, view.judged.metric) for item in view.data.test]
     weights = [(w, f.value) for w, f in zip(plan.weight_I.tolist(), found, strict=True) if f.value is not None]
     total = sum(weight for weight, _ in weights)
     return ReferenceLine(
@@ -332,6 +333,15 @@ def _always(view: _View) -> ReferenceLine:
         value=sum(weight * value for weight, value in weights) / total if total else None,
         reason=None if total else next((f.reason for f in found if f.reason), "no item could be scored"),
     )
+
+
+def _worth_of(answer: str, item: Item, metric: str) -> metrics.TextScore:
+    """What always giving one answer scores: graded, all probability is on it."""
+    if item.answer == "loss":
+        return metrics.TextScore(value=None, reason="nothing is written, so no answer is given")
+    if metric == GRADED:
+        return metrics.accuracy(answer, item.references)
+    return metrics.score_text(item.metric, answer, item.references)
 
 
 # ---------------------------------------------------------------------------------------------------- retention
@@ -817,6 +827,9 @@ def _files(view: _View) -> tuple[FileFacts, ...]:
         ("target, facts", None if said.facts is None else said.facts.rows, len(data.train) + len(data.test), None),
         ("target, training and test", said.rows, len(data.train) + len(data.test) + len(data.validation), None),
     ]
+    if said.collection is not None:
+        rows = len(data.train) + len(data.test) + len(data.validation)
+        listed += [("target, collection", place, rows, None) for place in collection_places(said.collection)[:1]]
     if isinstance(said.validation, str):
         listed.append(("target, validation", said.validation, len(data.validation), None))
     for name in study.generalist:

@@ -21,7 +21,7 @@ from titrant.stats.table import ScoreTable
 from titrant.store import RESULTS, TIMING, Store, read_sealed, write_bytes, write_json, write_sealed
 from titrant.study.bench import TARGET_PROBE, VALIDATION_PROBE, Bench
 from titrant.study.design import Design, PlannedRun, overlap_at, verdict_size
-from titrant.study.scores import GRADED, RunScores, Scores, Sheet, SheetScorer
+from titrant.study.scores import BY_TASK, GRADED, RunScores, Scores, Sheet, SheetScorer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,7 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
                 costs = _costs(design, store, model, target, size)
                 settings = Settings(
                     smallest_effect=bench.study.smallest_effect,
-                    metric=metric,
+                    metric=_METRIC_WORDS.get(metric, metric),
                     overlap=overlap_at(bench, model, target, size),
                     allow_missing_runs=True,
                     steps_matched=bench.study.hold_equal == "steps",
@@ -146,6 +146,9 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
                     Judged(model=model, target=target, metric=metric, verdicts=tuple(verdicts), better_baseline=better)
                 )
     return tuple(judged)
+
+
+_METRIC_WORDS = {GRADED: "the graded score", BY_TASK: "the score by task"}
 
 
 def _better_baseline(table: ScoreTable, verdict: Verdict) -> str:
@@ -163,7 +166,7 @@ def target_tables(scores: Scores, model: str, target: str, metric: str) -> dict[
     """The tables of one model and target by probe, on the metric that decides (retention on its own)."""
     found = {}
     for probe, names in scores.probes(model, target).items():
-        decides = metric if probe == TARGET_PROBE else names[0]
+        decides = metric if probe == TARGET_PROBE or not names else names[0]
         table = scores.table(model, target, probe, decides)
         if table is not None:
             found[probe] = table
@@ -296,7 +299,10 @@ def _score_schema() -> Any:
     kinds = {"target_rows": pa.int64(), "seed": pa.int64(), "dose": pa.int64(), "value": pa.float64()}
     names = pa.dictionary(pa.int32(), pa.string())
     return pa.schema(
-        [(name, pa.list_(pa.string()) if name == "rungs" else kinds.get(name, names)) for name in Score.__slots__]
+        [
+            (name, pa.list_(pa.string()) if name in ("rungs", "tags") else kinds.get(name, names))
+            for name in Score.__slots__
+        ]
     )
 
 
@@ -324,8 +330,12 @@ def _score_rows(runs: Sequence[RunScores]) -> Any:
         columns[name] = _dictionary([getattr(item, name) for item in items], at)
     columns["item"] = _dictionary([item.key for item in items], at)
     columns["metric"] = _dictionary([metric for sheet in sheets.values() for metric in sheet.metrics], at)
-    rungs = pa.array([list(item.rungs) for item in items], pa.list_(pa.string()))
-    columns["rungs"] = rungs.take(pa.array(at))
+    said_of = {
+        "rungs": [list(item.rungs) for item in items],
+        "tags": [[f"{name}={value}" for name, value in item.tags] for item in items],
+    }
+    for name, lists in said_of.items():
+        columns[name] = pa.array(lists, pa.list_(pa.string())).take(pa.array(at))
     values = np.concatenate([run.values_N for run in runs])
     columns["value"] = pa.array(values, mask=np.isnan(values))
     reasons: list[str | None] = [None] * len(values)
@@ -380,7 +390,8 @@ class _Scorers:
 
 def _finest(design: Design, target: str) -> str:
     said = design.bench.study.targets[target]
-    return GRADED if said.answer == "choices" else said.metric
+    items = [item for bench in design.bench.models.values() for item in bench.targets[target].validation]
+    return GRADED if all(item.answer == "choices" for item in items) else said.metric
 
 
 def _at_size(tables: Mapping[str, ScoreTable], size: int) -> dict[str, ScoreTable]:

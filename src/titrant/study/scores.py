@@ -25,6 +25,7 @@ from titrant.stats.table import ScoreTable, TableArm
 Floats = NDArray[np.float64]
 GRADED = "graded"
 SUBJECT_GAIN = "subject_gain"
+BY_TASK = "by_task"
 
 
 def prior_key(item: Item) -> str:
@@ -80,11 +81,16 @@ class Sheet:
         return tuple((item.target, item.probe, metric) for item, metric in lines)
 
     def lines(self, target: str | None, probe: str, metric: str) -> NDArray[np.intp]:
-        """The lines of one probe and metric; of every target where `target` is None. They are in order of keys."""
+        """The lines of one probe and metric; of every target where `target` is None. They are in order of keys.
+
+        The metric `by_task` takes of every item the one that its task is judged by.
+        """
         found = [
             line
             for line, (of_target, of_probe, of_metric) in enumerate(self.kinds)
-            if of_probe == probe and of_metric == metric and target in (None, of_target)
+            if of_probe == probe
+            and target in (None, of_target)
+            and of_metric == (self.items[line].metric if metric == BY_TASK else metric)
         ]
         return np.array(sorted(found, key=lambda line: self.items[line].key), dtype=np.intp)
 
@@ -125,6 +131,7 @@ class RunScores:
             value=None if line in self.reasons else value,
             reason=self.reasons.get(line),
             rungs=item.rungs,
+            tags=tuple(f"{name}={value}" for name, value in item.tags),
             arm_target=arm.target or None,
         )
 
@@ -181,12 +188,13 @@ class Scores(Sequence[Score]):
         return tuple(run for run in self.runs if run.arm.model == model and run.arm.target in ("", target))
 
     def probes(self, model: str, target: str) -> dict[str, tuple[str, ...]]:
-        """The probes of these runs with their metrics, each without the graded score beside it."""
+        """The probes of these runs with their metrics, each without the graded score beside it (it may be the only)."""
         found: dict[str, dict[str, None]] = {}
         for sheet in {id(run.sheet): run.sheet for run in self.of(model, target)}.values():
             for of_target, probe, metric in dict.fromkeys(sheet.kinds):
-                if metric not in (GRADED, SUBJECT_GAIN) and (of_target == target or probe.startswith("retention")):
-                    found.setdefault(probe, {})[metric] = None
+                if of_target == target or probe.startswith("retention"):
+                    named = {} if metric in (GRADED, SUBJECT_GAIN) else {metric: None}
+                    found.setdefault(probe, {}).update(named)
         return {probe: tuple(names) for probe, names in found.items()}
 
     def table(self, model: str, target: str, probe: str, metric: str) -> ScoreTable | None:

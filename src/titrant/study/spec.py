@@ -37,8 +37,19 @@ from titrant.study.fields import (
 )
 from titrant.study.yaml_source import Document, KeyPath, Plain, Problem, expand_environment, read_document
 
-Metric = Literal["exact_match", "rouge_l", "f1", "accuracy", "last_number", "subject_gain", "by_task"]
-AnswerBy = Literal["choices", "text", "by_task"]
+Metric = Literal["exact_match", "rouge_l", "f1", "accuracy", "last_number", "graded", "subject_gain", "by_task"]
+AnswerBy = Literal["choices", "text", "loss", "by_task"]
+SkillName = Literal[
+    "boolq",
+    "dream",
+    "disfl_qa",
+    "gsm8k",
+    "strategyqa",
+    "elementary_math",
+    "webquestions",
+    "opentriviaqa",
+    "qa_wikidata",
+]
 _LEARNING_RATES: dict[str, str] = {"full": "2.0e-5", "lora": "2.0e-4"}
 
 
@@ -159,9 +170,107 @@ class FactSource(Section):
     ] = "completion"
 
 
+def _rung(value: Any) -> Any:
+    """A word is a rung of the collection's own ladder; a mapping says what a rung is made of."""
+    return {"named": value} if isinstance(value, str) else value
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return tuple(text_of(item) for item in listed(value))
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_names), _list_or_one({"type": "string", "minLength": 1})]
+
+
+NAMED_RUNGS = ("all", "classification", "sentiment", "yelp")
+
+
+class RungSpec(Section):
+    """Which tasks of a collection a target is made of: those that meet every rule, or so many of them at random."""
+
+    named: Annotated[Text | None, Field(description="a rung of the collection's own ladder")] = None
+    kinds: Annotated[Names, Field(description="P3's groups of templates, or categories of tasks")] = ()
+    datasets: Annotated[Names, Field(description="what the tasks' texts come from")] = ()
+    tasks: Annotated[Names, Field(description="single tasks or templates by name")] = ()
+    classification: Annotated[
+        bool, *fields.flag_field(), Field(description="only tasks whose answers are a closed set")
+    ] = False
+    random: Annotated[
+        int | None,
+        BeforeValidator(lambda value: whole(value, low=1)),
+        WithJsonSchema(_WHOLE_SCHEMA),
+        Field(description="so many of these tasks at random; a larger set of one draw holds every smaller one"),
+    ] = None
+    draw: Annotated[int, *whole_field(0, 10_000), Field(description="which random draw")] = 0
+
+
+class Collection(Section):
+    """Many tasks under one roof, in place of a file of rows; prompts, choices and metrics come with it."""
+
+    p3: Annotated[Place | None, Field(description="P3 rows, already templated: a file, a folder or hub:org/name")] = (
+        None
+    )
+    superni: Annotated[
+        Place | None,
+        Field(description="Super-NaturalInstructions: a clone's folder, a file of task objects, or hub:org/name"),
+    ] = None
+    skill: Annotated[SkillName | None, Field(description="one of the nine skill sets, with its rows in rows")] = None
+    rows: Annotated[Place | None, Field(description="the skill set's file, or the folder of data that holds it")] = None
+    rung: Annotated[
+        RungSpec,
+        BeforeValidator(_rung),
+        WithJsonSchema({"anyOf": [{"enum": list(NAMED_RUNGS)}, RungSpec.model_json_schema()]}),
+        Field(description="all | classification | sentiment | yelp, or the rules of a rung of your own"),
+    ] = Field(default_factory=lambda: RungSpec(named="all"))
+    test_share: Annotated[
+        OpenShare, Field(description="the share of underlying texts kept for testing, of every dataset, by hash")
+    ] = 0.1
+    rows_per_task: Annotated[
+        int | None,
+        BeforeValidator(lambda value: whole(value, low=2)),
+        WithJsonSchema(_WHOLE_SCHEMA),
+        Field(description="read at most so many rows of each task, chosen by content hash before the split"),
+    ] = None
+    train_tasks: Annotated[
+        Place | None, Field(description="Super-NaturalInstructions: a split list, the tasks that are trained on")
+    ] = None
+    test_tasks: Annotated[
+        Place | None,
+        Field(description="a split list, the tasks that are tested, on their first 100 instances; beside train_tasks"),
+    ] = None
+    positive_examples: Annotated[
+        int, *whole_field(0, 2), Field(description="Super-NaturalInstructions: examples shown in a prompt")
+    ] = 2
+    source_tokens: Annotated[
+        int, *whole_field(16, 1 << 20), Field(description="examples are shown only while a prompt is within this")
+    ] = 1024
+
+    @property
+    def place(self) -> Place:
+        """Where its rows are."""
+        found = self.p3 or self.superni or self.rows
+        assert found is not None, "the study file has been checked"
+        return found
+
+
+def _answer_tokens(collection: Any) -> int:
+    """How long a collection's written answers may be: what a skill set says, else Tk-Instruct's 128 and P3's 64."""
+    from titrant.tasks import SKILL_SETS
+
+    said = collection if isinstance(collection, dict) else {}
+    skill = said.get("skill")
+    if isinstance(skill, str) and skill in SKILL_SETS:
+        return SKILL_SETS[skill].max_answer_tokens
+    return 128 if "superni" in said else 64
+
+
 class Target(Section):
     """The user's task: its rows, how it is asked, and how an answer is judged."""
 
+    collection: Annotated[
+        Collection | None,
+        Field(description="a collection of tasks or a public skill set, in place of files of rows"),
+    ] = None
     train: Annotated[Place | None, Field(description="the training rows: a file, a folder or hub:org/name")] = None
     test: Annotated[Place | None, Field(description="the test items, beside train")] = None
     rows: Annotated[Place | None, Field(description="one file for both, in place of train and test")] = None
@@ -181,12 +290,32 @@ class Target(Section):
         Text | None, Field(description="what is asked of each row; needed for text/label and input/output rows")
     ] = None
     columns: Annotated[Columns | None, Field(description="what the file calls the columns")] = None
-    metric: Annotated[Metric, Field(description="how an answer is scored, 0 to 1")] = "exact_match"
+    test_items: Annotated[
+        int | None,
+        BeforeValidator(lambda value: whole(value, low=1)),
+        WithJsonSchema(_WHOLE_SCHEMA),
+        Field(description="ask at most so many test items, chosen by content hash, evenly over the tasks"),
+    ] = None
+    train_rows: Annotated[
+        int | None,
+        BeforeValidator(lambda value: whole(value, low=1)),
+        WithJsonSchema(_WHOLE_SCHEMA),
+        Field(description="keep at most so many training rows, chosen by content hash, before anything is drawn"),
+    ] = None
+    metric: Annotated[
+        Metric,
+        Field(
+            description="how an answer is scored, 0 to 1. graded: the probability of the right choices, or of the "
+            "tokens of an answer that is written; by_task: as each task of a collection says (the default there)"
+        ),
+    ] = "exact_match"
     answer: Annotated[
         AnswerBy,
         Field(
-            description="choices: the likeliest of a closed set; text: written greedily; by_task: as each task says. "
-            "Default: choices where choices or columns.label are given or the metric is accuracy, else text"
+            description="choices: the likeliest of a closed set; text: written greedily; loss: nothing is "
+            "written, the probability of the right answer's tokens counts (metric: graded); by_task: as a task says. "
+            "Default: by_task in a collection; choices where choices or columns.label are given or the metric is "
+            "accuracy, else text"
         ),
     ] = "text"
     choices: Annotated[
@@ -204,6 +333,11 @@ class Target(Section):
         if given.get("facts") is not None:
             given.setdefault("metric", "subject_gain")
             given.setdefault("answer", "choices")
+        collection = given.get("collection")
+        if collection is not None:
+            given.setdefault("metric", "by_task")
+            given.setdefault("answer", "by_task")
+            given.setdefault("max_answer_tokens", _answer_tokens(collection))
         if "answer" not in given:
             columns = given.get("columns")
             labelled = isinstance(columns, dict) and "label" in columns

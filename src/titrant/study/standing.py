@@ -20,6 +20,7 @@ from titrant.identity import fingerprint, hash_file, plain
 from titrant.records import Contrast, Estimate, Failure, NextStep, Verdict
 from titrant.store import MANIFEST, RESULTS, Store, read_sealed
 from titrant.study.bench import Bench, file_hash
+from titrant.study.collections import collection_places
 from titrant.study.design import Design
 from titrant.study.fields import Place
 from titrant.study.results import FailedCell, Judged, Results, cells, collect, failures_by_run
@@ -122,6 +123,8 @@ def _places(bench: Bench) -> Iterator[Place]:
         validation = target.validation if isinstance(target.validation, Place) else None
         facts = None if target.facts is None else target.facts.rows
         yield from (place for place in (target.train, target.test, target.rows, validation, facts) if place is not None)
+        if target.collection is not None:
+            yield from collection_places(target.collection)
     for source in study.generalist.values():
         facts = None if source.facts is None else source.facts.rows
         yield from (place for place in (source.rows, source.text, source.labels, facts) if place is not None)
@@ -134,7 +137,9 @@ def _items_digest(bench: Bench) -> str:
     for name in bench.models:
         for item in bench.items(name, list(bench.study.targets)):
             said = (item.key, item.probe, item.target, item.task, item.turns, item.references, item.choices, item.group)
-            digest.update(repr((said, item.metric, item.answer, item.rungs)).encode("utf-8", "surrogatepass"))
+            digest.update(
+                repr((said, item.metric, item.answer, item.rungs, item.tags)).encode("utf-8", "surrogatepass")
+            )
     return digest.hexdigest()
 
 

@@ -1,7 +1,22 @@
 """What is asked, and how an answer is judged: the user's own target, collections of tasks, and the two ladders."""
 
-from titrant.tasks.collection import TaskInstance, as_examples, as_items
-from titrant.tasks.ladder import P3_RUNGS, Ladder, Rung, RungRule, build_ladder, random_task_sets
+from titrant.tasks.collection import TaskInstance, as_examples, as_items, first_of_tasks
+from titrant.tasks.ladder import (
+    P3_RUNGS,
+    SUPERNI_RUNGS,
+    Ladder,
+    Rung,
+    RungRule,
+    TextSplit,
+    build_ladder,
+    common_items,
+    marks_of,
+    random_rung,
+    random_task_sets,
+    rung_of,
+    split_by_text,
+    without_asked,
+)
 from titrant.tasks.own import (
     TargetSplit,
     closed_labels,
@@ -11,13 +26,15 @@ from titrant.tasks.own import (
     split_rows,
 )
 from titrant.tasks.p3 import P3Collection, read_p3
-from titrant.tasks.skills import ANSWER_SEEN, SKILL_SETS, SkillData, SkillSet, load_skill
+from titrant.tasks.seen import ANSWER_SEEN, answer_seen, mark_answer_seen
+from titrant.tasks.skills import SKILL_SETS, SkillData, SkillSet, load_skill
 from titrant.tasks.superni import TEST_INSTANCES, read_split_list, read_superni
 
 __all__ = [
     "ANSWER_SEEN",
     "P3_RUNGS",
     "SKILL_SETS",
+    "SUPERNI_RUNGS",
     "TEST_INSTANCES",
     "Ladder",
     "P3Collection",
@@ -27,17 +44,27 @@ __all__ = [
     "SkillSet",
     "TargetSplit",
     "TaskInstance",
+    "TextSplit",
+    "answer_seen",
     "as_examples",
     "as_items",
     "build_ladder",
     "closed_labels",
+    "common_items",
+    "first_of_tasks",
     "items_of",
     "load_skill",
+    "mark_answer_seen",
+    "marks_of",
+    "random_rung",
     "random_task_sets",
     "read_p3",
     "read_split_list",
     "read_superni",
     "refuse_overlap",
     "refuse_unseen_labels",
+    "rung_of",
+    "split_by_text",
     "split_rows",
+    "without_asked",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from titrant.errors import DataError
-from titrant.identity import content_keys
+from titrant.identity import content_keys, hash_text
 from titrant.records import AnswerKind, Example, Item, Origin, RawRow, Turn
 
 
@@ -90,6 +91,17 @@ def as_items(
         )
         for key, pair, answer, instance in zip(keys, turns, answers, instances, strict=True)
     )
+
+
+def first_of_tasks(instances: Sequence[TaskInstance], count: int | None) -> tuple[TaskInstance, ...]:
+    """At most `count` instances of each task (None: all), smallest content hash first, in their own order."""
+    if count is None:
+        return tuple(instances)
+    by_task: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
+    for index, instance in enumerate(instances):
+        by_task[instance.task].append((hash_text(f"cap\n{instance.prompt}"), instance.row_id, index))
+    kept = {index for ranked in by_task.values() for *_, index in sorted(ranked)[:count]}
+    return tuple(instance for index, instance in enumerate(instances) if index in kept)
 
 
 def text_field(row: RawRow, name: str, *, empty: bool = False) -> str:

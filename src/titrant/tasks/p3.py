@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from titrant.records import RawRow
-from titrant.tasks.collection import TaskInstance, closed_set, text_field
+from titrant.tasks.collection import TaskInstance, closed_set, first_of_tasks, text_field
 from titrant.tasks.underlying import TemplatedText, groups_by_text
 
 END_MARK = "<|endoftext|>"
@@ -30,8 +30,16 @@ class LeftOut:
     rows: int
 
 
-def read_p3(rows: Iterable[RawRow]) -> P3Collection:
+def read_p3(
+    rows: Iterable[RawRow],
+    *,
+    wanted: Callable[[Sequence[TaskInstance]], Collection[str]] | None = None,
+    rows_per_task: int | None = None,
+) -> P3Collection:
     """P3 rows as instances. The task is the template, its kind P3's group of templates.
+
+    `wanted` says which templates are needed, given all instances (their `group` not known yet); `rows_per_task` keeps
+    the first so many rows of each, by content hash. What is needed alone is compared for its underlying texts.
 
     The literal end-of-text mark of the source is taken off the output, the prompt stands as it is. A template whose
     outputs form a closed set is answered among them; the others are scored by ROUGE-L. Rows with an empty output, and
@@ -53,17 +61,7 @@ def read_p3(rows: Iterable[RawRow]) -> P3Collection:
         dropped["one output only", template] += len(outputs[template])
     kept = [(row, output) for row, output in kept if row.values["template"] not in constant]
     choices = {template: closed_set(texts) for template, texts in outputs.items()}
-    groups = groups_by_text(
-        [
-            TemplatedText(
-                dataset=text_field(row, "dataset"),
-                template=text_field(row, "template"),
-                text=f"{text_field(row, 'instruction')} {output}",
-            )
-            for row, output in kept
-        ]
-    )
-    instances = tuple(
+    found = [
         TaskInstance(
             row_id=text_field(row, "id"),
             task=text_field(row, "template"),
@@ -73,11 +71,20 @@ def read_p3(rows: Iterable[RawRow]) -> P3Collection:
             references=(output,),
             choices=choices[row.values["template"]],
             metric="rouge_l" if choices[row.values["template"]] is None else "exact_match",
-            group=group,
+            group=None,
             split=None,
             origin=row.origin,
         )
-        for (row, output), group in zip(kept, groups, strict=True)
+        for row, output in kept
+    ]
+    tasks = None if wanted is None else frozenset(wanted(found))
+    needed = first_of_tasks([each for each in found if tasks is None or each.task in tasks], rows_per_task)
+    groups = groups_by_text(
+        [
+            TemplatedText(dataset=each.dataset, template=each.task, text=f"{each.prompt} {each.references[0]}")
+            for each in needed
+        ]
     )
+    instances = tuple(replace(each, group=group) for each, group in zip(needed, groups, strict=True))
     left_out = (LeftOut(reason=reason, template=template, rows=count) for (reason, template), count in dropped.items())
     return P3Collection(instances=instances, left_out=tuple(sorted(left_out, key=lambda left: left.template)))

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from titrant.errors import DataError
 from titrant.identity import hash_text
 from titrant.records import Example, Item, Origin, RawRow
 from titrant.tasks.collection import TaskInstance, as_examples, as_items, text_field, text_of, texts_of
+from titrant.tasks.ladder import split_by_text
+from titrant.tasks.seen import mark_answer_seen
 
 Skill = Literal["understanding", "reasoning", "factual"]
-ANSWER_SEEN = "answer_seen"
-_NOT_LETTERS = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +135,17 @@ class SkillData:
 
     skill_set: SkillSet
     train: tuple[Example, ...]
+    validation: tuple[Item, ...]
     test: tuple[Item, ...]
     removed: int
     unreadable: tuple[Origin, ...]
 
 
-def load_skill(rows: Iterable[RawRow], name: str) -> SkillData:
-    """The rows of one skill set as training rows and test items; rows of other splits are left alone."""
+def load_skill(rows: Iterable[RawRow], name: str, *, validation_share: float | None = None) -> SkillData:
+    """The rows of one skill set as training rows and test items; rows of other splits are left alone.
+
+    With `validation_share`, validation items are parted off the training rows by their underlying text.
+    """
     if name not in SKILL_SETS:
         raise DataError("no such skill set", got=name, expected=", ".join(SKILL_SETS))
     skill_set = SKILL_SETS[name]
@@ -162,20 +166,19 @@ def load_skill(rows: Iterable[RawRow], name: str) -> SkillData:
         raise DataError(f"{name} has {len(train)} training rows and {len(test)} test items")
     asked = {_folded(instance.prompt) for instance in test}
     kept = [instance for instance in train if _folded(instance.prompt) not in asked]
-    fixed = len({instance.choices for instance in train}) == 1
-    seen = {_bare(reference) for instance in kept for reference in instance.references}
+    removed = len(train) - len(kept)
+    validation: tuple[TaskInstance, ...] = ()
+    if validation_share is not None:
+        parted = split_by_text(kept, share=validation_share, name="validation")
+        kept, validation = list(parted.train), parted.held_out
     items = as_items(test, probe="target", target=name, max_answer_tokens=skill_set.max_answer_tokens)
-    tagged = tuple(
-        replace(item, tags=((ANSWER_SEEN, "yes"),))
-        if (item.choices is None or not fixed) and any(_bare(reference) in seen for reference in item.references)
-        else item
-        for item in items
-    )
+    tagged = mark_answer_seen(items, (reference for instance in kept for reference in instance.references))
     return SkillData(
         skill_set=skill_set,
         train=as_examples(kept, source=name),
+        validation=as_items(validation, probe="validation", target=name, max_answer_tokens=skill_set.max_answer_tokens),
         test=tagged,
-        removed=len(train) - len(kept),
+        removed=removed,
         unreadable=tuple(unreadable),
     )
 
@@ -217,8 +220,3 @@ def _filled(template: str, fields: dict[str, str]) -> str:
 
 def _folded(text: str) -> str:
     return " ".join(text.casefold().split())
-
-
-def _bare(text: str) -> str:
-    """An answer for comparing: GSM8K's number alone, letters and digits only, without case."""
-    return _NOT_LETTERS.sub(" ", text.rpartition("####")[2].casefold()).strip() or text.strip()

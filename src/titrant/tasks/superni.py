@@ -2,19 +2,20 @@
 
 A task is one object: `Definition`, `Categories`, `Positive Examples` [{input, output}] and `Instances` [{id, input,
 output}]. The published form is one JSON file a task (its name is the file's) and lists of task names for each split.
+Copies on the hub hold a row an instance instead: `task_name`, `definition`, `inputs`, `targets`, without examples.
 """
 
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from titrant.errors import DataError
 from titrant.identity import hash_text
 from titrant.records import RawRow
-from titrant.tasks.collection import TaskInstance, closed_set, text_of, texts_of
+from titrant.tasks.collection import TaskInstance, closed_set, first_of_tasks, text_of, texts_of
 
 EXACT_MATCH_CATEGORIES = frozenset(
     {
@@ -47,23 +48,26 @@ def read_superni(
     positive_examples: int = 2,
     fits: Callable[[str], bool] | None = None,
     limit: int | None = None,
+    rows_per_task: int | None = None,
 ) -> tuple[TaskInstance, ...]:
     """All instances of all task objects, prompted.
 
     `tasks` keeps the named ones only (the lines of a split list); a name that is missing is a `DataError`. `limit`
-    takes the first instances of each task (`TEST_INSTANCES` for the test track). `fits` says whether a source is
-    within the model's length; examples are added only while it is. The category decides the
-    metric; where it is none of the evaluation's, a closed set of outputs is scored by exact match, others by ROUGE-L.
+    takes the first instances of each task (`TEST_INSTANCES` for the test track), `rows_per_task` so many by content
+    hash, whatever their order. `fits` says whether a source is within the model's length; examples are added only while
+    it is. The category decides the metric; where it is none of the evaluation's, a closed set of outputs is scored by
+    exact match, others by ROUGE-L.
     """
     wanted = None if tasks is None else list(tasks)
     instances: list[TaskInstance] = []
     seen: set[str] = set()
-    for row in rows:
+    for row in _task_objects(rows):
         name = task_name(row)
         if wanted is not None and name not in wanted:
             continue
         seen.add(name)
-        instances.extend(_instances_of(row, name, positive_examples, fits, limit))
+        found = _instances_of(row, name, positive_examples, fits, limit)
+        instances.extend(first_of_tasks(found, rows_per_task))
     missing = [name for name in wanted or () if name not in seen]
     if missing:
         raise DataError(f"{len(missing)} tasks of the list are not there", got=", ".join(missing[:20]))
@@ -138,6 +142,33 @@ def metric_of(category: str, *, closed: bool) -> str:
     return "exact_match" if closed else "rouge_l"
 
 
+def _task_objects(rows: Iterable[RawRow]) -> Iterator[RawRow]:
+    """Task objects as they come, then those put together from rows of single instances, in the order of their names."""
+    flat: dict[str, list[RawRow]] = {}
+    for row in rows:
+        if "task_name" in row.values and "inputs" in row.values:
+            flat.setdefault(text_of(row.values["task_name"], "task_name", row.origin), []).append(row)
+        else:
+            yield row
+    for name in sorted(flat):
+        references: dict[str, list[str]] = {}
+        for row in flat[name]:
+            given = text_of(row.values["inputs"], "inputs", row.origin, empty=True)
+            references.setdefault(given, []).extend(texts_of(row.values.get("targets"), "targets", row.origin))
+        first = flat[name][0]
+        values = {
+            "name": name,
+            "Definition": first.values.get("definition"),
+            "Categories": ["unknown"],
+            "Positive Examples": [],
+            "Instances": [
+                {"id": f"{name}-{number}", "input": given, "output": list(dict.fromkeys(outputs))}
+                for number, (given, outputs) in enumerate(references.items())
+            ],
+        }
+        yield RawRow(values=values, origin=first.origin)
+
+
 def _instances_of(
     row: RawRow, name: str, positive_examples: int, fits: Callable[[str], bool] | None, limit: int | None
 ) -> list[TaskInstance]:
@@ -147,7 +178,10 @@ def _instances_of(
     sources = row.values.get("Source") or [name]
     dataset = texts_of(sources, "Source", where)[0]
     shown = [
-        (text_of(each.get("input"), "example's input", where), text_of(each.get("output"), "example's output", where))
+        (
+            text_of(each.get("input"), "example's input", where, empty=True),
+            text_of(each.get("output"), "example's output", where, empty=True),
+        )
         for each in _objects(row, "Positive Examples")[:positive_examples]
     ]
     instances = _objects(row, "instances" if "instances" in row.values else "Instances")
@@ -157,7 +191,7 @@ def _instances_of(
     for number, (instance, references) in enumerate(zip(instances, outputs, strict=True)):
         if limit is not None and number == limit:
             break
-        text = text_of(instance.get("input"), "instance's input", where)
+        text = text_of(instance.get("input"), "instance's input", where, empty=True)
         found.append(
             TaskInstance(
                 row_id=str(instance.get("id") or f"{name}-{number}"),
