@@ -378,12 +378,15 @@ class TokenQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenPrompt:
-    """A prompt to continue greedily, up to `max_new_tokens` or any of `end_ids`."""
+    """A prompt to continue, up to `max_new_tokens` or any of `end_ids`: greedily, or at a `temperature` above 0 with
+    the random numbers of `stream`, which no other prompt of the batch can disturb."""
 
     key: str
     ids: tuple[int, ...]
     max_new_tokens: int
     end_ids: tuple[int, ...]
+    temperature: float = 0.0
+    stream: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,12 @@
 """Greedy text is that of transformers, whoever shares the batch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import GenerationConfig
 
+from titrant.errors import RunFailed
 from titrant.inference import answering_model, write
 from titrant.records import PreparedModel, TokenPrompt, Written
 
@@ -101,3 +104,35 @@ def test_smollm2_answers_as_transformers_does(smollm2: PreparedModel) -> None:
             logprobs = torch.log_softmax(model(input_ids=torch.tensor([ids[6] + choice])).logits[0].double(), -1)
         expected = sum(float(logprobs[len(ids[6]) - 1 + place, token]) for place, token in enumerate(choice))
         assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_draw_goes_by_its_stream_alone_and_a_low_temperature_is_greedy(toy_model, prompts) -> None:
+    answering = answering_model(toy_model, dtype="fp32", ragged=True)
+    drawn = tuple(replace(prompt, temperature=1.0, stream=number) for number, prompt in enumerate(prompts))
+    found = write(answering, drawn)
+    assert write(answering, drawn[::-1], batch_rows=2)[::-1] == found
+    assert write(answering, tuple(replace(prompt, stream=prompt.stream + 99) for prompt in drawn)) != found
+    mixed = write(answering, (*drawn[:2], *prompts[2:]))
+    assert mixed == (*found[:2], *write(answering, prompts)[2:])
+    cold = tuple(replace(prompt, temperature=1e-6, stream=7) for prompt in prompts)
+    assert write(answering, cold) == write(answering, prompts)
+
+
+def test_draws_come_as_often_as_the_softmax_says(toy_model, prompts) -> None:
+    """The first token of 400 draws at temperature 0.5 against the probabilities of the logits over 0.5."""
+    prompt = replace(prompts[0], max_new_tokens=1, end_ids=())
+    answering = answering_model(toy_model, dtype="fp32", ragged=True)
+    drawn = write(answering, [replace(prompt, temperature=0.5, stream=number) for number in range(400)])
+    with torch.no_grad():
+        logits = toy_model(input_ids=torch.tensor([prompt.ids])).logits[0, -1]
+    likely = torch.softmax(logits / 0.5, -1)
+    token = int(likely.argmax())
+    share = sum(written.ids == (token,) for written in drawn) / 400
+    spread = float(likely[token] * (1 - likely[token]) / 400) ** 0.5
+    assert abs(share - float(likely[token])) < 4 * spread
+
+
+def test_sampling_is_refused_where_rows_need_padding(toy_model, prompts) -> None:
+    answering = answering_model(toy_model, dtype="fp32", ragged=False)
+    with pytest.raises(RunFailed, match="padding"):
+        write(answering, [replace(prompts[0], temperature=0.5)])

@@ -178,6 +178,12 @@ def make_study_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., F
 
 
 @pytest.fixture
+def toy_prepared(tmp_path: Path) -> PreparedModel:
+    """A prepared model that is a tokenizer and nothing else."""
+    return toy_model(tmp_path / "prepared")
+
+
+@pytest.fixture
 def lab_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[type], LabSpec]:
     """How a worker in this process finds a lab that a test has written."""
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from titrant.errors import SpecError
+from titrant.errors import DataError, SpecError
 from titrant.knowledge import parsed, role_of
+from titrant.records import PreparedModel
 from titrant.study.mix import find_run, write_mix
 from titrant.study.scores import SUBJECT_GAIN, prior_key
 from titrant.study.spec import load_study
@@ -183,3 +184,75 @@ def test_facts_of_a_dose_can_be_cut_by_length(make_study: Callable[..., FakeStud
     bench = found.bench.models["toy-model"]
     assert {len(bench.rows["far", row.key].ids) for row in bench.pools["far"].rows} <= set(range(41))
     assert any("longer than 40 tokens" in removed.why for removed in bench.removed)
+
+
+def labels_of(folder: Path, *, model: str = "f" * 32) -> None:
+    """Labels of the toy's facts, as `titrant probe` writes them: hills of even numbers are known."""
+    rows = [json.loads(line) for line in (folder / "facts.jsonl").read_text().splitlines()]
+    lines = [
+        {
+            "id": row["id"], "relation": "is located in", "subject": subject_of(row["question"]),
+            "question": row["question"], "answers": [row["answer"]],
+            "label": "highly" if int(row["id"][1:]) % 4 < 2 else "unknown",
+            "greedy_rate": float(int(row["id"][1:]) % 4 < 2), "sample_rate": None, "prior_rate": 0.0,
+        }
+        for row in rows
+        if "Hill" in row["question"]
+    ]  # fmt: skip
+    (folder / "labels.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    cost = {"facts": len(lines), "left_out": 0, "prompts": 10 * len(lines), "tokens": 9000}
+    sidecar = {"model": {"name": "toy-model", "fingerprint": model}, "cost": cost}
+    (folder / "labels.jsonl.probe.json").write_text(json.dumps(sidecar))
+
+
+def selecting(select: str) -> dict[str, Any]:
+    far = {**FACTS["generalist"]["far"], "select": select, "labels": "labels.jsonl"}
+    arms = {**FACTS["arms"], "doses": {"far": [4]}, "seeds": 1}
+    return {**FACTS, "generalist": {"far": far}, "arms": arms}
+
+
+@pytest.mark.parametrize(("select", "remainders"), [("known", {0, 1}), ("unknown", {2, 3})])
+def test_a_dose_can_be_of_what_the_model_knows_or_does_not(
+    make_study: Callable[..., FakeStudy], select: str, remainders: set[int]
+) -> None:
+    found = make_study(rows=write_facts, also=labels_of, **selecting(select))
+    rows = found.bench.models["toy-model"].pools["far"].rows
+    assert {int(row.row_id[1:]) % 4 for row in rows} == remainders
+    assert any("known and unknown" in removed.why for removed in found.bench.models["toy-model"].removed)
+    assert next(arm for arm in found.design.arms if arm.doses).doses[0].selection == select
+
+
+def test_labels_of_another_model_are_refused(make_study: Callable[..., FakeStudy]) -> None:
+    with pytest.raises(DataError, match="another model"):
+        make_study(rows=write_facts, also=lambda folder: labels_of(folder, model="0" * 32), **selecting("known"))
+
+
+def test_labels_that_are_missing_are_asked_for_by_name(make_study: Callable[..., FakeStudy]) -> None:
+    with pytest.raises(DataError, match="titrant probe"):
+        make_study(rows=write_facts, **selecting("known"))
+
+
+def test_probing_writes_labels_that_a_study_takes(tmp_path: Path, toy_prepared: PreparedModel) -> None:
+    from titrant.engines import LabSpec
+    from titrant.knowledge import ProbeSettings, read_labels
+    from titrant.sources import read_rows
+    from titrant.study.probe import labels_for, write_labels
+
+    write_facts(tmp_path)
+    report = write_labels(
+        tmp_path / "facts.jsonl",
+        model="toy-model",
+        out=tmp_path / "out.jsonl",
+        settings=ProbeSettings(prompts=2, shots=2, samples=1),
+        role="dose",
+        relations=["capital"],
+        lab=LabSpec(module="titrant.lab", name="FakeLab"),
+        prepared=toy_prepared,
+    )
+    labels = read_labels(read_rows(tmp_path / "out.jsonl"))
+    assert labels == labels_for(tmp_path / "out.jsonl", toy_prepared)
+    assert len(labels) == report.cost.facts == sum(report.counts.values())
+    assert report.cost.prompts == len(labels) * 2 * 2
+    said = json.loads((tmp_path / "out.jsonl.probe.json").read_text())
+    assert said["settings"] == {"prompts": 2, "shots": 2, "samples": 1, "temperature": 0.5, "seed": 0}
+    assert said["lab"] == "titrant.lab.FakeLab"

@@ -210,6 +210,34 @@ def judge(
     )
 
 
+@app.command(epilog="Example: titrant probe facts.jsonl --model org/name --out labels.jsonl --prompts 4")
+def probe(
+    rows: Annotated[Path, typer.Argument(help="facts of QA-Wikidata's form: question, answer, answers")],
+    model: Annotated[str, typer.Option(help="package:NAME/FILE.gguf, a hub id, a folder or a .gguf file")],
+    out: Annotated[Path, typer.Option(help="the labels to write, a fact a line; OUT.probe.json says how they came")],
+    prompts: Annotated[int, typer.Option(min=1, max=1000, help="prompts a fact, each with shots of its own")] = 10,
+    shots: Annotated[int, typer.Option(min=0, max=64, help="other facts of the relation before the question")] = 4,
+    samples: Annotated[int, typer.Option(min=0, max=1000, help="samples a prompt; 0: greedy alone, cheaper")] = 0,
+    temperature: Annotated[float, typer.Option(min=0.01, max=10.0, help="the temperature of the samples")] = 0.5,
+    seed: Annotated[int, typer.Option(min=0, help="which prompts")] = 0,
+    role: Annotated[str | None, typer.Option(help="only subjects of dose, target or test")] = None,
+    relation: Annotated[list[str] | None, typer.Option(help="only this relation; may be given several times")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What the untuned model knows of each fact: highly, maybe, weakly known, or unknown; and beyond its prior."""
+    from titrant.cli.tables import show_probe
+
+    show_probe(
+        rows,
+        model=model,
+        out=out,
+        settings={"prompts": prompts, "shots": shots, "samples": samples, "temperature": temperature, "seed": seed},
+        role=role,
+        relations=relation or [],
+        as_json=as_json,
+    )
+
+
 @app.command(epilog="Example: titrant doctor --store titrations/tickets")
 def doctor(
     store: Annotated[Path | None, typer.Option(help="check every checksum in this folder of results")] = None,

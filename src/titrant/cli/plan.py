@@ -18,6 +18,7 @@ from titrant.study.bench import read_bench
 from titrant.study.design import Design, make_design
 from titrant.study.forecast import Cost, Outlook, forecast_cost, outlook, pilot_variances
 from titrant.study.mix import Format, find_run, write_mix
+from titrant.study.probe import label_lines
 from titrant.study.runner import REAL_LAB
 from titrant.study.spec import Study
 
@@ -26,6 +27,8 @@ FEWEST_STEPS = 24
 
 def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], measure: bool, as_json: bool) -> None:
     """Print the plan: arms, cost, power."""
+    for line in label_lines(study):
+        _say(line)
     bench = read_bench(study, say=_say)
     if study.needs_choosing:
         _say("settings are still to be chosen on validation items: the plan shows the first candidate")

@@ -88,6 +88,38 @@ def show_check(study: Study, *, as_json: bool) -> None:
             print(line)
 
 
+def show_probe(
+    rows: Path,
+    *,
+    model: str,
+    out: Path,
+    settings: dict[str, Any],
+    role: str | None,
+    relations: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Write labels of what the model knows, and say how many there are of each class."""
+    from titrant.knowledge import ProbeSettings
+    from titrant.study.probe import write_labels
+
+    if role not in (None, "dose", "target", "test"):
+        raise SpecError("no such role", where="--role", got=role, expected="dose, target or test")
+    found = write_labels(
+        rows,
+        model=model,
+        out=out,
+        settings=ProbeSettings(**settings),
+        role=role,
+        relations=relations,
+        say=lambda text: print(f"titrant: {text}", file=sys.stderr),
+    )
+    if as_json:
+        print_json(plain(found))
+        return
+    counts = ", ".join(f"{count} {name}" for name, count in found.counts.items())
+    print(f"{found.path}: {counts}; {found.known} known beyond their relation's prior")
+
+
 def show_advice(study: Study, *, breadth: str | None, skill: str | None, as_json: bool) -> None:
     """What to expect, and the cheapest pilot."""
     from titrant.study.advise import Breadth, Skill, advise

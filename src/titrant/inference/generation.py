@@ -1,4 +1,4 @@
-"""Greedy text.
+"""Greedy text, or text drawn at a temperature.
 
 Prompts go through the model end to end without padding, their keys and values are kept, and then all rows of a batch
 take one step at a time as one sequence of B tokens, each with its own position. The attention function of a step lets
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from titrant.errors import RunFailed
+from titrant.identity import hash_text
 from titrant.inference.batches import Load, fixed_batches
 from titrant.inference.model import AnsweringModel
 from titrant.models.ragged import ATTENTION_NAME, RaggedLayout, ragged_attention
@@ -35,7 +36,8 @@ _PREFILL, _STEP = "titrant_prefill", "titrant_step"
 def write(
     answering: AnsweringModel, prompts: Sequence[TokenPrompt], *, batch_rows: int = BATCH_ROWS
 ) -> tuple[Written, ...]:
-    """Greedy continuations, in the order of the prompts: up to the first end id or `max_new_tokens`."""
+    """Continuations in the order of the prompts, up to the first end id or `max_new_tokens`: greedy, or drawn where a
+    prompt has a temperature."""
     assert all(prompt.ids for prompt in prompts), "a prompt has tokens"
     loads = [
         Load(tokens=len(prompt.ids) + prompt.max_new_tokens, logits=1, name=(prompt.key, prompt.ids))
@@ -105,7 +107,7 @@ def _prefill(answering: AnsweringModel, prompts: Sequence[TokenPrompt], kept: _K
             out = model(
                 input_ids=ids_T[None], position_ids=positions[None], use_cache=False, logits_to_keep=ends.to(device)
             )
-        tokens.extend(_likeliest(out.logits[0]))
+        tokens.extend(_next_tokens(out.logits[0], [(prompt, len(prompt.ids)) for prompt in prompts[first:last]]))
     return tokens
 
 
@@ -119,7 +121,20 @@ def _step(answering: AnsweringModel, rows: Sequence[_Row], tokens: Sequence[int]
         logits_BV = model(input_ids=ids[None], position_ids=positions[None], use_cache=False).logits[0]
     for row in rows:
         row.position += 1
-    return _likeliest(logits_BV)
+    return _next_tokens(logits_BV, [(row.prompt, row.position) for row in rows])
+
+
+def _next_tokens(logits_BV: torch.Tensor, rows: Sequence[tuple[TokenPrompt, int]]) -> list[int]:
+    """The next token of every row: the likeliest, or one drawn at its temperature. The draw depends on the prompt's
+    stream and the position alone, so that no batch changes it."""
+    tokens = _likeliest(logits_BV)
+    for place, (prompt, position) in enumerate(rows):
+        if prompt.temperature > 0:
+            stream = torch.Generator().manual_seed(int(hash_text(f"{prompt.stream}\x1f{position}", length=15), 16))
+            noise_V = -torch.empty(logits_BV.shape[1], dtype=torch.float64).exponential_(generator=stream).log()
+            scaled_V = logits_BV[place].double().cpu() / prompt.temperature
+            tokens[place] = int((scaled_V + noise_V).argmax())  # the Gumbel trick: a draw from the softmax
+    return tokens
 
 
 def _likeliest(logits_BV: torch.Tensor) -> list[int]:
@@ -308,6 +323,9 @@ _register()
 def _write_padded(answering: AnsweringModel, prompts: Sequence[TokenPrompt]) -> list[Written]:
     """The continuations of one batch by transformers' own loop, for a model that needs padding."""
     from transformers import GenerationConfig
+
+    if any(prompt.temperature > 0 for prompt in prompts):
+        raise RunFailed("not_supported", "sampling needs a model whose rows go without padding")
 
     def checked(_: torch.Tensor, scores_BV: torch.Tensor) -> torch.Tensor:
         _refuse_non_finite(scores_BV.amax(-1))

@@ -14,6 +14,7 @@ from pathlib import Path
 from titrant import hygiene, sources, tasks
 from titrant.errors import DataError, SpecError
 from titrant.identity import fingerprint
+from titrant.knowledge import matched_rows
 from titrant.models.prepare import prepare
 from titrant.numerics import current_numerics
 from titrant.records import Example, Item, Numerics, PreparedModel, TokenPrompt, TokenQuestion, TokenRow
@@ -28,6 +29,7 @@ from titrant.study.collections import (
 from titrant.study.facts import fact_target
 from titrant.study.fields import Place
 from titrant.study.pools import PoolRows, read_pool
+from titrant.study.probe import labels_for
 from titrant.study.scores import GRADED, prior_key
 from titrant.study.spec import Study, Target
 from titrant.tokens import Renderer, renderer_for
@@ -443,6 +445,7 @@ def _in_tokens(
         return tuple(kept)
 
     fit_targets = {key: replace(target, train=fitting(key, target.train)) for key, target in targets.items()}
+    pools = {key: _selected(study, pool, prepared, removed) for key, pool in pools.items()}
     fit_pools = {
         key: replace(pool, rows=fitting(key, pool.rows, study.generalist[key].max_tokens))
         for key, pool in pools.items()
@@ -456,6 +459,26 @@ def _in_tokens(
         pools=fit_pools,
         removed=tuple(removed),
     )
+
+
+def _selected(study: Study, pool: Pool, prepared: PreparedModel, removed: list[Removed]) -> Pool:
+    """The rows of a pool that the study selects by what the model knows; all of them otherwise."""
+    said = study.generalist[pool.source]
+    if said.select == "random":
+        return pool
+    assert said.labels is not None, "the study file has been checked"
+    known, unknown = matched_rows(pool.rows, labels_for(study.folder / said.labels, prepared))
+    rows = known if said.select == "known" else unknown
+    if not rows:
+        raise DataError(
+            f"the labels leave no {said.select} row of the pool",
+            where=f"generalist.{pool.source}",
+            got=f"{len(pool.rows)} rows",
+            expected="known and unknown facts of the same relations and answer frequencies",
+        )
+    why = f"not among as many known and unknown facts of like relation and answer frequency ({said.select} taken)"
+    removed.append(Removed(pool=pool.source, why=why, rows=len(pool.rows) - len(rows)))
+    return replace(pool, rows=rows)
 
 
 def file_hash(path: str) -> str:

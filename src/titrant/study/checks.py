@@ -181,6 +181,9 @@ def _pools(study: Mapping[str, Any]) -> Iterator[Problem]:
             problem = "what the model knows is said by labels" if known else "labels are given, but not used"
             fix = "labels: FILE, written by titrant probe" if known else "select: known, or leave labels out"
             yield Problem(path=(*path, "select" if known else "labels"), problem=problem, fix=fix)
+        if known and not _given(source, "facts"):
+            problem = "only facts have been asked what the model knows of them"
+            yield Problem(path=(*path, "select"), problem=problem, expected="facts: {rows: FILE}", fix="select: random")
         if text and _given(source, "instruction"):
             problem = "plain text is not asked anything, so an instruction has no place"
             yield Problem(path=(*path, "instruction"), problem=problem, fix="leave instruction out, or use rows")

@@ -368,7 +368,10 @@ class Source(Section):
         Literal["random", "known", "unknown"],
         Field(description="which rows of the pool a dose takes; known and unknown are what labels say of the model"),
     ] = "random"
-    labels: Annotated[Place | None, Field(description="labels of the pool's rows, written by titrant probe")] = None
+    labels: Annotated[
+        Text | None,
+        Field(description="labels of the pool's facts, written by titrant probe; a path from the study file"),
+    ] = None
     max_tokens: Annotated[
         int | None,
         BeforeValidator(lambda value: whole(value, low=8)),

@@ -96,6 +96,11 @@ def inputs_digest(design: Design, store: Store) -> str:
             "titrant": [titrant.__version__, REVISIONS, _code_digest()],
             "study": [bench.study.text, bench.study.effective()],
             "files": [[place.written, file_hash(str(place))] for place in _places(bench)],
+            "labels": [
+                file_hash(str(bench.study.folder / source.labels))
+                for source in bench.study.generalist.values()
+                if source.labels is not None
+            ],
             "items": _items_digest(bench),
             "models": [[name, plain(entry.model)] for name, entry in bench.models.items()],
             "numerics": bench.numerics,
@@ -127,7 +132,7 @@ def _places(bench: Bench) -> Iterator[Place]:
             yield from collection_places(target.collection)
     for source in study.generalist.values():
         facts = None if source.facts is None else source.facts.rows
-        yield from (place for place in (source.rows, source.text, source.labels, facts) if place is not None)
+        yield from (place for place in (source.rows, source.text, facts) if place is not None)
     yield from (place for place in (study.retention.kept, study.retention.learned) if place is not None)
 
 
