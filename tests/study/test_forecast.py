@@ -47,10 +47,10 @@ def test_what_is_left_is_counted_and_what_is_done_is_not(design: Design) -> None
 def test_minutes_follow_from_measured_speed_and_halve_with_two_jobs(
     design: Design, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measured = titrant.study.forecast._Measured(training_rate=100.0, answer_rate=400.0, memory_bytes=7)
+    measured = titrant.study.forecast._Measured(training_rate=100.0, answer_rate=400.0, run_seconds=3.0, memory_bytes=7)
     monkeypatch.setattr("titrant.study.forecast._measured", lambda *_: measured)
     one, two = (forecast_cost(design, jobs=jobs, lab=trial_lab()) for jobs in (1, 2))
-    assert one.minutes == pytest.approx((one.training_tokens / 100 + one.answer_tokens / 400) / 60)
+    assert one.minutes == pytest.approx((one.training_tokens / 100 + one.answer_tokens / 400 + 9 * 3.0) / 60)
     assert two.minutes == pytest.approx(one.minutes / 2)
     assert one.memory_bytes == 7
 
@@ -65,6 +65,7 @@ def test_measuring_takes_three_steps_of_the_longest_run_and_leaves_nothing(
     cost = forecast_cost(design, jobs=1, lab=trial_lab(log=str(log)))
     assert [line.split()[0] for line in log.read_text().splitlines()] == ["start", "step1", "step2", "step3", "end"]
     assert cost.memory_bytes is not None
+    assert cost.minutes is not None
     assert not list((tmp_path / "tmp").iterdir())
 
 

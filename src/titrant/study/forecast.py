@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from titrant.engines import Event, LabSpec, RunJob, execute
 from titrant.stats.contrasts import contrast_batch, layout, moments
@@ -27,8 +28,9 @@ from titrant.study.design import Design, overlap_at, verdict_size
 from titrant.study.results import collect, target_tables
 from titrant.study.runner import job_of, jobs_for
 
+_Kind = TypeVar("_Kind")
 _MEASURED_STEPS = 3  # the first is not counted: it pays for what later ones find ready
-_MEASURED_ITEMS = 24
+_MEASURED_ITEMS = 96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,7 @@ def forecast_cost(
     measured = _measured(design, lab) if lab is not None else None
     minutes = None
     if measured is not None:
-        seconds = training / measured.training_rate + answers / measured.answer_rate
+        seconds = training / measured.training_rate + answers / measured.answer_rate + len(left) * measured.run_seconds
         minutes = seconds / 60 / min(count, max(len(left), 1))
     return Cost(
         runs=len(left),
@@ -155,47 +157,64 @@ def pilot_variances(design: Design, store: Store, model: str, target: str) -> Co
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Measured:
+    """Rates in tokens per second; `run_seconds` is what a run takes besides, to make ready for its first answer."""
+
     training_rate: float
     answer_rate: float
+    run_seconds: float
     memory_bytes: int
 
 
 def _measured(design: Design, lab: LabSpec) -> _Measured | None:
-    """Tokens per second of training and answering and peak memory, from a few steps of the longest run in a worker of
-    its own and a store that is thrown away."""
-    longest = max((planned for planned in design.distinct if planned.run.steps), key=lambda planned: planned.run.tokens)
-    short = _shortened(job_of(longest, design.bench))
-    steps: list[Event] = []
+    """Speed and peak memory, in a worker of its own and a store that is thrown away: a few steps of the longest run with
+    one answer, and the untuned model with one answer and with many."""
+    trainings = (planned for planned in design.distinct if planned.run.steps)
+    longest = max(trainings, key=lambda planned: planned.run.tokens)
+    whole = job_of(longest, design.bench)
+    assert whole.plan is not None
+    steps = whole.plan.steps[:_MEASURED_STEPS]
+    trained = _shortened(replace(whole, plan=replace(whole.plan, steps=steps)), "trained", items=1)
+    few, many = (_shortened(replace(whole, plan=None), f"items-{items}", items=items) for items in (1, _MEASURED_ITEMS))
+    taken: list[Event] = []
     with tempfile.TemporaryDirectory(prefix="titrant-plan-") as folder:
         root = Path(folder) / "store"
         Store.open(root)
-        keep = steps.append
-        execute([short], root=root, lab=lab, processes=1, on_event=keep)
-        timing = root / "runs" / short.run.run_id / TIMING
-        if not timing.is_file():
+        keep = taken.append
+        execute([trained, few, many], root=root, lab=lab, processes=1, on_event=keep)
+        files = [root / "runs" / job.run.run_id / TIMING for job in (trained, few, many)]
+        if not all(file.is_file() for file in files):
             return None
-        times = read_sealed(timing)
-    taken = [event for event in steps if event.kind == "step"][1:]
-    seconds = sum(event.seconds for event in taken)
+        times = [read_sealed(file) for file in files]
+    counted = [event for event in taken if event.kind == "step"][1:]
+    seconds = sum(event.seconds for event in counted)
     if not seconds:
         return None
-    answering = max(times["answering_seconds"], 1e-3)
+    first, all_of_them = (time["answering_seconds"] for time in times[1:])
+    more = _asked_tokens(many) - _asked_tokens(few)
     return _Measured(
-        training_rate=sum(event.tokens for event in taken) / seconds,
-        answer_rate=Asked(questions=short.questions, prompts=short.prompts, losses=short.losses).tokens / answering,
-        memory_bytes=times["peak_memory_bytes"],
+        training_rate=sum(event.tokens for event in counted) / seconds,
+        answer_rate=max(more, 1) / max(all_of_them - first, 1e-3),
+        run_seconds=first,
+        memory_bytes=max(time["peak_memory_bytes"] for time in times),
     )
 
 
-def _shortened(job: RunJob) -> RunJob:
-    """The first steps and items of a run."""
-    assert job.plan is not None
-    steps = job.plan.steps[:_MEASURED_STEPS]
+def _shortened(job: RunJob, name: str, *, items: int) -> RunJob:
+    """The run with at most so many items of each kind, spread over all there are, so that they are typical."""
+
+    steps = 0 if job.plan is None else len(job.plan.steps)
     return replace(
         job,
-        run=replace(job.run, run_id="measured", recipe_id="measured", steps=len(steps)),
-        plan=replace(job.plan, steps=steps),
-        questions=job.questions[:_MEASURED_ITEMS],
-        prompts=job.prompts[:_MEASURED_ITEMS],
-        losses=job.losses[:_MEASURED_ITEMS],
+        run=replace(job.run, run_id=name, recipe_id=name, steps=steps),
+        questions=_some(job.questions, items),
+        prompts=_some(job.prompts, items),
+        losses=_some(job.losses, items),
     )
+
+
+def _some(asked: Sequence[_Kind], items: int) -> tuple[_Kind, ...]:
+    return tuple(asked[:: max(1, len(asked) // items)][:items])
+
+
+def _asked_tokens(job: RunJob) -> int:
+    return Asked(questions=job.questions, prompts=job.prompts, losses=job.losses).tokens
