@@ -166,8 +166,10 @@ class _Measured:
 
 
 def _measured(design: Design, lab: LabSpec) -> _Measured | None:
-    """Speed and peak memory, in a worker of its own and a store that is thrown away: a few steps of the longest run with
-    one answer, and the untuned model with one answer and with many."""
+    """Speed and peak memory, in a worker of its own and a store that is thrown away.
+
+    Measured on a few steps of the longest run with one answer, and on the untuned model with one answer and with many.
+    """
     trainings = (planned for planned in design.distinct if planned.run.steps)
     longest = max(trainings, key=lambda planned: planned.run.tokens)
     whole = job_of(longest, design.bench)
