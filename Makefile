@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: quickstart demo gemma test test-slow check format calibrate bench clean
+.PHONY: quickstart demo gemma test test-slow torture check format calibrate bench clean
 
 quickstart: .venv/run
 	$(BIN)/titrant run studies/quickstart.yaml
@@ -22,6 +22,9 @@ test: .venv/dev
 
 test-slow: .venv/dev
 	$(BIN)/python -m pytest -m slow --timeout 3600
+
+torture: .venv/fuzz
+	TITRANT_TORTURE_JSON=torture.json $(BIN)/python -m pytest -m torture -n 0 --durations 20
 
 check: .venv/dev
 	$(BIN)/ruff format --check .
@@ -49,6 +52,10 @@ bench: .venv/dev
 
 .venv/dev: .venv/run pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+.venv/fuzz: .venv/dev
+	$(PIP) --editable '.[fuzz]'
 	@touch $@
 
 clean:

@@ -5,10 +5,15 @@ Weights are prepared once in a cache that outlives the test run (`$TITRANT_TEST_
 
 from __future__ import annotations
 
+import datetime
+import importlib.metadata
 import importlib.util
 import ipaddress
+import json
 import os
+import platform
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +83,38 @@ def own_hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf_home")))
         yield
+
+
+_TALLY: Counter[str] = Counter()
+
+
+@pytest.fixture(scope="session")
+def tally() -> Counter[str]:
+    """What torture has done so far: moments killed, faults injected, inputs tried."""
+    return _TALLY
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say what torture did, and keep it in the file that `TITRANT_TORTURE_JSON` names."""
+    if not _TALLY:
+        return
+    outcomes = {word: len(terminalreporter.stats.get(word, ())) for word in ("passed", "failed", "error", "skipped")}
+    terminalreporter.section("torture")
+    for what, count in sorted(_TALLY.items()):
+        terminalreporter.write_line(f"{what}: {count:,}")
+    if path := os.environ.get("TITRANT_TORTURE_JSON"):
+        versions = {
+            name: importlib.metadata.version(name) for name in ("torch", "transformers", "pyarrow", "hypothesis")
+        }
+        said = {
+            "date": datetime.date.today().isoformat(),
+            "machine": platform.machine(),
+            "python": platform.python_version(),
+            "versions": versions,
+            "tests": outcomes,
+            "counts": dict(sorted(_TALLY.items())),
+        }
+        Path(path).write_text(json.dumps(said, indent=1) + "\n")
 
 
 @pytest.fixture(scope="session")

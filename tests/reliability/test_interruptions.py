@@ -7,29 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_study import calm_content, trainings, without_times, write_study
 
-from titrant.identity import rng_for
 from titrant.store import Store
 
 SUPPORT = Path(__file__).parents[1] / "support"
-
-
-@pytest.fixture
-def roomy(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: hundreds of fsyncs cost nothing there, and mean the same."""
-    if not os.access("/dev/shm", os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        yield Path(folder)
+BreakStudy = Callable[..., dict[str, Any]]
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
@@ -42,60 +31,29 @@ def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
 # ---------------------------------------------------------------------------------------------------------------- kills
 
 
-def killed_at(folder: Path, which: str, **said: Any) -> dict[str, Any]:
-    write_study(folder / "study", **said)
-    command = [sys.executable, str(SUPPORT / "kill_moments.py"), str(folder), which]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def test_killed_while_training_tidying_up_and_reporting_a_study_ends_as_a_calm_one(roomy: Path) -> None:
-    found = killed_at(roomy, "40,removal:1,-8")  # while training; before the first run is tidied up; at the results
+def test_killed_while_training_tidying_up_and_reporting_a_study_ends_as_a_calm_one(
+    roomy: Path, break_study: BreakStudy
+) -> None:
+    found = break_study("kill", roomy, "40,removal:1,-8")  # while training; before a run is tidied up; at the results
     assert {"write", "fsync", "rename", "folder", "removal"} == set(found["operations"])
     assert len(found["operations"]) > 400
     assert found["wrong"] == {}
-
-
-@pytest.mark.slow
-def test_killed_at_any_operation_on_its_store_a_study_ends_as_a_calm_one(roomy: Path) -> None:
-    assert killed_at(roomy, "all")["wrong"] == {}
-
-
-SHORT = {
-    "model": "../model",
-    "arms": {"target_rows": [6], "doses": {"general": [4]}, "seeds": 1},
-    "training": {"passes": 4, "batch_rows": 4, "max_tokens": 400, "learning_rate": 1e-3},
-    "numerics": {"dtype": "fp32", "device": "cpu"},
-    "retention": None,
-    "keep_weights": "all",
-    "test": 6,
-}
+    assert found["broken"] == 3
 
 
 def test_killed_in_a_real_training_the_weights_come_out_the_same_bit_for_bit(
-    roomy: Path, make_toy_folder: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+    roomy: Path, break_study: BreakStudy
 ) -> None:
-    monkeypatch.setenv("TITRANT_CACHE", str(roomy / "cache"))
-    make_toy_folder(roomy / "model")
-    found = killed_at(roomy, "61", **SHORT)  # some steps into the first run
+    found = break_study("kill", roomy, "61,-60,0.4", real=True)  # at a checkpoint; at a model's weights; at any time
     assert found["wrong"] == {}
-    assert found["killed"] == 1
+    assert found["broken"] == 3
     assert sum(name.startswith("weights/") and name.endswith("model.safetensors") for name in found["files"]) == 4
 
 
-@pytest.mark.slow
-def test_killed_at_any_time_in_a_real_training_the_weights_come_out_the_same_bit_for_bit(
-    roomy: Path, make_toy_folder: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TITRANT_CACHE", str(roomy / "cache"))
-    make_toy_folder(roomy / "model")
-    times = [f"{share:.4f}" for share in rng_for(0, "moments").uniform(0.02, 0.98, 40)]
-    operations = [str(number) for number in rng_for(0, "operations").integers(1, 400, 20)]
-    found = killed_at(roomy, ",".join(times + operations), **SHORT)
+def test_an_operation_that_fails_in_a_study_loses_nothing(roomy: Path, break_study: BreakStudy) -> None:
+    found = break_study("fail", roomy, "spread:4,rename:3,fsync:-1,removal:1,write:-1")
     assert found["wrong"] == {}
-    assert found["killed"] >= 50
+    assert found["broken"] == 8
 
 
 # -------------------------------------------------------------------------------------------------------------- signals

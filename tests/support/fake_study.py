@@ -203,8 +203,8 @@ class TrialLab:
 
 
 def calm_content(root: Path) -> dict[str, bytes]:
-    """All that readers see in a folder of results, bit for bit: no leftovers, no locks, no times; the ledger as the set
-    of its records."""
+    """All that readers see in a folder of results, bit for bit: no leftovers, no locks, no times; the ledger's records
+    in any order, each as often as it stands there."""
     files = {}
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         name = path.relative_to(root)
@@ -213,7 +213,7 @@ def calm_content(root: Path) -> dict[str, bytes]:
             files[name.as_posix()] = path.read_bytes()
     from titrant.store import Store
 
-    records = sorted({json.dumps(record, sort_keys=True) for record in Store(root).records()})
+    records = sorted(json.dumps(record, sort_keys=True) for record in Store(root).records())
     files["ledger.jsonl"] = "\n".join(records).encode()
     return files
 

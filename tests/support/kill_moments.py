@@ -1,17 +1,20 @@
-"""Kill a study at chosen operations on its store, run it again, and compare with a calm one. A process of its own.
+"""Break a study at chosen operations on its store, run it again, and compare with a calm one. A process of its own.
 
-    python kill_moments.py FOLDER all|MOMENT,MOMENT,...    prints one JSON object
+    python kill_moments.py kill|fail FOLDER all|MOMENT,MOMENT,...    prints one JSON object
 
 FOLDER holds study/study.yaml. With FOLDER/model, a model in Hugging Face layout, it is a real training in float32 with
 a checkpoint after every step; else everything is fake. A moment is an operation by number (below 0 from the end) or
-by kind and number (`removal:1`), or with a point a share of the time that a calm run takes; or `all` operations.
+by kind and number (`removal:1`), or with a point a share of the time that a calm run takes; `all` is every operation,
+`spread:60` sixty of them, evenly spread, `random:40` forty random times (killing only).
 
-Everything is imported once; every moment is a forked child that dies by SIGKILL, and another that runs the study again.
-An operation is a write (killed after half of its bytes), an fsync, a rename, a new folder or a removal.
+Everything is imported once; every moment is a forked child that dies by SIGKILL (`kill`), or whose operation fails as
+on a full or broken disk (`fail`), and another that runs the study again. An operation is a write (half of its bytes are
+written first), an fsync, a rename, a new folder or a removal.
 """
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -28,8 +31,9 @@ from typing import Any
 from fake_study import calm_content, fake_prepare, page_as_text, trial_lab, without_times
 
 from titrant.engines import LabSpec
+from titrant.identity import rng_for
 from titrant.report import page
-from titrant.store import Store
+from titrant.store import Damage, Store
 from titrant.study import bench, runner
 from titrant.study.spec import load_study
 
@@ -37,21 +41,27 @@ Operation = Callable[..., Any]
 
 
 class Counter:
-    """Counts operations of this process, and ends it at the chosen one; None only counts."""
+    """Counts operations of this process, and ends it at the chosen one, or makes that one fail; None only counts."""
 
-    def __init__(self, kill_at: int | None) -> None:
-        self.kill_at, self.names = kill_at, list[str]()
+    def __init__(self, break_at: int | None, *, kills: bool) -> None:
+        self.break_at, self.kills, self.names = break_at, kills, list[str]()
 
     def meets(self, name: str) -> bool:
         self.names.append(name)
-        return len(self.names) == self.kill_at
+        return len(self.names) == self.break_at
+
+    def strike(self) -> None:
+        """The end of this process, or a disk that is full."""
+        if self.kills:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def wrap(self, owner: Any, attribute: str, name: str) -> None:
         operation = getattr(owner, attribute)
 
         def counted(*arguments: Any, **options: Any) -> Any:
             if self.meets(name):
-                os.kill(os.getpid(), signal.SIGKILL)
+                self.strike()
             return operation(*arguments, **options)
 
         setattr(owner, attribute, counted)
@@ -67,7 +77,7 @@ class Counter:
                 if counter.meets("write"):
                     self.file.write(data[: len(data) // 2])
                     self.file.flush()
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    counter.strike()
                 return int(self.file.write(data))
 
             def __getattr__(self, name: str) -> Any:
@@ -110,12 +120,14 @@ def in_child(action: Callable[[], object], *, killed_after: float | None = None)
         os._exit(9)
 
 
-def study_in_child(study: Path, out: Path, lab: LabSpec, moment: Moment | None, counted: Path | None = None) -> int:
-    """Run the study in a forked child that dies at the moment, or says in a file which operations it did."""
-    counter = Counter(None if moment is None else moment.operation)
+def study_in_child(
+    study: Path, out: Path, lab: LabSpec, moment: Moment | None, *, kills: bool = True, counted: Path | None = None
+) -> int:
+    """Run the study in a forked child that breaks at the moment, or says in a file which operations it did."""
+    counter = Counter(None if moment is None else moment.operation, kills=kills)
 
     def work() -> None:
-        if counter.kill_at is not None or counted is not None:
+        if counter.break_at is not None or counted is not None:
             for owner, attribute, name in (
                 (os, "fsync", "fsync"),
                 (os, "replace", "rename"),
@@ -148,44 +160,73 @@ def real_lab() -> LabSpec:
     return LabSpec(module="titrant.lab_hf", name="HuggingFaceLab", arguments=arguments)
 
 
-def main(folder: Path, which: str) -> dict[str, Any]:
-    """Kill at every moment that `which` names, and say what came out other than in a calm run."""
-    with_model = (folder / "model").is_dir()
+def main(how: str, folder: Path, which: str) -> dict[str, Any]:
+    """Break at every moment that `which` names, and say what came out other than in a calm run."""
+    with_model, kills = (folder / "model").is_dir(), how == "kill"
     lab = real_lab() if with_model else trial_lab()
     if not with_model:
         bench.prepare = fake_prepare(folder / "prepared")
-    if with_model or which == "all":
+    if with_model or not kills or which == "all":
         page.render = page_as_text
     study, calm = folder / "study" / "study.yaml", folder / "calm"
     if with_model:  # prepared once, before the clock runs
         assert in_child(lambda: bench.read_bench(load_study(study))) == 0
     started = time.monotonic()
-    assert study_in_child(study, calm, lab, None, folder / "operations.json") == 0
+    assert study_in_child(study, calm, lab, None, counted=folder / "operations.json") == 0
     seconds = time.monotonic() - started
     wanted = without_times(calm_content(calm))
     operations = json.loads((folder / "operations.json").read_text())
     wrong: dict[str, Any] = {}
-    killed_in_time = 0
+    broken = 0
     for moment in moments(which, operations, seconds):
         out = folder / "out"
-        killed = study_in_child(study, out, lab, moment)
+        first = broken_in_child(study, out, lab, moment, kills=kills)
+        unreadable = (
+            [damage.path for damage in Store(out).damages() if not _to_be_expected(damage)] if out.exists() else []
+        )
         again = study_in_child(study, out, lab, None)
         found = without_times(calm_content(out)) if again == 0 else {}
         differing = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
         left = [str(path) for path in (*out.rglob(".tmp-*"), *(out / "work").glob("*"))]
         damages = [damage.path for damage in Store(out).damages()]
-        killed_in_time += killed == signal.SIGKILL
-        if (killed != signal.SIGKILL and moment.after_seconds is None) or again or differing or left or damages:
-            wrong[str(moment)] = [killed, again, differing, left, damages]
+        broken += first == signal.SIGKILL if kills else 1
+        if (kills and first != signal.SIGKILL) or unreadable or again or differing or left or damages:
+            wrong[str(moment)] = [first, unreadable, again, differing, left, damages]
         shutil.rmtree(out)
-    return {"operations": operations, "killed": killed_in_time, "wrong": wrong, "files": sorted(wanted)}
+    return {"operations": operations, "broken": broken, "wrong": wrong, "files": sorted(wanted)}
+
+
+def broken_in_child(study: Path, out: Path, lab: LabSpec, moment: Moment, *, kills: bool) -> int:
+    """The exit status of a child that was to break. A random time may come after its end: then half of that time."""
+    status = study_in_child(study, out, lab, moment, kills=kills)
+    while status == 0 and moment.after_seconds is not None and moment.after_seconds > 0.01:
+        shutil.rmtree(out)
+        moment = Moment(after_seconds=moment.after_seconds / 2)
+        status = study_in_child(study, out, lab, moment, kills=kills)
+    return status
+
+
+def _to_be_expected(damage: Damage) -> bool:
+    """A line in the making, and a store whose first file has not been written yet, are what a kill leaves."""
+    return damage.problem == "the last line is cut short" or damage.path.endswith("store.json")
 
 
 def moments(which: str, operations: Sequence[str], seconds: float) -> list[Moment]:
-    """The moments that a list such as `40,-8,removal:1,0.25` names, or every operation."""
+    """The moments that a list such as `40,-8,removal:1,0.25,spread:60` names, or every operation."""
     if which == "all":
         return [Moment(operation=number) for number in range(1, len(operations) + 1)]
-    return [_moment(word, operations, seconds) for word in which.split(",")]
+    found: list[Moment] = []
+    for word in which.split(","):
+        name, _, count = word.partition(":")
+        if name == "spread":
+            step = len(operations) / int(count)
+            found += [Moment(operation=1 + int(step * number)) for number in range(int(count))]
+        elif name == "random":
+            shares = rng_for(0, "moments").uniform(0.0, 1.0, int(count))
+            found += [Moment(after_seconds=float(share) * seconds) for share in shares]
+        else:
+            found.append(_moment(word, operations, seconds))
+    return found
 
 
 def _moment(word: str, operations: Sequence[str], seconds: float) -> Moment:
@@ -199,4 +240,4 @@ def _moment(word: str, operations: Sequence[str], seconds: float) -> Moment:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), sys.argv[2])))
+    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]), sys.argv[3])))
