@@ -60,7 +60,7 @@ class UserError(TitrantError, ValueError):
         if self.got is not None:
             details.append(f"got {_shortened(self.got)}")
         if self.expected is not None:
-            details.append(f"expected {self.expected}")
+            details.append(f"expected {_shortened_to(self.expected, 1000)}")
         if details:
             text += f" ({'; '.join(details)})"
         if self.fix:
@@ -124,5 +124,13 @@ def _run_failed(kind: str, message: str, step: int | None) -> RunFailed:
 
 
 def _shortened(value: object) -> str:
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= 200 else text[:197] + "..."
+    if isinstance(value, str):
+        return _shortened_to(repr(value[:300]), 200)
+    try:
+        return _shortened_to(str(value), 200)
+    except ValueError:  # a whole number of thousands of digits
+        return f"{type(value).__name__} of thousands of digits"
+
+
+def _shortened_to(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."

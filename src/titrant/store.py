@@ -110,7 +110,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise StoreDamaged(f"{path}: missing") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise StoreDamaged(f"{path}: not readable as JSON ({error})") from None
 
 
@@ -136,7 +136,7 @@ def read_jsonl(path: Path) -> list[Any]:
         return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
     except FileNotFoundError:
         raise StoreDamaged(f"{path}: missing") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise StoreDamaged(f"{path}: not readable as JSON Lines ({error})") from None
 
 
@@ -573,7 +573,7 @@ def _checked_record(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(body.decode("utf-8", "surrogatepass"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

@@ -81,7 +81,7 @@ def test_without_network_the_error_names_what_is_missing_within_five_seconds(
     offline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setenv("HF_ENDPOINT", "http://no.such.host.invalid")
+    monkeypatch.setenv("HF_ENDPOINT", "https://no.such.host.invalid")
     if offline == "setting":
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     began = time.monotonic()

@@ -28,7 +28,7 @@ NO_NUMBER = "no reference holds a number"
 _DELETE_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _MAX_DIGITS = 300
-_DATE = re.compile(r"[0-9]+(?:/[0-9]+){2,}")
+_DATE = re.compile(r"(?<![0-9])[0-9]+(?:/[0-9]+){2,}")  # begun at every digit of a long number, it takes minutes
 # Digits inside a word are no number. A sign right after a word, digit or bracket is a dash, or a minus between terms.
 _NUMBER = re.compile(
     r"(?<![A-Za-z0-9_.])[$€£¥]?(?:(?<![\w)\]])(?P<sign>[-+\u2212]))?[$€£¥]?"

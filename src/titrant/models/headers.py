@@ -20,6 +20,7 @@ FETCH_AGAIN = "fetch the file again and compare its size with the source's"
 _LARGEST_HEADER_BYTES = 100_000_000
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
+_MOST_DIMENSIONS = 8
 _DTYPE_BITS = {
     "F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16,
     "U16": 16, "I8": 8, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4, "F6_E2M3": 6,
@@ -57,7 +58,9 @@ def read_gguf(path: Path) -> GgufHeader:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as blob:
             try:
                 return _parse_gguf(blob, path)
-            except (struct.error, IndexError, UnicodeDecodeError, OverflowError) as error:
+            except (struct.error, ValueError, IndexError, OverflowError, MemoryError, RecursionError) as error:
+                if isinstance(error, ModelError):
+                    raise
                 raise ModelError(
                     "this GGUF file ends inside its header or is damaged", where=str(path), got=error, fix=FETCH_AGAIN
                 ) from error
@@ -85,7 +88,7 @@ def read_safetensors(path: Path) -> tuple[TensorHeader, ...]:
                 for name, entry in sorted(tensors.items())
             )
             ends = [_safetensors_end(tensor, tensors[tensor.name]["data_offsets"]) for tensor in found]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise broken("the header of this safetensors file cannot be read", error) from error
     if (expected := 8 + length + max(ends, default=0)) != size:
         raise broken("this safetensors file has not the length that its header says", f"{size} bytes, not {expected}")
@@ -94,9 +97,17 @@ def read_safetensors(path: Path) -> tuple[TensorHeader, ...]:
 
 def _safetensors_end(tensor: TensorHeader, offsets: list[int]) -> int:
     begin, end = offsets
+    _refuse_odd_shape(tensor)
     if (end - begin) * 8 != tensor.elements * _DTYPE_BITS[tensor.dtype]:
         raise ValueError(f"{tensor.name} has {end - begin} bytes for {tensor.elements} numbers of {tensor.dtype}")
     return end
+
+
+def _refuse_odd_shape(tensor: TensorHeader) -> None:
+    """A product of thousands of large numbers would take hours, and no tensor has such a shape."""
+    sizes = tensor.shape
+    if len(sizes) > _MOST_DIMENSIONS or not all(type(size) is int and 0 <= size < 1 << 48 for size in sizes):
+        raise ValueError(f"{tensor.name} has no shape of a tensor")
 
 
 def _parse_gguf(blob: mmap.mmap, path: Path) -> GgufHeader:
@@ -114,11 +125,15 @@ def _parse_gguf(blob: mmap.mmap, path: Path) -> GgufHeader:
     tensors, ends = [], []
     for _ in range(tensor_count):
         name, dimensions = reader.text(), reader.scalar("<I")
+        if dimensions > _MOST_DIMENSIONS:
+            raise IndexError(f"a tensor of {dimensions} dimensions at byte {reader.position}")
         shape = tuple(int(reader.scalar("<Q")) for _ in range(dimensions))
         kind, offset = int(reader.scalar("<I")), int(reader.scalar("<Q"))
         tensors.append(TensorHeader(name=name, shape=shape[::-1], dtype=str(kind)))
         ends.append(offset + _gguf_bytes(tensors[-1], kind, path))
-    alignment = int(metadata.get("general.alignment", 32))
+    alignment = metadata.get("general.alignment", 32)
+    if type(alignment) is not int or not 0 < alignment <= 1 << 20:
+        raise IndexError(f"an alignment of {alignment}")
     data_start = -(-reader.position // alignment) * alignment
     if tensors and data_start + max(ends) > len(blob):
         raise ModelError(

@@ -146,7 +146,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file of the user's; `ModelError` when it is none."""
     try:
         value = json.loads(path.read_bytes())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, and brackets without end
         raise ModelError("this file is not JSON", where=str(path), got=error, fix="fetch the model again") from error
     if not isinstance(value, dict):
         raise ModelError("this file holds no JSON object", where=str(path), got=type(value).__name__)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import stat
 import tarfile
@@ -21,6 +22,7 @@ from titrant.sources.hub import HUB_PREFIX, hub_files
 from titrant.sources.json_rows import rows_of_json, rows_of_json_lines
 from titrant.sources.lines import Report, refuse
 from titrant.sources.tables import rows_of_csv, rows_of_parquet
+from titrant.sources.unpacking import Allowance, Unpacked
 
 
 def read_rows(path: str | Path, *, report: Report = refuse) -> Iterator[RawRow]:
@@ -74,11 +76,12 @@ def _rows_of_file(path: Path, name: str, *, report: Report) -> Iterator[RawRow]:
     try:
         if path.stat().st_size == 0:
             raise DataError("the file is empty", where=f"{name}:1")
+        allowance = Allowance(path.stat().st_size, name)
         with path.open("rb") as stream:
             if kind in ARCHIVES:
-                rows = _rows_of_archive(stream, name, kind, report=noting)
+                rows = _rows_of_archive(stream, name, kind, allowance, report=noting)
             else:
-                rows = _rows_of_stream(stream, name, kind, report=noting)
+                rows = _rows_of_stream(stream, name, kind, allowance, report=noting)
             for row in rows:
                 empty = False
                 yield row
@@ -88,10 +91,13 @@ def _rows_of_file(path: Path, name: str, *, report: Report) -> Iterator[RawRow]:
         report(DataError("the file holds no rows", where=f"{name}:1"))
 
 
-def _rows_of_stream(stream: BinaryIO, name: str, kind: str, *, report: Report) -> Iterator[RawRow]:
+def _rows_of_stream(
+    stream: BinaryIO, name: str, kind: str, allowance: Allowance, *, report: Report
+) -> Iterator[RawRow]:
     if kind.endswith(".gz"):
-        with gzip.open(stream, "rb") as unpacked:
-            yield from _rows_of_stream(cast("BinaryIO", unpacked), name, kind.removesuffix(".gz"), report=report)
+        with gzip.open(stream, "rb") as packed:
+            unpacked = cast("BinaryIO", Unpacked(cast("BinaryIO", packed), allowance))
+            yield from _rows_of_stream(unpacked, name, kind.removesuffix(".gz"), allowance, report=report)
     elif kind == ".json":
         yield from rows_of_json(stream, name)
     elif kind == ".csv":
@@ -99,41 +105,52 @@ def _rows_of_stream(stream: BinaryIO, name: str, kind: str, *, report: Report) -
     elif kind == ".tsv":
         yield from rows_of_csv(stream, name, delimiter="\t", report=report)
     elif kind == ".parquet":
-        yield from rows_of_parquet(stream, name)
+        yield from rows_of_parquet(stream, name, unpacked=allowance.take)
     else:
         yield from rows_of_json_lines(stream, name, report=report)
 
 
-def _rows_of_archive(stream: BinaryIO, name: str, kind: str, *, report: Report) -> Iterator[RawRow]:
+def _rows_of_archive(
+    stream: BinaryIO, name: str, kind: str, allowance: Allowance, *, report: Report
+) -> Iterator[RawRow]:
     """Rows of the readable members, sorted by name, read in place: nothing is ever written to disk.
 
     Members that point out of the archive (absolute, `..`, links) are refused all the same: such a file is not honest.
     """
     try:
-        members = _zip_members(stream, name) if kind == ".zip" else _tar_members(stream, name, kind)
+        members = (
+            _zip_members(stream, name, allowance) if kind == ".zip" else _tar_members(stream, name, kind, allowance)
+        )
         for member, opened in members:
             member_kind = kind_of(member)
             if member_kind is None or member_kind in ARCHIVES:
                 continue
             with opened as inner:
-                yield from _rows_of_stream(cast("BinaryIO", inner), f"{name}!{member}", member_kind, report=report)
+                yield from _rows_of_stream(
+                    cast("BinaryIO", inner), f"{name}!{member}", member_kind, allowance, report=report
+                )
     except (zipfile.BadZipFile, tarfile.TarError, NotImplementedError, RuntimeError) as error:
         raise DataError(f"this archive cannot be read ({error})", where=f"{name}:1") from error
     except (EOFError, zlib.error) as error:
         raise DataError(f"this archive is cut off or damaged ({error})", where=f"{name}:1") from error
 
 
-def _zip_members(stream: BinaryIO, name: str) -> Iterator[tuple[str, IO[bytes]]]:
+def _zip_members(stream: BinaryIO, name: str, allowance: Allowance) -> Iterator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(stream) as archive:
         for member in sorted(archive.infolist(), key=lambda member: member.filename):
             link = stat.S_ISLNK(member.external_attr >> 16)
             _refuse_outside(member.filename, name, link=link)
             if not member.is_dir():
-                yield member.filename, archive.open(member)
+                yield member.filename, cast("IO[bytes]", Unpacked(cast("BinaryIO", archive.open(member)), allowance))
 
 
-def _tar_members(stream: BinaryIO, name: str, kind: str) -> Iterator[tuple[str, IO[bytes]]]:
-    with tarfile.open(fileobj=stream, mode="r:" if kind == ".tar" else "r:gz") as archive:
+def _tar_members(stream: BinaryIO, name: str, kind: str, allowance: Allowance) -> Iterator[tuple[str, IO[bytes]]]:
+    with contextlib.ExitStack() as opened_files:
+        if kind != ".tar":
+            stream = cast("BinaryIO", opened_files.enter_context(gzip.open(stream, "rb")))
+        # Headers count too: one of them may claim to be as long as all that a bomb unpacks to.
+        unpacked = cast("BinaryIO", Unpacked(stream, allowance))
+        archive = opened_files.enter_context(tarfile.open(fileobj=unpacked, mode="r:"))
         for member in sorted(archive.getmembers(), key=lambda member: member.name):
             _refuse_outside(member.name, name, link=not (member.isfile() or member.isdir()))
             opened = archive.extractfile(member)

@@ -33,6 +33,8 @@ _SPLIT_WORDS = {"train": "train", "training": "train", "validation": "validation
 _SPLIT_WORDS |= {"val": "validation", "dev": "validation", "test": "test", "testing": "test"}
 _NOT_ROWS = ("dataset_infos.json", "dataset_dict.json", "state.json", "config.json")
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<rest>\.[^/]*)$")
+_LARGEST_HEADER = 1 << 20  # characters
+_MOST_ALIASES = 20  # each may stand for a value that holds others: they multiply
 _Result = TypeVar("_Result")
 
 
@@ -346,10 +348,19 @@ def front_matter(card: str, text: str) -> dict[str, Any]:
         return {}
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.events import AliasEvent
 
     try:
+        aliases = sum(isinstance(event, AliasEvent) for event in YAML(typ="safe", pure=True).parse(match[1]))
+        if len(match[1]) > _LARGEST_HEADER or aliases > _MOST_ALIASES:
+            raise DataError(
+                "the header of the dataset's README.md is no honest one", where=text, got=f"{aliases} aliases"
+            )
         value = YAML(typ="safe", pure=True).load(match[1])
-    except YAMLError as error:
+    except (YAMLError, ValueError, TypeError, AttributeError, IndexError, RecursionError, NotImplementedError) as error:
+        # ruamel.yaml lets more than its own errors escape on malformed input
+        if isinstance(error, DataError):
+            raise
         raise DataError("the header of the dataset's README.md is no YAML", where=text) from error
     return value if isinstance(value, dict) else {}
 

@@ -7,6 +7,7 @@ Duplicate keys are refused, since two readers would take two different values.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NoReturn
 
@@ -160,8 +161,7 @@ class _Window:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise DataError(f"the key {twice!r} stands twice in one object", fix="keep one of the two")
     return values
 

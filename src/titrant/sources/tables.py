@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import datetime
 import decimal
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from titrant.errors import DataError
@@ -50,8 +51,11 @@ def rows_of_csv(stream: BinaryIO, name: str, *, delimiter: str, report: Report =
             yield RawRow(values=dict(zip(header, record, strict=True)), origin=Origin(path=name, line=start))
 
 
-def rows_of_parquet(stream: BinaryIO, name: str) -> Iterator[RawRow]:
-    """Rows of a Parquet file, a batch at a time; the line of a row is its number, from 1.
+def rows_of_parquet(
+    stream: BinaryIO, name: str, *, unpacked: Callable[[int], None] = lambda count: None
+) -> Iterator[RawRow]:
+    """Rows of a Parquet file, a batch at a time; the line of a row is its number, from 1. `unpacked` is told of the
+    bytes that come out: a value that stands once in the file may stand in a million rows.
 
     Numbers, dates and times become text (ISO 8601, shortest decimal); bytes are refused, since they are no text.
     """
@@ -62,6 +66,7 @@ def rows_of_parquet(stream: BinaryIO, name: str) -> Iterator[RawRow]:
     try:
         file = pyarrow.parquet.ParquetFile(stream)
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
+            unpacked(batch.nbytes + 8 * batch.num_rows)
             names = batch.schema.names
             if len(set(names)) < len(names):
                 raise DataError("two columns have the same name", where=f"{name}:1", got=", ".join(names))
@@ -77,7 +82,7 @@ def rows_of_parquet(stream: BinaryIO, name: str) -> Iterator[RawRow]:
 
 
 def _checked_header(header: list[str], where: str, delimiter: str) -> list[str]:
-    twice = sorted({column for column in header if header.count(column) > 1})
+    twice = sorted(column for column, count in Counter(header).items() if count > 1)
     if twice:
         raise DataError("two columns have the same name", where=where, got=", ".join(twice), fix="rename one of them")
     if len(header) == 1:

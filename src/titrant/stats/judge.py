@@ -6,6 +6,8 @@ text: "1" and "01" are two seeds.
 
 from __future__ import annotations
 
+import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -160,7 +162,7 @@ def _contrast_json(contrast: Contrast) -> dict[str, Any]:
 def read_csv(path: Path) -> dict[str, ScoreTable]:
     """Tables by probe from a CSV file with a header. Columns are read as text; only scores and counts are numbers."""
     import pyarrow as pa
-    from pyarrow import csv
+    from pyarrow import csv as arrow_csv
 
     if not path.is_file():
         raise ScoresError("no such file", where=str(path))
@@ -169,16 +171,16 @@ def read_csv(path: Path) -> dict[str, ScoreTable]:
     header = _header(path)
     columns = [ALIASES.get(name, name) for name in header]
     wanted = [name for name in columns if name in ("arm", "seed", "item", "score", *OPTIONAL)]
-    twice = sorted({name for name in wanted if wanted.count(name) > 1})
+    twice = sorted(name for name, count in Counter(wanted).items() if count > 1)
     if twice:
         raise ScoresError(f"column {', '.join(twice)} is there twice", where=f"{path}:1")
     required_columns(wanted, lambda row: f"{path}:1")
     try:
-        table = csv.read_csv(
+        table = arrow_csv.read_csv(
             path,
-            read_options=csv.ReadOptions(column_names=columns, skip_rows=1),
-            parse_options=csv.ParseOptions(newlines_in_values=False),
-            convert_options=csv.ConvertOptions(
+            read_options=arrow_csv.ReadOptions(column_names=columns, skip_rows=1),
+            parse_options=arrow_csv.ParseOptions(newlines_in_values=False),
+            convert_options=arrow_csv.ConvertOptions(
                 column_types={name: pa.dictionary(pa.int32(), pa.string()) for name in wanted},
                 include_columns=wanted,
                 strings_can_be_null=False,
@@ -192,13 +194,13 @@ def read_csv(path: Path) -> dict[str, ScoreTable]:
 
 
 def _header(path: Path) -> list[str]:
-    import csv
-
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return [name.strip() for name in next(csv.reader(file), [])]
     except UnicodeDecodeError as error:
         raise ScoresError("not UTF-8 text", where=f"{path}:1", got=str(error)) from error
+    except csv.Error as error:
+        raise ScoresError("not a CSV file that can be read", where=f"{path}:1", got=str(error)) from error
 
 
 def _coded(column: Any) -> Coded:

@@ -1,0 +1,48 @@
+"""Every door holds against any bytes: our error or none, soon, in bounded memory."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from fuzz_targets import DOORS, SEEDS
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+# What parsers stumble over: marks without their partner, depth, numbers without end, bytes that are no text.
+_PIECES = [
+    *(b"", b"\0", b'"', b"\\", b"]", b"}", b",", b"\n", b"\r", b"-", b"..", b"/", b"=" * 50, b"[" * 300, b"{" * 300),
+    *(b"1e999", b"9" * 5000, b"null", b"NaN", b"\xff" * 8, b"\0" * 8, b"\x7f" + b"\xff" * 7),
+    *(b"\xff\xfe", b"\xed\xa0\x80", b"\\ud800", b"\xe2\x80\xa8", b"\x1b[2J"),
+    *(b"&a", b"*a", b"<<: *a", b"${", b"!!python/object:os.system"),
+]
+_edits = st.lists(
+    st.tuples(st.floats(0, 1), st.integers(0, 40), st.sampled_from(_PIECES) | st.binary(max_size=12)), max_size=5
+)
+
+
+def edited(seed: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
+    """The seed with pieces of it replaced."""
+    for place, length, piece in edits:
+        at = int(place * len(seed))
+        seed = seed[:at] + piece + seed[at + length :]
+    return seed
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_no_bytes_get_through_a_door_with_an_error_that_is_not_ours(door: str) -> None:
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(data=st.builds(edited, st.sampled_from(SEEDS[door]), _edits) | st.binary(max_size=200))
+    @example(data=b"")
+    def tried(data: bytes) -> None:
+        began = time.process_time()
+        DOORS[door](data)
+        assert time.process_time() - began < 5
+
+    tried()
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_an_honest_input_is_taken(door: str) -> None:
+    for seed in SEEDS[door]:
+        DOORS[door](seed)

