@@ -227,7 +227,8 @@ class Numerics:
 class Draw:
     """What a run took from one source: rows asked, rows got (equal, or planning failed) and row visits in training.
 
-    `altered` counts the rows whose answer an alteration changed; None where nothing was altered.
+    `altered` counts the rows whose answer an alteration changed; None where nothing was altered. `repeated` of the rows
+    got are there for a second or later time, since the dose exceeds the pool.
     """
 
     source: str
@@ -237,6 +238,7 @@ class Draw:
     tokens: int
     loss_tokens: int
     altered: int | None = None
+    repeated: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

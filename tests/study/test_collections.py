@@ -297,6 +297,35 @@ def test_a_graded_score_decides_and_the_written_answer_stands_beside_it(make_stu
 
 
 @pytest.mark.parametrize(
+    ("answer", "kinds", "beside", "metrics"),
+    [
+        ("choices", {"choices"}, 0, {"accuracy", "graded"}),
+        ("text", {"loss"}, 12, {"exact_match", "graded"}),
+        ("loss", {"loss"}, 0, {"graded"}),
+    ],
+)
+def test_a_target_of_the_users_own_files_can_be_graded_and_capped(
+    make_study: Callable[..., Any], answer: str, kinds: set[str], beside: int, metrics: set[str]
+) -> None:
+    target = {
+        "train": "train.jsonl",
+        "test": "test.jsonl",
+        "instruction": "Name the kind.",
+        "columns": {"text": "text", "label": "label"},
+        "metric": "graded",
+        "answer": answer,
+        "test_items": 12,
+        "train_rows": 10,
+    }
+    study = make_study(target=target, arms={"target_rows": ["all"], "doses": {"general": [4]}, "seeds": 2})
+    data = study.bench.models["toy-model"].targets["toy"]
+    assert (len(data.train), len(data.test), len(data.beside)) == (10, 12, beside)
+    assert {item.answer for item in data.test} == kinds
+    assert {score.metric for score in study.results.scores if score.probe == "target"} == metrics
+    assert study.results.judged[0].verdict.contrasts[0].difference.n_items == 12
+
+
+@pytest.mark.parametrize(
     ("target", "expected"),
     [
         ({"collection": {"p3": "p3.jsonl", "skill": "boolq"}}, "both p3 and skill are given"),

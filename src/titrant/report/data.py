@@ -325,6 +325,16 @@ class NamedVerdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureRow:
+    """The mean of one metric over some of the test items (`of`), for the arms that the page compares: (role, mean)."""
+
+    metric: str
+    of: str
+    items: int
+    means: tuple[tuple[str, float | None], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportData:
     """The whole page.
 
@@ -357,4 +367,5 @@ class ReportData:
     failures: tuple[FailedRun, ...] = ()
     removed: tuple[RemovedRows, ...] = ()
     other_verdicts: tuple[NamedVerdict, ...] = ()
+    measures: tuple[MeasureRow, ...] = ()
     notes: tuple[str, ...] = ()

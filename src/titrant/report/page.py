@@ -64,6 +64,7 @@ def render(data: ReportData) -> str:
         target_losses=figures.training(data.training, part="target"),
         explorer=None if data.comparison is None else _explorer(data.comparison),
         collapse=tables.collapse_table(data.collapse),
+        measures=tables.measure_table(data.measures) if data.measures else None,
         failures=tables.failure_table(data.failures),
         removed=tables.removed_table(data.removed),
         removed_rows=sum(row.rows for row in data.removed),

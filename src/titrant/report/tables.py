@@ -14,6 +14,7 @@ from titrant.report.data import (
     FailedRun,
     FairnessRow,
     FileFacts,
+    MeasureRow,
     ReferenceLine,
     RemovedRows,
     RetentionRow,
@@ -352,6 +353,26 @@ def collapse_table(rows: Sequence[CollapseRow]) -> Table:
     remark = f"Not known for any arm: {', '.join(dropped)} ({'; '.join(reasons)})" if dropped else None
     columns = [*_text("arm", "recipe", "commonest answer"), *_numeric(*(title for title, _, _ in kept))]
     return _table("How varied the answers are", columns, body, notes, remark=remark)
+
+
+def measure_table(rows: Sequence[MeasureRow]) -> Table:
+    """What stands beside the deciding score, for the arms that are compared."""
+    notes = _Notes()
+    roles = list(dict.fromkeys(role for row in rows for role, _ in row.means))
+    body = [
+        (
+            _name(row.metric.replace("_", " ")),
+            _name(row.of),
+            _number(count(row.items)),
+            *(
+                notes.number(dict(row.means).get(role), score, reason="no run of this arm has a score")
+                for role in roles
+            ),
+        )
+        for row in rows
+    ]
+    columns = [*_text("measure", "over"), *_numeric("items", *roles)]
+    return _table("Other measures of the same answers", columns, body, notes)
 
 
 def exchange_table(rows: Sequence[ExchangeRow]) -> Table:

@@ -507,6 +507,7 @@ def _draws(training: _Training) -> tuple[Draw, ...]:
                 visits=int(visits.sum()),
                 tokens=int(visits @ part.tokens_N),
                 loss_tokens=int(visits @ part.loss_tokens_N),
+                repeated=len(part.rows) - len({row.key for row in part.rows}),
                 altered=part.altered,
             )
         )

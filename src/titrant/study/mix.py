@@ -45,7 +45,8 @@ def write_mix(planned: PlannedRun, out: Path, *, form: Format = "messages") -> W
     """Write the run's rows as JSON Lines and a sidecar with asked and got counts and the fingerprint.
 
     Rows stand in the order of their first visit in training; each carries `source` and `id`. Passes and steps are in
-    the sidecar: a file holds a row once.
+    the sidecar: a file holds a row once, or as often as the dose repeats it. Plain text stands as `text` in every form:
+    nothing is asked in it, and all of it is learned.
     """
     assert planned.plan is not None, "the untuned model has no rows"
     seen: dict[int, None] = {}
@@ -78,6 +79,8 @@ def write_mix(planned: PlannedRun, out: Path, *, form: Format = "messages") -> W
 
 def _row(example: Example, form: Format) -> dict[str, Any]:
     named: dict[str, Any] = {"source": example.source, "id": example.row_id}
+    if not example.prompt:
+        return {"text": example.answer, **named}
     alteration = dict(example.tags).get("altered")
     if alteration is not None:  # a row whose answer is not its own never passes for one that is
         named["altered"] = alteration
@@ -91,8 +94,6 @@ def _row(example: Example, form: Format) -> dict[str, Any]:
 
 def _single_prompt(example: Example, form: str) -> str:
     turns: Sequence[Any] = example.prompt
-    if not turns:
-        return ""
     if len(turns) == 1 and turns[0].role == "user":
         return str(turns[0].text)
     raise DataError(

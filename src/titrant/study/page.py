@@ -29,6 +29,7 @@ from titrant.report.data import (
     ItemComparison,
     ItemTable,
     Measure,
+    MeasureRow,
     ModelFacts,
     NamedVerdict,
     Provenance,
@@ -53,6 +54,7 @@ from titrant.store import Store
 from titrant.study.bench import KEPT_PROBE, LEARNED_PROBE, TARGET_PROBE, ModelBench, TargetData, file_hash
 from titrant.study.collections import collection_places
 from titrant.study.design import PlannedRun, overlap_at, sizes_of
+from titrant.study.measures import target_measures
 from titrant.study.results import FailedCell, Judged, Results, cells
 from titrant.study.scores import GRADED, answer_columns, source_of
 
@@ -101,6 +103,7 @@ def report_data(results: Results, store: Store, *, judged: Judged | None = None)
         failures=tuple(_failed(cell) for cell in view.failed),
         removed=_removed(view),
         other_verdicts=_others(results, mine),
+        measures=_measures(view),
         notes=_notes(view),
     )
 
@@ -890,6 +893,26 @@ def _removed(view: _View) -> tuple[RemovedRows, ...]:
     return tuple(
         RemovedRows(pool=entry.pool, why=entry.why, rows=entry.rows)
         for entry in (*view.results.design.bench.removed, *view.bench.removed)
+    )
+
+
+def _measures(view: _View) -> tuple[MeasureRow, ...]:
+    """Every other measure for the untuned model, the baselines and the dose that the page shows."""
+    size, shown = view.judged.verdict.target_rows or 0, view.shown
+    untuned = next((arm for arm in view.arms if arm.kind == "untuned"), None)
+    named: dict[str, Arm | None] = {"untuned": untuned, "without a dose": view.plain(size)}
+    named |= {"as many steps": view.matched(size)} if view.matched(size) is not None else {}
+    named |= {f"with {shown.dose_rows} rows of {source_of(shown)}": shown} if shown is not None else {}
+    return tuple(
+        MeasureRow(
+            metric=measure.metric,
+            of=measure.of,
+            items=measure.items,
+            means=tuple(
+                (role, None if arm is None else dict(measure.means).get(arm.name)) for role, arm in named.items()
+            ),
+        )
+        for measure in target_measures(view.results.scores, view.judged.model, view.judged.target)
     )
 
 

@@ -21,6 +21,7 @@ from titrant.stats.table import ScoreTable
 from titrant.store import RESULTS, TIMING, Store, read_sealed, write_bytes, write_json, write_sealed
 from titrant.study.bench import TARGET_PROBE, VALIDATION_PROBE, Bench
 from titrant.study.design import Design, PlannedRun, overlap_at, verdict_size
+from titrant.study.measures import target_measures
 from titrant.study.scores import BY_TASK, GRADED, RunScores, Scores, Sheet, SheetScorer
 
 
@@ -217,7 +218,16 @@ def verdict_object(results: Results) -> dict[str, Any]:
     under `others`."""
     bench = results.design.bench
     first, *others = [
-        {"model": judged.model, "target": judged.target, "metric": judged.metric, **judged_json(judged.verdicts)}
+        {
+            "model": judged.model,
+            "target": judged.target,
+            "metric": judged.metric,
+            **judged_json(judged.verdicts),
+            "measures": [
+                {"metric": measure.metric, "of": measure.of, "items": measure.items, "means": dict(measure.means)}
+                for measure in target_measures(results.scores, judged.model, judged.target)
+            ],
+        }
         for judged in results.judged
     ]
     return {
