@@ -145,6 +145,24 @@ def test_a_card_of_the_hub_with_an_alias_bomb_is_refused() -> None:
             front_matter(f"---\n{broken}\n---\n", "hub:a/b")
 
 
+@pytest.mark.parametrize(
+    ("name", "make", "before", "after"),
+    [
+        ("a.zip", _zip_bomb, b"0.jsonl", b"\x86.jsonl"),  # in the name of a member
+        ("a.parquet", _parquet_bomb, b"prompt", b"prom\xe9t"),  # in the name of a column
+    ],
+)
+def test_a_name_inside_a_file_that_is_no_text_makes_it_unreadable(
+    tmp_path: Path, name: str, make: Callable[[], bytes], before: bytes, after: bytes
+) -> None:
+    content = make().replace(before, after)
+    if name == "a.zip":  # say of every member that its name is UTF-8
+        content = content.replace(b"PK\x01\x02\x14\x03\x14\x00\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x00\x08")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name}:1: this .* cannot be read"):
+        list(read_rows(tmp_path / name))
+
+
 # ------------------------------------------------------------------------------------------------------ depth and size
 
 

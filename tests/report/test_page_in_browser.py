@@ -1,14 +1,23 @@
 """The page in a real browser: what counts is not what the markup looks like but what a browser does with it."""
 
+import contextlib
+import json
+import re
+import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_study import fake_prepare, trial_lab, write_rows, write_study
 
+from titrant.errors import SpecError
 from titrant.report.data import ReportData
 from titrant.report.page import render
+from titrant.study.runner import run_study
+from titrant.study.spec import load_study
 
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = [
@@ -17,20 +26,62 @@ pytestmark = [
 ]
 HOSTILE = (
     "</script><script>window.hacked=1</script>",
-    "<img src=x onerror=window.hacked=1>",
-    "<svg/onload=window.hacked=1>",
-    "</title></style></bdi></details><iframe src=https://example.org></iframe>",
+    "<img src=https://leak.example/x onerror=window.hacked=1>",
+    "<svg/onload=window.hacked=1><image href=https://leak.example/svg />",
+    "</title></style></bdi></details><iframe src=https://leak.example></iframe>",
     "{{7*7}} javascript:window.hacked=1 \u2028\x00\ud800",
+    "<meta http-equiv=refresh content='0;url=https://leak.example/refresh'><base href=https://leak.example/>",
+    "<link rel=preconnect href=https://leak.example><link rel=dns-prefetch href=//leak.example>",
+    "<style>@import 'https://leak.example/css'; body{background:url(https://leak.example/b)}</style>",
+    "\" autofocus onfocus=window.hacked=1 x='><input autofocus onfocus=window.hacked=1>",
+    "-->]]>&lt;script&gt;window.hacked=1&lt;/script&gt;\u202e",
 )
+# All that this browser would like to tell its makers stays untold, so that what leaves is what the page sends.
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+FLAGS += ["--disable-component-update", "--disable-domain-reliability", "--no-pings", "--disable-default-apps"]
+
+
+MAKERS = re.compile(r"[ /.](google|googleapis|gstatic|gvt1|googleusercontent)\.com[:/ ]")
+
+
+class Wire:
+    """Where all that leaves the browser arrives: a proxy that notes what is asked of it, and hangs up. What the browser
+    itself asks of its makers, unasked, is left out: no page of ours names them."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.socket.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.settimeout(5)
+                    line = connection.recv(4096).partition(b"\r\n")[0].decode("latin-1")
+                    if not MAKERS.search(line):
+                        self.asked.append(line)
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def wire() -> Iterator[Wire]:
+    wire = Wire()
+    yield wire
+    wire.socket.close()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory, wire: Wire) -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     with sync_api.sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"), executable_path=CHROMIUM, headless=True, args=flags
+            tmp_path_factory.mktemp("profile"),
+            executable_path=CHROMIUM,
+            headless=True,
+            args=FLAGS,
+            proxy={"server": wire.address, "bypass": "<-loopback>"},
         )
         yield context
         context.close()
@@ -81,16 +132,38 @@ def hostile(data: ReportData) -> ReportData:
     )
 
 
-def test_hostile_text_runs_nothing_and_is_shown_as_text(filled: ReportData, browser: Any, tmp_path: Path) -> None:
-    path = tmp_path / "hostile.html"
-    opened = Opened(browser, path, render(hostile(filled)))
+def assert_nothing_ran_and_nothing_left(opened: Opened, path: Path, wire: Wire) -> None:
+    """Every fold of the page opened, and still: one script (ours), no element that loads, nothing on the wire."""
     opened.run("document.querySelectorAll('details').forEach((element) => { element.open = true; })")
     opened.page.hover("#items details:first-child summary")
+    opened.page.wait_for_timeout(300)
     assert opened.run("window.hacked === undefined")
-    assert opened.run("document.scripts.length") == 1
-    assert opened.run("document.querySelectorAll('img, iframe, object, embed, form, base').length") == 0
+    loading = "img, iframe, object, embed, form, base, link:not([href^='data:']), svg image"
+    assert opened.run(f'document.querySelectorAll("{loading}").length') == 0
+    assert opened.run("document.querySelectorAll('meta[http-equiv=refresh], body style').length") == 0
+    assert opened.run("document.location.href") == path.as_uri()
     assert opened.requests == [path.as_uri()]
     assert opened.messages == []
+    assert wire.asked == []
+    assert "google" not in path.read_text("utf-8")
+
+
+def test_the_wire_notes_what_a_page_sends(browser: Any, wire: Wire, tmp_path: Path) -> None:
+    slipped = "<img src='http://leak.example/x.png'><link rel=preconnect href=https://leak.example>"
+    opened = Opened(browser, tmp_path / "leak.html", slipped)
+    opened.page.wait_for_timeout(300)
+    opened.page.close()
+    assert "GET http://leak.example/x.png HTTP/1.1" in wire.asked
+    assert "CONNECT leak.example:443 HTTP/1.1" in wire.asked
+    wire.asked.clear()
+
+
+def test_hostile_text_runs_nothing_and_is_shown_as_text(
+    filled: ReportData, browser: Any, wire: Wire, tmp_path: Path
+) -> None:
+    path = tmp_path / "hostile.html"
+    opened = Opened(browser, path, render(hostile(filled)))
+    assert_nothing_ran_and_nothing_left(opened, path, wire)
     shown = opened.run("document.querySelector('h1').innerText")
     for text in HOSTILE[:4]:
         assert text in shown
@@ -98,6 +171,57 @@ def test_hostile_text_runs_nothing_and_is_shown_as_text(filled: ReportData, brow
     tips = opened.run("Array.from(document.querySelectorAll('svg title'), (title) => title.textContent).join('|')")
     assert HOSTILE[3][:40] in tips
     opened.page.close()
+
+
+def hostile_study(folder: Path) -> Path:
+    """A study whose every text that a user or a stranger writes is hostile: prompts, labels, choices, instruction."""
+    texts = [text.replace("\x00", "").replace("\ud800", "") for text in HOSTILE]
+    path = write_study(folder)
+    labels = texts[:3]
+    rows = [{"text": f"{texts[n % len(texts)]} number {n}", "label": labels[n % 4 % 3]} for n in range(40)]
+    write_rows(folder / "train.jsonl", rows[:20])
+    write_rows(folder / "test.jsonl", rows[20:])
+    pools = [{"prompt": f"{texts[n % len(texts)]} of row {n}", "response": texts[-n % len(texts)]} for n in range(15)]
+    write_rows(folder / "general.jsonl", pools[:12])
+    write_rows(folder / "learned.jsonl", pools[12:])
+    kept = [{"question": f"{texts[n]} {n}?", "choices": texts[3:5], "answer": texts[3 + n % 2]} for n in range(4)]
+    write_rows(folder / "kept.jsonl", kept)
+    said = json.loads(path.read_text())
+    said["target"]["instruction"] = " ".join(texts)
+    said["generalist"]["general"]["licence"] = texts[0]
+    said["training"]["max_tokens"] = 4000
+    path.write_text(json.dumps(said, indent=1) + "".join(f"\n# {text}" for text in texts if "\u2028" not in text))
+    return path
+
+
+def test_a_study_of_hostile_rows_makes_a_page_that_shows_them_as_text(
+    browser: Any, wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("titrant.study.bench.prepare", fake_prepare(tmp_path / "prepared"))
+    study = hostile_study(tmp_path / "study")
+    run_study(load_study(study), out=tmp_path / "out", jobs=0, lab=trial_lab())
+    path = tmp_path / "out" / "report.html"
+    opened = Opened(browser, path, path.read_text("utf-8"))
+    assert_nothing_ran_and_nothing_left(opened, path, wire)
+    shown = opened.run("document.body.innerText")
+    for text in HOSTILE[:3]:
+        assert text in shown
+    opened.page.close()
+
+
+@pytest.mark.parametrize("place", ["name", "source", "model"])
+def test_names_that_could_be_markup_are_no_names(tmp_path: Path, place: str) -> None:
+    path = write_study(tmp_path)
+    said = json.loads(path.read_text())
+    if place == "name":
+        said["name"] = HOSTILE[0]
+    elif place == "source":
+        said["generalist"] = {HOSTILE[0]: said["generalist"]["general"]}
+    else:
+        said["models"] = {HOSTILE[0]: said.pop("model")}
+    path.write_text(json.dumps(said))
+    with pytest.raises(SpecError, match="name"):
+        load_study(path)
 
 
 def test_the_policy_alone_stops_script_and_request_that_slip_in(filled_page: str, browser: Any, tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -129,9 +131,9 @@ def _rows_of_archive(
                 yield from _rows_of_stream(
                     cast("BinaryIO", inner), f"{name}!{member}", member_kind, allowance, report=report
                 )
-    except (zipfile.BadZipFile, tarfile.TarError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, NotImplementedError, RuntimeError, UnicodeDecodeError) as error:
         raise DataError(f"this archive cannot be read ({error})", where=f"{name}:1") from error
-    except (EOFError, zlib.error) as error:
+    except (EOFError, zlib.error, lzma.LZMAError, struct.error, OverflowError) as error:
         raise DataError(f"this archive is cut off or damaged ({error})", where=f"{name}:1") from error
 
 

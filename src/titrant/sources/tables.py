@@ -76,8 +76,8 @@ def rows_of_parquet(
                 origin = Origin(path=name, line=number)
                 values = {column: _as_text(cell, column, origin) for column, cell in zip(names, cells, strict=True)}
                 yield RawRow(values=values, origin=origin)
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"this Parquet file cannot be read ({reason})", where=f"{name}:{number + 1}") from error
 
 
