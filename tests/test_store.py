@@ -24,6 +24,7 @@ from titrant.store import (
     check_manifest,
     read_json,
     read_jsonl,
+    sealed_line,
     write_bytes,
     write_json,
     write_jsonl,
@@ -313,6 +314,22 @@ def test_one_flipped_bit_in_any_file_is_named(tmp_path: Path) -> None:
             assert named[0].remedy
         path.write_bytes(data)
     assert store.damages() == []
+
+
+def test_damaged_checkpoints_and_step_reports_are_named_and_a_line_in_the_making_is_not(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    folder = store.work_folder("a1")
+    write_sealed(folder / "about.json", {"run_id": "a1"})
+    write_bytes(folder / "step-00000001" / "weights", b"\x01\x02")
+    write_manifest(folder / "step-00000001")
+    (folder / "steps.jsonl").write_bytes(sealed_line({"step": 1}) + sealed_line({"step": 2}) + b'{"record":')
+    (folder / ".tmp-checkpoint-2").mkdir()
+    assert store.damages() == []
+    for path in (folder / "about.json", folder / "step-00000001" / "weights", folder / "steps.jsonl"):
+        data = path.read_bytes()
+        path.write_bytes(flipped(data, len(data) // 3))
+        assert [damage.path for damage in store.damages()] == [str(path)]
+        path.write_bytes(data)
 
 
 def test_a_flip_anywhere_in_a_manifest_without_a_checksum_of_its_own_is_found(roomy: Path) -> None:

@@ -5,7 +5,7 @@ A store is a folder:
     store.json            format version
     ledger.jsonl          one record a line with its own checksum; no times, no hosts
     runs/<run_id>/        finished runs, each with manifest.json (name, bytes, SHA-256 of every file)
-    work/<run_id>/        unfinished runs: checkpoints; removed when the run is finished
+    work/<run_id>/        unfinished runs: checkpoints, steps.jsonl, about.json; removed when the run is finished
     claims/<run_id>.lock  held with flock by the process that works on the run; a dead process holds nothing
     verdict.json, scores.parquet, report.html, model/      what the study makes of the runs
     results.json          the checksums of the first three
@@ -38,6 +38,7 @@ from titrant.identity import canonical_json, fingerprint, hash_file, hash_text
 FORMAT_VERSION = 1
 _MARKED = {"format": FORMAT_VERSION, "made_by": "titrant"}
 MANIFEST, TIMING, RESULTS, MARKER = "manifest.json", "timing.json", "results.json", "store.json"
+ABOUT, STEPS = "about.json", "steps.jsonl"  # of a run in the making: what it is, and its step reports
 UNLISTED = frozenset({MANIFEST, TIMING})  # never part of a manifest: timing differs between equal runs
 
 
@@ -138,6 +139,34 @@ def read_jsonl(path: Path) -> list[Any]:
         raise StoreDamaged(f"{path}: missing") from None
     except (ValueError, RecursionError) as error:
         raise StoreDamaged(f"{path}: not readable as JSON Lines ({error})") from None
+
+
+def sealed_line(record: Mapping[str, Any]) -> bytes:
+    """A record as a line of a file that only grows, with its own checksum and its line feed."""
+    body = canonical_json(record)
+    sealed = {"record": record, "sum": hash_text(body, length=_SUM_LENGTH)}
+    return canonical_json(sealed).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def cut_torn_line(file: BinaryIO) -> int:
+    """Cut off what a crash left of a last line; the length of the file then, which is where it ends now."""
+    whole = _end_of_whole_lines(file)
+    file.truncate(whole)
+    return file.seek(whole)
+
+
+def read_sealed_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """The records that `sealed_line` wrote to a file, and the numbers of the lines that are not as they were written.
+    A torn last line is neither."""
+    data = _bytes_of(path) or b""
+    records, damaged = [], []
+    for number, line in enumerate(data[: _whole_lines(data)].split(b"\n")[:-1], start=1):
+        record = _checked_record(line)
+        if record is None:
+            damaged.append(number)
+        else:
+            records.append(record)
+    return records, damaged
 
 
 def sync_folder(folder: Path) -> None:
@@ -272,17 +301,12 @@ class Store:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one record to the ledger, durably. A torn last line of an earlier crash is cut off first."""
-        body = canonical_json(record)
-        line = canonical_json({"record": record, "sum": hash_text(body, length=_SUM_LENGTH)}).encode(
-            "utf-8", "surrogatepass"
-        )
+        line = sealed_line(record)
         self.root.mkdir(parents=True, exist_ok=True)
         with self.locked("ledger"), self.ledger_path.open("a+b") as file:
-            whole = _end_of_whole_lines(file)
-            file.truncate(whole)
-            file.seek(whole)
+            whole = cut_torn_line(file)
             try:
-                file.write(line + b"\n")
+                file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
             except BaseException:
@@ -385,6 +409,7 @@ class Store:
             problems = check_manifest(folder, expected=record.get("manifest"))
             found += [_damage(problem, _train_anew(folder)) for problem in problems]
             found += _sealed_damages(folder / TIMING)
+        found += self._work_damages()
         found += self._result_damages()
         for manifest in _manifests(self.root / "model"):
             remedy = f"delete {self.root / 'model'} and run the study again"
@@ -392,6 +417,19 @@ class Store:
         for manifest in sorted(self.root.glob("weights/[!.]*/" + MANIFEST)):
             remedy = f"delete {manifest.parent}; export trains the arm again, to the same bits"
             found += [_damage(problem, remedy) for problem in check_manifest(manifest.parent)]
+        return found
+
+    def _work_damages(self) -> list[Damage]:
+        """What is wrong with checkpoints and step reports of unfinished runs; the next attempt does without them."""
+        remedy = "run the study again: the run goes on from an older checkpoint, or from its beginning"
+        found = []
+        for manifest in sorted(self.root.glob("work/[!.]*/[!.]*/" + MANIFEST)):
+            found += [_damage(problem, remedy) for problem in check_manifest(manifest.parent)]
+        for folder in sorted(self.root.glob("work/[!.]*")):
+            _, damaged = read_sealed_lines(folder / STEPS)
+            problem = "not as it was written in line " + ", ".join(map(str, damaged))
+            found += [Damage(path=str(folder / STEPS), problem=problem, remedy=remedy)] if damaged else []
+            found += _sealed_damages(folder / ABOUT)
         return found
 
     def _result_damages(self) -> list[Damage]:

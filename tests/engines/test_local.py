@@ -196,6 +196,21 @@ def test_a_run_with_an_answer_too_few_or_too_many_is_not_complete(
     assert Store.open(tmp_path / "out").records() == []
 
 
+def test_a_step_report_that_is_not_as_it_was_written_is_made_anew_and_never_shown(tmp_path: Path) -> None:
+    jobs, log = make_jobs(tmp_path, seeds=1)[1:], tmp_path / "log"
+    execute(jobs, root=tmp_path / "calm", lab=trial_lab(), processes=0)
+    lab = trial_lab(log=str(log), dies={"how": "exit", "once": str(tmp_path / "died")})
+    with pytest.raises(RunFailed, match="worker_died"):
+        execute(jobs, root=tmp_path / "out", lab=lab, processes=1)
+    reports = tmp_path / "out" / "work" / jobs[0].run.run_id / "steps.jsonl"
+    whole = reports.read_bytes()
+    assert whole.count(b"\n") == 2
+    place = whole.index(b'"loss":') + 9
+    reports.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] + b'{"record":{"torn')
+    execute(jobs, root=tmp_path / "out", lab=lab, processes=0)
+    assert run_files(tmp_path / "out") == run_files(tmp_path / "calm")
+
+
 def test_a_run_that_ran_out_of_memory_is_tried_again(tmp_path: Path) -> None:
     jobs, log, room = make_jobs(tmp_path), tmp_path / "log", tmp_path / "room"
     lab = trial_lab(log=str(log), fails={"kind": "out_of_memory", "seed": 1, "unless": str(room)})

@@ -40,13 +40,14 @@ def roomy(tmp_path: Path) -> Iterator[Path]:
 def break_study(
     make_toy_folder: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., dict[str, Any]]:
-    """Break a study at moments (see support/kill_moments.py); what came out of it. `real` trains a toy model."""
+    """Break a study at moments (see support/kill_moments.py); what came out of it. `real` trains a toy model; `said` are
+    keys of the study."""
 
-    def start(how: str, folder: Path, which: str, *, real: bool = False) -> dict[str, Any]:
+    def start(how: str, folder: Path, which: str, *, real: bool = False, **said: Any) -> dict[str, Any]:
         if real:
             monkeypatch.setenv("TITRANT_CACHE", str(folder / "cache"))
             make_toy_folder(folder / "model")
-        write_study(folder / "study", **(REAL if real else {}))
+        write_study(folder / "study", **(REAL if real else {}), **said)
         command = [sys.executable, str(SUPPORT / "kill_moments.py"), how, str(folder), which]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -34,10 +34,11 @@ def test_killed_at_a_hundred_moments_of_a_real_study_everything_comes_out_bit_fo
 def test_broken_at_any_operation_on_its_store_a_study_ends_as_a_calm_one(
     roomy: Path, break_study: BreakStudy, tally: Counter[str], how: str, counted: str
 ) -> None:
-    found = break_study(how, roomy, "all")
+    arms = {"target_rows": [6], "doses": {"general": [4]}, "seeds": 1}
+    found = break_study(how, roomy, "all", arms=arms, train=6, test=6, pool=6)
     tally[counted] += found["broken"]
     assert found["wrong"] == {}
-    assert found["broken"] == len(found["operations"]) > 400
+    assert found["broken"] == len(found["operations"]) > 200
 
 
 def test_any_operation_of_a_real_training_that_fails_loses_nothing(

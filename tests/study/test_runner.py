@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from collections import Counter
@@ -25,7 +26,7 @@ from fake_study import (
 
 from titrant.engines import Event, LabSpec
 from titrant.errors import SpecError, StoreDamaged, StoreMismatch
-from titrant.store import Store, read_json
+from titrant.store import Store, read_json, write_manifest, write_sealed
 from titrant.study.bench import read_bench
 from titrant.study.card import copy_whole
 from titrant.study.design import make_design
@@ -234,8 +235,6 @@ def test_one_flipped_bit_in_any_file_of_a_finished_study_is_named(finished: Path
 
 
 def test_other_numerics_are_refused_with_what_differs(finished: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(finished / "out", tmp_path / "out")
     used = Store(tmp_path / "out").records()[0]["numerics"]["dtype"]
     other = {"bf16": "fp32", "fp32": "bf16"}[used]
@@ -246,6 +245,22 @@ def test_other_numerics_are_refused_with_what_differs(finished: Path, tmp_path: 
     assert f"dtype {used} then, {other} now; threads 1 then, 2 now" in str(caught.value)
     assert "another --out folder" in str(caught.value)
     assert snapshot(tmp_path / "out") == before
+
+
+def test_a_checkpoint_of_other_numerics_is_not_passed_over_in_silence(finished: Path, tmp_path: Path) -> None:
+    record = next(record for record in Store(finished / "out").records() if record["kind"] == "run")
+    store = Store.open(tmp_path / "out")
+    work = store.work_folder("0" * 12)
+    about = {"run_id": "0" * 12, "recipe_id": record["recipe_id"], "numerics": {**record["numerics"], "threads": 7}}
+    write_sealed(work / "about.json", about)
+    study = write_study(tmp_path / "study")
+    run(study, tmp_path / "without", log=str(tmp_path / "log"))
+    (work / "step-00000001").mkdir()
+    write_manifest(work / "step-00000001")
+    with pytest.raises(StoreMismatch, match=r"threads 7 then, 1 now.*or delete .*/work/000000000000 to train"):
+        run(study, tmp_path / "out")
+    shutil.rmtree(work)
+    run(study, tmp_path / "out")
 
 
 def test_other_versions_are_refused_by_name(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,8 +376,6 @@ def test_the_model_handed_over_is_the_recommended_arms_and_its_card_says_so(fini
 
 
 def test_export_copies_the_model_or_trains_another_arm_again(finished: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(finished / "out", tmp_path / "out")
     study = load_study(write_study(tmp_path / "study"))
     export_arm(study, out=tmp_path / "out", to=tmp_path / "mine", arm="6+general:4", seed=1)

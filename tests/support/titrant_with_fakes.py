@@ -3,7 +3,7 @@
     python titrant_with_fakes.py run study.yaml --out folder
 
 `TITRANT_TRIAL` in the environment holds {"prepared": folder of the toy model, "lab": arguments of `TrialLab`,
-"file_bytes": the largest file that may be written}. The page is its data as text.
+"file_bytes": the largest file that may be written, "real_page": true}. Without that the page is its data as text.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def main() -> None:
 
     bench.prepare = fake_prepare(Path(said["prepared"]))
     runner.LabSpec = lab_of_the_test  # type: ignore[assignment,misc]
-    page.render = page_as_text
+    if not said.get("real_page"):
+        page.render = page_as_text
     if "file_bytes" in said:
         resource.setrlimit(resource.RLIMIT_FSIZE, (said["file_bytes"], said["file_bytes"]))
     command_line()

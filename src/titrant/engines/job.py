@@ -6,8 +6,6 @@ timing.json, which no manifest covers.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import os
 import shutil
@@ -32,7 +30,20 @@ from titrant.records import (
     Written,
 )
 from titrant.redaction import redacted
-from titrant.store import TIMING, Store, sync_folder, write_json, write_jsonl, write_manifest, write_sealed
+from titrant.store import (
+    ABOUT,
+    STEPS,
+    TIMING,
+    Store,
+    cut_torn_line,
+    read_sealed_lines,
+    sealed_line,
+    sync_folder,
+    write_json,
+    write_jsonl,
+    write_manifest,
+    write_sealed,
+)
 
 TRAINING, ANSWERS, RUN = "training.jsonl", "answers.parquet", "run.json"
 
@@ -131,9 +142,10 @@ def _trained(job: RunJob, *, store: Store, lab: Lab, emit: Emit, stop: Stop) -> 
     if job.plan is None:
         return lab.untuned(job.model)
     work = store.work_folder(job.run.run_id)
+    about = {"run_id": job.run.run_id, "recipe_id": job.run.recipe_id, "numerics": plain(job.run.numerics)}
     for attempt in ("resumed", "anew"):
-        work.mkdir(parents=True, exist_ok=True)
-        journal = _Journal(work / "steps.jsonl")
+        write_sealed(work / ABOUT, about)
+        journal = _Journal(work / STEPS)
 
         def on_step(report: StepReport, journal: _Journal = journal) -> None:
             journal.add(report)
@@ -160,24 +172,20 @@ def _trained(job: RunJob, *, store: Store, lab: Lab, emit: Emit, stop: Stop) -> 
 
 
 class _Journal:
-    """Step reports of a run in the making, kept across interruptions; the last report of a step counts."""
+    """Step reports of a run in the making, kept across interruptions; the last report of a step counts. One that is
+    not as it was written counts as lost."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.reports: dict[int, dict[str, Any]] = {}
-        if path.exists():
-            for line in path.read_bytes().split(b"\n"):
-                with contextlib.suppress(ValueError, KeyError, TypeError):
-                    report = json.loads(line)
-                    self.reports[int(report["step"])] = report
-        self._file = path.open("ab")
-        self._file.write(b"\n")
+        self.reports: dict[int, dict[str, Any]] = {report["step"]: report for report in read_sealed_lines(path)[0]}
+        self._file = path.open("a+b")
+        cut_torn_line(self._file)
 
     def add(self, report: StepReport) -> None:
         entry = plain(report)
         del entry["seconds"]
         self.reports[report.step] = entry
-        self._file.write(json.dumps(entry, sort_keys=True).encode() + b"\n")
+        self._file.write(sealed_line(entry))
         self._file.flush()
 
     def whole(self, steps: int) -> bool:
@@ -256,7 +264,7 @@ def _publish(job: RunJob, answers: Sequence[Answer], timing: dict[str, Any], sto
     run["arm"] = {key: value for key, value in run["arm"].items() if key != "name"}
     write_json(folder / RUN, run)
     if job.plan is not None:
-        journal = _Journal(work / "steps.jsonl")
+        journal = _Journal(work / STEPS)
         with journal:
             write_jsonl(folder / TRAINING, (journal.reports[step] for step in range(1, len(job.plan.steps) + 1)))
     write_answers(folder / ANSWERS, answers)

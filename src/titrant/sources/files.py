@@ -161,6 +161,8 @@ def _tar_members(stream: BinaryIO, name: str, kind: str, allowance: Allowance) -
 
 
 def _refuse_outside(member: str, archive: str, *, link: bool) -> None:
+    if not member:
+        raise DataError("the archive holds a member without a name", where=f"{archive}:1")
     path = PurePosixPath(member.replace("\\", "/"))
     drive = len(member) > 1 and member[1] == ":"
     if path.is_absolute() or drive or ".." in path.parts:

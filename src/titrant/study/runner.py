@@ -7,20 +7,21 @@ raises an error of the user's with its place; nothing is half-written.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from titrant.engines import Event, LabSpec, RunJob, execute
 from titrant.engines.job import weights_folder
-from titrant.errors import SpecError, StoreMismatch
+from titrant.errors import SpecError, StoreDamaged, StoreMismatch
 from titrant.identity import plain
 from titrant.records import Arm, Numerics, TrainingSettings
-from titrant.store import Store
+from titrant.store import ABOUT, MANIFEST, Store, read_sealed
 from titrant.study.bench import Bench, read_bench
 from titrant.study.card import publish_model
 from titrant.study.design import Design, PlannedRun, make_design, verdict_size
@@ -238,16 +239,28 @@ def replace_seeds(bench: Bench, seeds: tuple[int, ...]) -> Bench:
 def _refuse_other_numerics(store: Store, design: Design) -> None:
     """Finished work of the same recipe under other numerics would be confused with what comes now: say what differs."""
     wanted = {planned.run.recipe_id: planned.run for planned in design.distinct}
-    for run_id, record in store.finished().items():
+    fix = "use the same versions and settings, or another --out folder"
+    begun = {record["run_id"]: record for record in _unfinished(store)}
+    for run_id, record in {**begun, **store.finished()}.items():
         run = wanted.get(record["recipe_id"])
         if run is not None and run.run_id != run_id:
+            if run_id in begun:
+                fix += f", or delete {store.work_folder(run_id)} to train that run anew"
             raise StoreMismatch(
                 "this store holds runs of the same study under other numerics",
                 where=str(store.root),
                 got=_differences(record["numerics"], run.numerics),
                 expected="the numerics that its runs were made with",
-                fix="use the same versions and settings, or another --out folder",
+                fix=fix,
             )
+
+
+def _unfinished(store: Store) -> Iterator[dict[str, Any]]:
+    """What is said of every run that has a checkpoint; one that is damaged is of no use to anybody."""
+    for about in sorted(store.root.glob(f"work/[!.]*/{ABOUT}")):
+        if any(about.parent.glob("[!.]*/" + MANIFEST)):
+            with contextlib.suppress(StoreDamaged):
+                yield read_sealed(about)
 
 
 def _differences(stored: dict[str, object], now: Numerics) -> str:
