@@ -40,7 +40,7 @@ def roomy(tmp_path: Path) -> Iterator[Path]:
 def break_study(
     make_toy_folder: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., dict[str, Any]]:
-    """Break a study at moments (see support/kill_moments.py); what came out of it. `real` trains a toy model; `said` are
+    """Break a study at moments (see support/kill_moments.py); what came of it. `real` trains a toy model; `said` are
     keys of the study."""
 
     def start(how: str, folder: Path, which: str, *, real: bool = False, **said: Any) -> dict[str, Any]:
