@@ -22,6 +22,8 @@ from typing import Any
 _NAME = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|APIKEY|KEY)(_|$)", re.IGNORECASE)
 _SHORTEST = 8  # characters; a shorter value would be found in ordinary words
 _HIDDEN = "[hidden]"
+# Also the marks that turn the direction of a text round: what is read would not be what is there.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def names_a_secret(variable: str) -> bool:
@@ -51,6 +53,16 @@ def redacted(text: str) -> str:
     return text
 
 
+def sayable(text: str) -> str:
+    """The text as it may go to a terminal: without secrets, and with control characters written out. A name inside a
+    file can hold those that move a cursor, colour a screen or rename a window.
+
+    >>> sayable("a\\x1b[2Jb\\n\\tc")
+    'a\\\\x1b[2Jb\\n\\tc'
+    """
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], redacted(text))
+
+
 def guard_output() -> None:
     """From now on, what this process logs and the tracebacks it prints are redacted."""
     handler = logging.StreamHandler()
@@ -64,8 +76,8 @@ class _Redacting(logging.Formatter):
     """A log's lines, redacted whole: their arguments and tracebacks too."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return redacted(super().format(record))
+        return sayable(super().format(record))
 
 
 def _print_redacted(kind: type[BaseException], error: BaseException | None, place: TracebackType | None) -> Any:
-    print(redacted("".join(traceback.format_exception(kind, error, place))), end="", file=sys.stderr)
+    print(sayable("".join(traceback.format_exception(kind, error, place))), end="", file=sys.stderr)

@@ -328,6 +328,24 @@ def test_judge_prints_a_line_a_file_or_one_object(titrant: Titrant, tmp_path: Pa
     assert "none.csv" in missing.err
 
 
+def test_a_name_in_a_file_never_reaches_the_terminal_as_a_command_to_it(titrant: Titrant, tmp_path: Path) -> None:
+    scores = tmp_path / "scores.csv"
+    baseline = "\x1b]0;owned\x07\x1b[2Ja"
+    arms = {"b": 1, baseline: 0}
+    rows = [
+        f"{arm},{seed},{item},{value},{32 * value}" for arm, value in arms.items() for seed in (0, 1) for item in "xyz"
+    ]
+    scores.write_text("\n".join(["arm,seed,item,score,dose", *rows]))
+    judged = titrant("judge", scores, "--baseline", baseline)
+    assert judged.code == 0, judged.err
+    scores.write_text("arm,seed,item,score,dose\n\x1b[2J,0,x,9,0\n\x1b[2J,0,x,0.5,\u202e\n")
+    refused = titrant("judge", scores)
+    assert refused.code == 2
+    said = judged.out + judged.err + refused.out + refused.err
+    assert not {"\x1b", "\x07", "\u202e"} & set(said)
+    assert "\\x1b]0;owned\\x07\\x1b[2Ja" in judged.out
+
+
 def test_score_prints_the_mean_and_can_write_every_item(titrant: Titrant, tmp_path: Path) -> None:
     rows = [
         {"id": "a", "prediction": "Paris", "references": ["paris"]},

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+import subprocess
+import sys
 import time
+from collections import Counter
+from pathlib import Path
 
 import pytest
 from fuzz_targets import DOORS, SEEDS
@@ -29,20 +35,54 @@ def edited(seed: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
     return seed
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_no_bytes_get_through_a_door_with_an_error_that_is_not_ours(door: str) -> None:
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def tries(door: str, examples: int) -> int:
+    """Try that many edits of honest inputs on a door; how many it were."""
+    tried: list[int] = []
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(data=st.builds(edited, st.sampled_from(SEEDS[door]), _edits) | st.binary(max_size=200))
     @example(data=b"")
-    def tried(data: bytes) -> None:
+    def one(data: bytes) -> None:
+        tried.append(len(data))
         began = time.process_time()
         DOORS[door](data)
         assert time.process_time() - began < 5
 
-    tried()
+    one()
+    return len(tried)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_no_bytes_get_through_a_door_with_an_error_that_is_not_ours(door: str) -> None:
+    assert tries(door, 60) > 50
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_an_honest_input_is_taken(door: str) -> None:
     for seed in SEEDS[door]:
         DOORS[door](seed)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("door", DOORS)
+def test_many_inputs_get_through_no_door(door: str, tally: Counter[str]) -> None:
+    tally["inputs tried, hypothesis"] += tries(door, 3_000)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("door", DOORS)
+def test_a_fuzzer_that_watches_the_code_finds_no_way_through_a_door(
+    door: str, tally: Counter[str], tmp_path: Path
+) -> None:
+    if importlib.util.find_spec("atheris") is None:
+        pytest.skip("atheris is not installed: pip install titrant[fuzz]")
+    script = Path(__file__).parents[1] / "support" / "fuzz_targets.py"
+    options = ["-runs=30000", "-max_total_time=40", f"-artifact_prefix={tmp_path}/"]
+    done = subprocess.run([sys.executable, str(script), door, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:] + "".join(str(path.read_bytes()) for path in tmp_path.iterdir())
+    ended = re.search(r"Done (\d+) runs", done.stderr)
+    assert ended is not None
+    assert int(ended[1]) > 100
+    tally["inputs tried, atheris"] += int(ended[1])

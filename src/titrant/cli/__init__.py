@@ -14,7 +14,7 @@ import typer
 
 from titrant import __version__
 from titrant.errors import Interrupted, SpecError, TitrantError
-from titrant.redaction import guard_output, redacted
+from titrant.redaction import guard_output, sayable
 
 app = typer.Typer(
     name="titrant",
@@ -43,7 +43,7 @@ def main() -> None:
     try:
         app()
     except TitrantError as error:
-        print(redacted(f"titrant: {error}"), file=sys.stderr)
+        print(sayable(f"titrant: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("titrant: stopped", file=sys.stderr)
@@ -52,7 +52,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(141)
     except OSError as error:
-        print(redacted(f"titrant: {error.strerror or error}: {error.filename or ''}".rstrip(": ")), file=sys.stderr)
+        print(sayable(f"titrant: {error.strerror or error}: {error.filename or ''}".rstrip(": ")), file=sys.stderr)
         sys.exit(1)
 
 

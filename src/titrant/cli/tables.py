@@ -10,6 +10,7 @@ from typing import Any, cast
 from titrant.cli.output import number, print_json
 from titrant.errors import SpecError, TitrantError
 from titrant.identity import plain
+from titrant.redaction import sayable
 from titrant.study.spec import Study
 
 
@@ -59,7 +60,8 @@ def show_judgements(
             continue
         provisional = " (provisional)" if found["provisional"] else ""
         name = f"{path}: " if len(files) > 1 else ""
-        print(f"{name}{found['verdict'].replace('_', ' ')}{provisional}: {found['sentence']}", flush=True)
+        line = f"{name}{found['verdict'].replace('_', ' ')}{provisional}: {found['sentence']}"
+        print(sayable(line), flush=True)
 
 
 def show_check(study: Study, *, as_json: bool) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from titrant.errors import ModelError
 from titrant.hub import hub_cache, hub_endpoint, hub_is_off, shown_address
 
-_ANSWER_SECONDS = 3.0
-_LONGEST_WAIT_SECONDS = 4.0
+_ANSWER_SECONDS = 2.0
+_LONGEST_WAIT_SECONDS = 2.5  # the whole command is to fail within five, and it has to start first
 log = logging.getLogger(__name__)
 
 
