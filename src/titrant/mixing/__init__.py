@@ -3,5 +3,16 @@
 from titrant.mixing.alterations import Altered, altered, false_share
 from titrant.mixing.amounts import largest_remainder, rows_within_tokens
 from titrant.mixing.draws import draw, draw_order
+from titrant.mixing.large import first_rows_of_draw, occurrences
 
-__all__ = ["Altered", "altered", "draw", "draw_order", "false_share", "largest_remainder", "rows_within_tokens"]
+__all__ = [
+    "Altered",
+    "altered",
+    "draw",
+    "draw_order",
+    "false_share",
+    "first_rows_of_draw",
+    "largest_remainder",
+    "occurrences",
+    "rows_within_tokens",
+]

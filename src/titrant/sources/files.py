@@ -13,7 +13,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, cast
 
@@ -46,6 +46,20 @@ def read_rows(path: str | Path, *, report: Report = refuse) -> Iterator[RawRow]:
             yield from _rows_of_file(file_path, str(file_path), report=report)
     else:
         yield from _rows_of_file(path, text, report=report)
+
+
+def rows_at_lines(path: Path, lines: Container[int]) -> Iterator[RawRow]:
+    """The rows on these lines of a file of JSON Lines, in file order; the other lines are passed over unread."""
+    try:
+        with path.open("rb") as stream:
+            if path.name.lower().endswith(".gz"):
+                with gzip.open(stream, "rb") as packed:
+                    unpacked = Unpacked(cast("BinaryIO", packed), Allowance(path.stat().st_size, str(path)))
+                    yield from rows_of_json_lines(cast("BinaryIO", unpacked), str(path), only=lines)
+            else:
+                yield from rows_of_json_lines(stream, str(path), only=lines)
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror or error})", where=str(path)) from error
 
 
 def _files_below(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any, BinaryIO, NoReturn
 
 from titrant.errors import DataError
@@ -18,9 +18,11 @@ from titrant.sources.lines import CHUNK_BYTES, MAX_LINE_BYTES, Report, refuse, t
 _WHITESPACE = " \t\n\r"
 
 
-def rows_of_json_lines(stream: BinaryIO, name: str, *, report: Report = refuse) -> Iterator[RawRow]:
-    """One row for every line that is not blank. A line that is no JSON object is reported."""
-    for line in text_lines(stream, name, report=report):
+def rows_of_json_lines(
+    stream: BinaryIO, name: str, *, report: Report = refuse, only: Container[int] | None = None
+) -> Iterator[RawRow]:
+    """One row for every line that is not blank, or those of the lines `only`. What is no JSON object is reported."""
+    for line in text_lines(stream, name, report=report, only=only):
         if line.text.strip(_WHITESPACE):
             try:
                 values = parse_object(line.text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -35,16 +35,21 @@ def refuse(error: DataError) -> None:
     raise error
 
 
-def text_lines(stream: BinaryIO, name: str, *, report: Report = refuse) -> Iterator[Line]:
+def text_lines(
+    stream: BinaryIO, name: str, *, report: Report = refuse, only: Container[int] | None = None
+) -> Iterator[Line]:
     """All lines of a UTF-8 stream; a byte order mark at the start is dropped. `name` is the path in messages.
 
-    A line that is not UTF-8 or holds a NUL byte is reported; damage that goes beyond its line is raised.
+    A line that is not UTF-8 or holds a NUL byte is reported; damage that goes beyond its line is raised. With `only`,
+    lines of other numbers are passed over unread.
     """
     number = 0
     while raw := _read(stream.readline, MAX_LINE_BYTES + 1, name=name, line=number + 1):
         number += 1
         if number == 1:
             raw = _checked_start(raw, name)
+        if only is not None and number not in only:
+            continue
         if len(raw) > MAX_LINE_BYTES:
             raise DataError(
                 f"a line is longer than {MAX_LINE_BYTES >> 20} MiB",

@@ -7,14 +7,14 @@ Nothing is repaired or guessed, and nothing dropped unless the caller takes the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
 from titrant.errors import DataError
 from titrant.identity import fingerprint
 from titrant.records import AnswerKind, Example, Item, RawRow, Tags, Turn
-from titrant.sources.files import read_rows
+from titrant.sources.files import read_rows, rows_at_lines
 from titrant.sources.lines import Report
 from titrant.sources.shapes import ColumnMap, Reading, Row, Shape, shape_of
 from titrant.sources.trees import conversations_of, holds_messages
@@ -61,14 +61,22 @@ def stream_examples(
     shape: str | None = None,
     tags: Tags = (),
     on_fault: Report | None = None,
+    numbered: bool = True,
+    lines: Container[int] | None = None,
 ) -> Iterator[Example]:
-    """`load_examples` one row at a time. After the first fault nothing more is yielded, but faults are still sought."""
+    """`load_examples` one row at a time. After the first fault nothing more is yielded, but faults are still sought.
+
+    Without `numbered` a key is the hash of the content alone, and nothing is kept of the rows that were yielded. With
+    `lines`, only these lines of a file of JSON Lines are read.
+    """
     seen: Counter[str] = Counter()
-    for row, reading in _readings(path, columns=columns, instruction=instruction, shape=shape, on_fault=on_fault):
+    for row, reading in _readings(
+        path, columns=columns, instruction=instruction, shape=shape, on_fault=on_fault, lines=lines
+    ):
         turns = (*reading.prompt, Turn(role="assistant", text=reading.references[0]))
         label = row.optional_text("label") or None if "label" in row.columns else reading.label
         yield Example(
-            key=_key([[turn.role, turn.text] for turn in turns], label, seen=seen),
+            key=_key([[turn.role, turn.text] for turn in turns], label, seen=seen if numbered else None),
             row_id=_row_id(row),
             source=source,
             task=_own(row, "task") or task,
@@ -161,12 +169,16 @@ def _readings(
     instruction: str | None,
     shape: str | None,
     on_fault: Report | None = None,
+    lines: Container[int] | None = None,
 ) -> Iterator[tuple[Row, Reading]]:
     """Rows with what they say: up to the first fault, or all good ones where `on_fault` takes the others."""
     problems = _Problems()
     fault = on_fault or problems
     found: Shape | None = None
-    for raw in _rows(path, fault):
+    if lines is not None:  # what the first row of the file is, all are
+        first = next(iter(read_rows(path)))
+        found = shape_of(first, columns=columns, instruction=instruction, shape=shape)
+    for raw in _rows(path, fault) if lines is None else rows_at_lines(Path(path), lines):
         if found is None:
             found = shape_of(raw, columns=columns, instruction=instruction, shape=shape)
         row = Row(raw, columns or {})
@@ -211,9 +223,11 @@ def _choices_for(reading: Reading, closed: Sequence[str] | None, answer: AnswerK
     return choices
 
 
-def _key(*content: object, seen: Counter[str]) -> str:
-    """The content key of `identity.content_keys`, one row at a time."""
+def _key(*content: object, seen: Counter[str] | None) -> str:
+    """The content key of `identity.content_keys`, one row at a time; the hash alone where nobody counts."""
     digest = fingerprint(list(content))
+    if seen is None:
+        return digest
     seen[digest] += 1
     return f"{digest}.{seen[digest] - 1}"
 

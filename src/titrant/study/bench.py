@@ -28,6 +28,7 @@ from titrant.study.collections import (
 )
 from titrant.study.facts import fact_target
 from titrant.study.fields import Place
+from titrant.study.large_pools import tokens_by_key, wanted_of
 from titrant.study.pools import PoolRows, read_pool
 from titrant.study.probe import labels_for
 from titrant.study.scores import GRADED, prior_key
@@ -221,8 +222,15 @@ def read_bench(study: Study, *, say: Callable[[str], None] = lambda _: None) -> 
     raw = raw_rows(study, tokens_of=tokens_of)
     targets, retention = raw.targets, raw.retention
     pools, removed = _clean_pools(study, raw)
-    removed += [entry for target in targets.values() for entry in target.removed]
     models = {name: _in_tokens(study, name, model(name), targets, pools) for name in study.models}
+    reserve = 1
+    while short := [name for name, read in raw.pools.items() if _is_short(study, name, read, models)]:
+        reserve *= 8
+        say(f"reading more of {', '.join(short)}: too many of the rows that were drawn had to be taken out")
+        raw = replace(raw, pools={**raw.pools, **{name: read_pool(study, name, reserve=reserve) for name in short}})
+        pools, removed = _clean_pools(study, raw)
+        models = {name: _in_tokens(study, name, model(name), targets, pools) for name in study.models}
+    removed += [entry for target in targets.values() for entry in target.removed]
     items = [item for target in targets.values() for item in target.test]
     facts = {"test_set": fingerprint(sorted([item.key, *item.references] for item in items))}
     return Bench(
@@ -398,7 +406,7 @@ def _clean_pools(study: Study, raw: RawRows) -> tuple[dict[str, Pool], list[Remo
         in_test = {leak.row_key for leak in leaks if leak.probe == TARGET_PROBE}
         for why, keys in (("holds a test item", in_test), ("holds another probe's item", leaked - in_test)):
             if keys:
-                removed.append(Removed(pool=name, why=why, rows=len(keys)))
+                removed.append(Removed(pool=name, why=why + _of_large(read), rows=len(keys)))
         if not clean:
             raise DataError(
                 "nothing is left of the pool once rows that hold test items are removed",
@@ -408,12 +416,33 @@ def _clean_pools(study: Study, raw: RawRows) -> tuple[dict[str, Pool], list[Remo
         pools[name] = Pool(
             source=name,
             rows=clean,
-            read=len(rows) + read.left_out,
+            read=(len(rows) if read.large is None else read.large.rows_in_file) + read.left_out,
             licence=read.licence,
             place=read.place,
             non_commercial=read.non_commercial,
         )
     return pools, removed
+
+
+def _of_large(read: PoolRows) -> str:
+    """What was looked at of a pool that is not held whole."""
+    held = read.large is not None and not read.large.whole
+    return f", of the {len(read.rows):,} rows that a dose could draw" if held else ""
+
+
+def _is_short(study: Study, name: str, read: PoolRows, models: Mapping[str, ModelBench]) -> bool:
+    """Whether a large pool's rows in memory, once cleaned, are fewer than a dose needs at some seed."""
+    if read.large is None:
+        return False
+    wanted = wanted_of(study, name)
+    return not all(
+        read.large.suffices(
+            wanted,
+            left=frozenset(row.key for row in bench.pools[name].rows),
+            tokens_of=tokens_by_key(bench.rows, name),
+        )
+        for bench in models.values()
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- tokens

@@ -7,7 +7,7 @@ can mend, so such a row is left out and counted; in the user's own pools it is a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from titrant import sources
@@ -16,7 +16,8 @@ from titrant.records import Example
 from titrant.sources import LOCK_NAME, Card, ColumnMap
 from titrant.study.facts import fact_pool
 from titrant.study.fields import Place
-from titrant.study.spec import Source, Study
+from titrant.study.large_pools import LargePool, read_large_pool
+from titrant.study.spec import Study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,8 @@ class PoolRows:
     """A pool as read. `place` is what was read, as the study wrote it or as the lock file has it.
 
     `licence` is what the study says, else what the hub or the card says; `non_commercial` is None where nobody knows.
-    `left_out` counts rows with a fault, `first_fault` is the first of them.
+    `left_out` counts rows with a fault, `first_fault` is the first of them. `large` is set where the file holds more
+    rows than these: those that the study's doses can draw.
     """
 
     rows: tuple[Example, ...]
@@ -33,10 +35,14 @@ class PoolRows:
     non_commercial: bool | None
     left_out: int = 0
     first_fault: str | None = None
+    large: LargePool | None = None
 
 
-def read_pool(study: Study, name: str) -> PoolRows:
-    """The rows of the pool `name`, not yet cleaned of test items; `DataError` where they cannot be had."""
+def read_pool(study: Study, name: str, *, reserve: int = 1) -> PoolRows:
+    """The rows of the pool `name`, not yet cleaned of test items; `DataError` where they cannot be had.
+
+    Of a file too large for memory, the rows that the study's doses can draw: `reserve` says how many to spare.
+    """
     said = study.generalist[name]
     path = said.rows if said.rows is not None else said.text
     if said.facts is not None:
@@ -45,15 +51,17 @@ def read_pool(study: Study, name: str) -> PoolRows:
         return PoolRows(rows=rows, place=said.facts.rows, licence=words, non_commercial=non_commercial)
     if said.source is None:
         assert path is not None, "the study file has been checked"
-        rows = sources.load_examples(
-            path,
-            source=name,
-            task=name,
-            columns=said.columns,
-            instruction=said.instruction,
-            shape=None if said.rows is not None else "text",
+        shape = None if said.rows is not None else "text"
+        large = _large(study, name, path, columns=said.columns, shape=shape, reserve=reserve)
+        rows = (
+            sources.load_examples(
+                path, source=name, task=name, columns=said.columns, instruction=said.instruction, shape=shape
+            )
+            if large is None
+            else large.rows
         )
         return PoolRows(
+            large=large,
             rows=_some(rows, path),
             place=path,
             licence=said.licence,
@@ -64,21 +72,50 @@ def read_pool(study: Study, name: str) -> PoolRows:
     if path is None:
         pin = sources.pin_at_first_use(card, study.folder / LOCK_NAME, part=said.part)
         path, licence = Place(pin.place), said.licence or pin.licence or card.licence.value
-    return _of_catalogue(name, said, card, path, licence)
+    return _of_catalogue(study, name, card, path, licence, reserve=reserve)
 
 
-def _of_catalogue(name: str, said: Source, card: Card, path: Place, licence: str | None) -> PoolRows:
-    faults: list[DataError] = []
-    rows = sources.load_examples(
+def _large(
+    study: Study,
+    name: str,
+    path: str,
+    *,
+    columns: ColumnMap | None,
+    shape: str | None,
+    reserve: int,
+    on_fault: Callable[[DataError], None] | None = None,
+) -> LargePool | None:
+    """The part of a large file that the study can draw; None where the file is held whole."""
+    said = study.generalist[name]
+    if said.select != "random" or not sources.is_large(path):
+        return None
+    return read_large_pool(
+        study,
+        name,
         path,
-        source=name,
-        task=name,
-        columns=said.columns or _fitting(card, path),
+        columns=columns,
         instruction=said.instruction,
-        on_fault=faults.append,
+        shape=shape,
+        on_fault=on_fault,
+        reserve=reserve,
+    )
+
+
+def _of_catalogue(study: Study, name: str, card: Card, path: Place, licence: str | None, *, reserve: int) -> PoolRows:
+    said = study.generalist[name]
+    faults: list[DataError] = []
+    columns = said.columns or _fitting(card, path)
+    large = _large(study, name, path, columns=columns, shape=None, reserve=reserve, on_fault=faults.append)
+    rows = (
+        sources.load_examples(
+            path, source=name, task=name, columns=columns, instruction=said.instruction, on_fault=faults.append
+        )
+        if large is None
+        else large.rows
     )
     words = sources.is_non_commercial(licence)
     return PoolRows(
+        large=large,
         rows=_some(rows, path),
         place=path,
         licence=licence,
