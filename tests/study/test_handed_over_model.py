@@ -41,8 +41,9 @@ def test_the_recommended_model_answers_in_plain_transformers_as_in_the_run(
     items = _write(tmp_path, answer)
     results = run_study(load_study(tmp_path / "study.yaml"), out=tmp_path / "out", jobs=1)
     facts = json.loads((tmp_path / "out" / "model" / "titrant.json").read_text())
-    stored = {score.item: score.value for score in results.scores if score.run_id == facts["run_id"]}
-    assert len(stored) >= len(items)
+    of_run = [score for score in results.scores if score.run_id == facts["run_id"] and score.metric == "exact_match"]
+    stored = {score.item: score.value for score in of_run}
+    assert len(stored) == len(items)
     run = next(run for run in results.scores.runs if run.run_id == facts["run_id"])
     asked = {item.turns[-1].text.removeprefix(INSTRUCTION).strip(): item for item in run.sheet.items}
     wrong = []
