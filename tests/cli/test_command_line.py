@@ -184,7 +184,7 @@ def test_plan_counts_and_prices_without_leaving_anything(titrant: Titrant, fakes
     assert said.code == 0, said.err
     assert "5 arms, 2 seeds, 9 runs" in said.out
     assert "to do: 9 runs" in said.out
-    assert "warning: the smallest arm takes 1 optimiser steps" in said.out
+    assert "warning: the smallest arm of the target takes 3 optimiser steps" in said.out
     assert "power at 6 target rows" in said.out
     assert not out.exists()
     plan = json.loads(titrant("plan", study, "--out", out, "--json", "--no-measure").out)

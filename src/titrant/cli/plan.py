@@ -108,9 +108,9 @@ def _print_arms(design: Design) -> None:
     print(f"\n{len(design.arms)} arms, {len(seeds)} seeds, {len(design.distinct)} runs (steps and tokens: of one run)")
     for entry in (*design.bench.removed, *(r for m in design.bench.models.values() for r in m.removed)):
         print(f"removed before the draw: {entry.rows} rows of {entry.pool} ({entry.why})")
-    smallest = min((row["steps"] for row in rows if row["steps"]), default=0)
+    smallest = min((row["steps"] for row in rows if row["steps"] and row["target_rows"]), default=0)
     if 0 < smallest < FEWEST_STEPS:
-        print(f"warning: the smallest arm takes {smallest} optimiser steps; under {FEWEST_STEPS} little is learned")
+        print(f"warning: the smallest arm of the target takes {smallest} optimiser steps; under {FEWEST_STEPS} little is learned")
 
 
 def _print_cost(cost: Cost, design: Design) -> None:
