@@ -110,9 +110,8 @@ def _print_arms(design: Design) -> None:
         print(f"removed before the draw: {entry.rows} rows of {entry.pool} ({entry.why})")
     smallest = min((row["steps"] for row in rows if row["steps"] and row["target_rows"]), default=0)
     if 0 < smallest < FEWEST_STEPS:
-        print(
-            f"warning: the smallest arm of the target takes {smallest} optimiser steps; under {FEWEST_STEPS} little is learned"
-        )
+        little = f"under {FEWEST_STEPS} little is learned"
+        print(f"warning: the smallest arm of the target takes {smallest} optimiser steps; {little}")
 
 
 def _print_cost(cost: Cost, design: Design) -> None:
