@@ -118,7 +118,9 @@ def check_lines(report: CheckReport, *, evidence: int = 5) -> tuple[str, ...]:
         )
         lines.extend(_leak_lines(pool.leaks, evidence))
         kin = pool.kinship
-        by_text = f"{kin.by_text:.1%} by wording" if kin.by_text is not None else f"not by wording: {kin.reason}"
+        by_text = f"not by wording: {kin.reason}"
+        if kin.by_text is not None:
+            by_text = f"{kin.by_text:.1%} by wording, {kin.by_text_low:.1%} to {kin.by_text_high:.1%}"
         lines.append(
             f"  {kin.share:.1%} look like the target's own kind of task "
             f"({kin.by_labels:.1%} by its labels, {by_text}; from {kin.pool_rows} rows)"

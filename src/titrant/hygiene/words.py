@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 from titrant.records import Item, Turn
 
@@ -93,18 +94,47 @@ def own_parts(texts: Sequence[str], *, instructions: Collection[str] = ()) -> tu
     >>> own_parts([f"Route it.\\n\\nText: {word}\\nTeam:" for word in ("a", "b", "c", "d", "e")])
     ('a', 'b', 'c', 'd', 'e')
     """
+    frame = frame_of(texts, instructions=instructions)
+    return tuple(frame.own(text) for text in texts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """What all prompts of a task share: known instructions, first and last lines, and a label before the rest."""
+
+    instructions: tuple[str, ...]
+    head: tuple[str, ...]
+    tail: tuple[str, ...]
+    label: str
+
+    def own(self, text: str) -> str:
+        """The text without as much of the frame as it has, one of the task's or of another; never nothing."""
+        text = _without_instruction(text, self.instructions)
+        lines = text.split("\n")
+        if self.head and len(lines) > len(self.head) and tuple(lines[: len(self.head)]) == self.head:
+            lines = lines[len(self.head) :]
+        if self.tail and len(lines) > len(self.tail) and tuple(lines[-len(self.tail) :]) == self.tail:
+            lines = lines[: -len(self.tail)]
+        if self.head or self.tail or self.label:
+            text = "\n".join(lines).strip()
+        return text.removeprefix(self.label).strip() if self.label else text
+
+
+def frame_of(texts: Sequence[str], *, instructions: Collection[str] = ()) -> Frame:
+    """What the texts share, by the rules of `own_parts`."""
     kept = [_without_instruction(text, instructions) for text in texts]
+    bare = Frame(instructions=tuple(instructions), head=(), tail=(), label="")
     if len(set(kept)) < 2 or len(kept) < SHARED_BY_AT_LEAST:
-        return tuple(kept)
+        return bare
     lines = [text.split("\n") for text in kept]
     head = _common(lines, most=min(map(len, lines)) - 1)
     lines = [entry[head:] for entry in lines]
     tail = _common([entry[::-1] for entry in lines], most=min(map(len, lines)) - 1)
     rest = ["\n".join(entry[: len(entry) - tail]).strip() for entry in lines]
     label = _LABEL.match(rest[0])
-    if label is not None and all(text.startswith(label[0]) for text in rest):
-        rest = [text[label.end() :] for text in rest]
-    return tuple(text.strip() for text in rest)
+    shared = label[0] if label is not None and all(text.startswith(label[0]) for text in rest) else ""
+    first = kept[0].split("\n")
+    return replace(bare, head=tuple(first[:head]), tail=tuple(first[len(first) - tail :]), label=shared)
 
 
 def _without_instruction(text: str, instructions: Collection[str]) -> str:
