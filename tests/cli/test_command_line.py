@@ -20,7 +20,21 @@ from fake_study import fake_prepare, page_as_text, trial_lab, write_rows, write_
 
 from titrant.store import Store, read_json
 
-VERBS = ("init", "plan", "mix", "run", "report", "export", "check", "advise", "score", "judge", "doctor", "sources")
+VERBS = (
+    "init",
+    "plan",
+    "mix",
+    "run",
+    "report",
+    "export",
+    "check",
+    "advise",
+    "score",
+    "judge",
+    "doctor",
+    "sources",
+    "breadth",
+)
 
 
 @dataclass(frozen=True)
@@ -403,6 +417,21 @@ def test_sources_lists_shows_and_pins_public_pools(
     assert "the card says CC-BY-SA-3.0, the hub mit" in pinned.out
     shown = titrant("sources", "show", "dolly", "--lock", tmp_path / "lock.json")
     assert f"is pinned: hub:databricks/databricks-dolly-15k@{hub_mirror.COMMIT}" in shown.out
+
+
+def test_breadth_prints_text_or_json_and_advice_takes_it(titrant: Titrant, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study")
+    said = titrant("breadth", tmp_path / "study" / "train.jsonl", "--words")
+    assert said.code == 0, said.err
+    assert "on the ladder   one dataset" in said.out
+    found = json.loads(titrant("breadth", tmp_path / "study" / "train.jsonl", "--words", "--json").out)
+    assert (found["rung"], found["rows"], found["features"]) == ("one_dataset", 12, "words")
+    advice = titrant("advise", study)
+    assert advice.out.startswith("breadth: narrow, measured (one dataset")
+    assert json.loads(titrant("advise", study, "--json").out)["breadth_measured"]["rung"] == "one_dataset"
+    wrong = titrant("breadth", tmp_path / "study" / "train.jsonl", "--column", "text")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "--column: not a column" in wrong.err
 
 
 def test_doctor_prints_the_schema_and_what_this_machine_computes_with(titrant: Titrant, tmp_path: Path) -> None:

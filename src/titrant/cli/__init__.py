@@ -160,10 +160,24 @@ def check(study: StudyFile, as_json: AsJson = False) -> None:
     show_check(_load(study), as_json=as_json)
 
 
+@app.command(epilog="Example: titrant breadth rows.jsonl --task dataset")
+def breadth(
+    rows: Annotated[Path, typer.Argument(help="a file or folder of rows", show_default=False)],
+    task: Annotated[str | None, typer.Option(help="the column that names a row's task")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="OURS=THEIRS, such as text=body; may be repeated")] = None,
+    words: Annotated[bool, typer.Option("--words", help="compare prompts by words, without sentence vectors")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """How much ground rows cover: tasks, answer formats, label sets, diversity, and where on the ladder they stand."""
+    from titrant.cli.tables import show_breadth
+
+    show_breadth(rows, task=task, columns=column or [], words_only=words, as_json=as_json)
+
+
 @app.command(epilog="Example: titrant advise study.yaml --skill reasoning --breadth narrow")
 def advise(
     study: StudyFile,
-    breadth: Annotated[str | None, typer.Option(help="narrow or broad")] = None,
+    breadth: Annotated[str | None, typer.Option(help="narrow or broad (default: measured)")] = None,
     skill: Annotated[str | None, typer.Option(help="understanding, reasoning or facts")] = None,
     as_json: AsJson = False,
 ) -> None:

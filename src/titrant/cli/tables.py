@@ -126,6 +126,7 @@ def show_advice(study: Study, *, breadth: str | None, skill: str | None, as_json
     """What to expect, and the cheapest pilot."""
     from titrant.study.advise import Breadth, Skill, advise
     from titrant.study.bench import raw_rows
+    from titrant.study.breadth import breadth_of_target, narrow_or_broad
 
     if breadth not in (None, "narrow", "broad"):
         raise SpecError("no such breadth", where="--breadth", got=breadth, expected="narrow or broad")
@@ -136,23 +137,46 @@ def show_advice(study: Study, *, breadth: str | None, skill: str | None, as_json
     doses += [blend.total for blend in study.arms.blends]
     for name, target in rows.targets.items():
         sizes = [len(target.train) if size == "all" else int(size) for size in study.arms.target_rows]
+        measured = breadth_of_target(study, name, target.train) if breadth is None else None
+        word = narrow_or_broad(measured) if measured is not None else breadth
         found = advise(
             target_rows=max(sizes),
             doses=doses,
             smallest_effect=study.smallest_effect,
             items=len(target.test),
-            breadth=cast("Breadth | None", breadth),
+            breadth=cast("Breadth | None", word),
+            coverage=measured.measure("effective_tasks") if measured is not None else None,
             skill=cast("Skill | None", skill),
             metric=study.targets[name].metric,
         )
         if as_json:
-            print_json({"target": name, **plain(found)})
+            print_json({"target": name, **plain(found), "breadth_measured": plain(measured)})
             continue
+        if measured is not None:
+            print(f"breadth: {word or 'between narrow and broad'}, measured ({measured.rung_words})")
         print(found.sentence)
         for prior in found.priors:
             print(f"- {prior.text} ({prior.source})")
         print(found.caution)
         print(found.pilot.sentence if found.pilot is not None else f"no pilot: {found.pilot_reason}")
+
+
+def show_breadth(rows: Path, *, task: str | None, columns: Sequence[str], words_only: bool, as_json: bool) -> None:
+    """How much ground a file of rows covers."""
+    from titrant.study.breadth import breadth_lines, breadth_of_file
+
+    mapping = {}
+    for pair in columns:
+        ours, equals, theirs = pair.partition("=")
+        if not (ours and equals and theirs):
+            raise SpecError("not a column", where="--column", got=pair, expected="OURS=THEIRS, such as text=body")
+        mapping[ours] = theirs
+    found = breadth_of_file(rows, task_column=task, columns=mapping, words_only=words_only)
+    if as_json:
+        print_json(plain(found))
+        return
+    for line in breadth_lines(found):
+        print(line)
 
 
 def show_doctor(*, store: Path | None, schema: bool) -> int:

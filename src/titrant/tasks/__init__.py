@@ -1,6 +1,6 @@
 """What is asked, and how an answer is judged: the user's own target, collections of tasks, and the two ladders."""
 
-from titrant.tasks.collection import TaskInstance, as_examples, as_items, first_of_tasks
+from titrant.tasks.collection import TaskInstance, as_examples, as_items, closed_set, first_of_tasks
 from titrant.tasks.ladder import (
     P3_RUNGS,
     SUPERNI_RUNGS,
@@ -50,6 +50,7 @@ __all__ = [
     "as_items",
     "build_ladder",
     "closed_labels",
+    "closed_set",
     "common_items",
     "first_of_tasks",
     "items_of",

