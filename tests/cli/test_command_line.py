@@ -372,6 +372,12 @@ def test_score_prints_the_mean_and_can_write_every_item(titrant: Titrant, tmp_pa
     assert [(item["id"], item["score"]) for item in items] == [("a", 1.0), ("b", 0.0)]
     as_json = titrant("score", tmp_path / "p.jsonl", "--metric", "exact_match", "--json")
     assert json.loads(as_json.out) == {"metric": "exact_match", "score": 0.5, "n": 2}
+    write_rows(tmp_path / "q.jsonl", [rows[0], {"id": "b", "prediction": "Рим", "references": ["Рим"]}])
+    said = titrant("score", tmp_path / "q.jsonl", "--metric", "rouge_l")
+    assert "rouge_l: 1.0000 over 1 items\nnot scored: 1 items (" in said.out
+    assert "references that rouge_l cannot read: 1" in said.out
+    counted = json.loads(titrant("score", tmp_path / "q.jsonl", "--metric", "rouge_l", "--json").out)
+    assert (counted["n"], counted["unread_references"], list(counted["unscored"].values())) == (1, 1, [1])
     unknown = titrant("score", tmp_path / "p.jsonl", "--metric", "bleu")
     assert (unknown.code, unknown.out) == (2, "")
     assert "bleu" in unknown.err

@@ -39,6 +39,19 @@ def test_references_that_rouge_cannot_read_are_counted_and_not_scored() -> None:
     assert report.items[1].reason
 
 
+def test_a_reference_that_rouge_cannot_read_is_counted_even_beside_one_that_it_can() -> None:
+    report = score_rows(
+        rows(
+            {"id": "1", "prediction": "a cat", "references": ["a cat", "кошка", "猫"]},
+            {"id": "2", "prediction": "a dog", "references": ["a dog"]},
+            {"id": "3", "prediction": "x", "references": ["собака"]},
+        ),
+        "rouge_l",
+    )
+    assert (report.score, report.n, report.unread_references) == (1.0, 2, 3)
+    assert [item.unread_references for item in report.items] == [2, 0, 1]
+
+
 def test_no_scored_item_means_no_score() -> None:
     report = score_rows(rows({"prediction": "да", "references": ["да"]}), "rouge_l")
     assert (report.score, report.n) == (None, 0)

@@ -23,14 +23,19 @@ def show_score(predictions: Path, *, metric: str, per_item: Path | None, as_json
     report = score_rows(read_rows(predictions), metric)
     if per_item is not None:
         write_jsonl(per_item, ({"id": item.id, "score": item.value, "reason": item.reason} for item in report.items))
-    unscored = dict(report.unscored)
+    unscored, unread = dict(report.unscored), report.unread_references
     if as_json:
         found: dict[str, Any] = {"metric": report.metric, "score": report.score, "n": report.n}
-        print_json(found | ({"unscored": unscored} if unscored else {}))
+        print_json(
+            found | ({"unscored": unscored} if unscored else {}) | ({"unread_references": unread} if unread else {})
+        )
         return
     print(f"{report.metric}: {number(report.score, 4)} over {report.n} items")
     for reason, count in unscored.items():
         print(f"not scored: {count} items ({reason})")
+    if unread:
+        left_out = "left out, and an item without any other is not scored"
+        print(f"references that {report.metric} cannot read: {unread}; {left_out}")
 
 
 def show_judgements(

@@ -16,24 +16,27 @@ _MAX_PROBLEMS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemScore:
-    """The score of one prediction: `value` 0 to 1, or None with the reason."""
+    """The score of one prediction: `value` 0 to 1, or None with the reason; references that could not be read."""
 
     id: str
     value: float | None
     reason: str | None
+    unread_references: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreReport:
     """The mean over the `n` items that have a score; `unscored` counts those without, by reason.
 
-    `score` is None where no item has one.
+    `unread_references` counts references that the metric could not read, whether or not their item has others. `score`
+    is None where no item has one.
     """
 
     metric: str
     score: float | None
     n: int
     unscored: tuple[tuple[str, int], ...]
+    unread_references: int
     items: tuple[ItemScore, ...]
 
 
@@ -72,6 +75,7 @@ def score_rows(rows: Iterable[RawRow], metric: str) -> ScoreReport:
         score=statistics.fmean(values) if values else None,
         n=len(values),
         unscored=tuple((reason, reasons.count(reason)) for reason in sorted(set(reasons))),
+        unread_references=sum(item.unread_references for item in items),
         items=tuple(items),
     )
 
@@ -87,4 +91,9 @@ def _item_score(row: RawRow, metric: str) -> ItemScore:
         raise ScoresError("no references", got=got, expected='a list of texts: "references": ["…"]')
     name = row.values.get("id")
     score = score_text(metric, prediction, references)
-    return ItemScore(id=name if isinstance(name, str) else str(row.origin.line), value=score.value, reason=score.reason)
+    return ItemScore(
+        id=name if isinstance(name, str) else str(row.origin.line),
+        value=score.value,
+        reason=score.reason,
+        unread_references=score.unread_references,
+    )

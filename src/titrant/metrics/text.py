@@ -40,10 +40,14 @@ _NUMBER = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextScore:
-    """A score from 0 to 1, or None with the reason why there is none."""
+    """A score from 0 to 1, or None with the reason why there is none.
+
+    `unread_references` counts references that the metric could not read and that were left out of the best.
+    """
 
     value: float | None
     reason: str | None = None
+    unread_references: int = 0
 
 
 def score_text(metric: str, prediction: str, references: Sequence[str]) -> TextScore:
@@ -89,16 +93,19 @@ def rouge_l(prediction: str, references: Sequence[str]) -> TextScore:
     """ROUGE-L's F measure with Porter stemming, best over the references that it can read.
 
     References without any Latin letter or digit (Chinese, Russian) tokenise to nothing and would score 0 whatever is
-    said; where all are such the value is None. A prediction without such a token scores 0 against one that has some.
+    said, so they are left out and counted; where all are such the value is None. A prediction without such a token
+    scores 0 against one that has some.
 
     >>> round(rouge_l("the cats sat", ["the cat sat down"]).value, 3)
     0.857
     """
     readable = [reference for reference in references if _rouge_tokens(reference)]
+    unread = len(references) - len(readable)
     if not readable:
-        return TextScore(value=None, reason=NO_ROUGE_TOKENS)
+        return TextScore(value=None, reason=NO_ROUGE_TOKENS, unread_references=unread)
     scorer = _rouge()
-    return TextScore(value=max(float(scorer.score(reference, prediction)["rougeL"].fmeasure) for reference in readable))
+    best = max(float(scorer.score(reference, prediction)["rougeL"].fmeasure) for reference in readable)
+    return TextScore(value=best, unread_references=unread)
 
 
 def last_number(prediction: str, references: Sequence[str]) -> TextScore:
