@@ -135,12 +135,8 @@ def breadth_of(
     a task's answers. `vectors` turns texts into unit vectors; None falls back to words, for the reason `why_words`.
     """
     settings = settings or BreadthSettings()
-    looked_at = _sample_rows(rows, settings.prompt_rows)
-    asked = _asked(looked_at, settings)
-    different = sorted(set(asked))
-    compared = _sample(different, settings.texts)
-    space = _space(compared, vectors)
-    clusters = _clusters(space, compared, settings.apart_words if vectors is None else settings.apart_vectors)
+    prompts = _prompts(rows, vectors, settings)
+    looked_at, asked, clusters = prompts.rows, prompts.asked, prompts.clusters
     tasks_by = "clusters of prompts" if asks else ONE_TASK
     if tasks_from is not None:
         told, tasks_by = list(rows), f"the column {tasks_from}"
@@ -163,7 +159,7 @@ def breadth_of(
     shown = {task: examples[row.key] for row, task in zip(told, task_of, strict=True) if row.key in examples}
     measures = (
         *_task_measures(tasks, tasks_by, kinds, settings, embedded=vectors is not None),
-        *_prompt_measures(asked, different, compared, space, settings),
+        *_prompt_measures(prompts, settings),
         *_answer_measures(rows, formats),
     )
     return Breadth(
@@ -183,7 +179,38 @@ def breadth_of(
     )
 
 
+def cluster_prompts(
+    rows: Sequence[Example], *, vectors: Vectors | None = None, settings: BreadthSettings | None = None
+) -> dict[str, int]:
+    """The cluster of each row's prompt by the row's key; of many rows, for a sample."""
+    found = _prompts(rows, vectors, settings or BreadthSettings())
+    pairs = zip(found.rows, found.asked, strict=True)
+    return {row.key: found.clusters[text] for row, text in pairs if text in found.clusters}
+
+
 # -------------------------------------------------------------------------------------------------------- what is asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prompts:
+    """The rows that were looked at and what is asked of each; of the different texts those `compared`, one row of
+    `space` each, with their clusters."""
+
+    rows: list[Example]
+    asked: list[str]
+    compared: list[str]
+    space: NDArray[np.float32]
+    clusters: dict[str, int]
+
+
+def _prompts(rows: Sequence[Example], vectors: Vectors | None, settings: BreadthSettings) -> _Prompts:
+    looked_at = _sample_rows(rows, settings.prompt_rows)
+    asked = _asked(looked_at, settings)
+    compared = _sample(sorted(set(asked)), settings.texts)
+    space = _space(compared, vectors)
+    apart = settings.apart_words if vectors is None else settings.apart_vectors
+    clusters = _clusters(space, compared, apart)
+    return _Prompts(rows=looked_at, asked=asked, compared=compared, space=space, clusters=clusters)
 
 
 def _asked(rows: Sequence[Example], settings: BreadthSettings) -> list[str]:
@@ -327,18 +354,13 @@ def _task_measures(
     return tuple(found)
 
 
-def _prompt_measures(
-    asked: Sequence[str],
-    different: Sequence[str],
-    compared: Sequence[str],
-    space: NDArray[np.float32],
-    settings: BreadthSettings,
-) -> tuple[Measure, ...]:
+def _prompt_measures(prompts: _Prompts, settings: BreadthSettings) -> tuple[Measure, ...]:
+    asked, compared, space = prompts.asked, prompts.compared, prompts.space
     openings = Counter(map(_opening, asked))
     return (
         Measure(
             name="different_prompts",
-            value=len(different) / len(asked),
+            value=len(set(asked)) / len(asked),
             means="the share of rows that would be left if each wording stood once (a template counts as one wording)",
         ),
         Measure(

@@ -388,7 +388,9 @@ def test_check_and_advise_need_no_model(titrant: Titrant, tmp_path: Path) -> Non
     checked = titrant("check", study)
     assert checked.code == 0, checked.err
     assert checked.out
-    assert json.loads(titrant("check", study, "--json").out)["target"] == "toy"
+    found = json.loads(titrant("check", study, "--json").out)
+    assert (found["target"], found["read"]["general"]["rows"]) == ("toy", 12)
+    assert "general: licence not known" in checked.out
     advice = titrant("advise", study, "--breadth", "narrow", "--skill", "facts")
     assert advice.code == 0, advice.err
     assert advice.out.count("\n") >= 3

@@ -122,6 +122,8 @@ def test_the_report_holds_leaks_overlaps_duplicates_and_shares_with_the_evidence
     assert "general.jsonl:41" in shown
     assert "test.jsonl:5" in shown
     assert leaked in shown
+    assert f"    row:  {again[0].turns[0].text}" in shown
+    assert f"    kept: {pool[0].turns[0].text}" in shown
     with pytest.raises(DataError, match=r"^reviews\.jsonl:1: .*test\.jsonl:8"):
         refuse_overlap(report.overlaps)
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import hub_mirror
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from titrant.errors import DataError
-from titrant.sources import card
+from titrant.sources import card, catalogue_names
 from titrant.study.bench import raw_rows
 from titrant.study.card import model_card
 from titrant.study.page import report_data
@@ -24,6 +26,28 @@ ROWS = [
     {"instruction": "Say nothing.", "context": "", "response": ""},
 ]
 HEADER = b"---\nlicense: cc-by-sa-3.0\n---\n"
+
+
+CONVERSATION = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
+LAYOUTS: dict[str, list[dict[str, Any]]] = {
+    # One row or more in the columns that each pool has on the hub, all saying the same.
+    "alpaca": [{"instruction": "Why?", "input": "", "output": "Because.", "text": "Below is one. Why? Because."}],
+    "alpaca_gpt4": [{"instruction": "Why?", "input": "", "output": "Because.", "text": "Below is one. Why? Because."}],
+    "dolly": [{"instruction": "Why?", "context": "", "response": "Because.", "category": "open_qa"}],
+    "flan": [{"id": "flan_0", "messages": CONVERSATION, "source": "flan_v2"}],
+    "lima": [{"conversations": ["Why?", "Because."], "source": "stackexchange"}],
+    "no_robots": [{"prompt": "Why?", "prompt_id": "a1", "messages": CONVERSATION, "category": "Open QA"}],
+    "openassistant": [
+        {"message_id": "m1", "parent_id": None, "role": "prompter", "text": "Why?", "rank": None, "deleted": False,
+         "detoxify": {"toxicity": 0.5}, "labels": {"name": ["spam"], "value": [0.0]}, "message_tree_id": "m1"},
+        {"message_id": "m2", "parent_id": "m1", "role": "assistant", "text": "Because.", "rank": 0, "deleted": False,
+         "detoxify": {"toxicity": 0.5}, "labels": {"name": ["spam"], "value": [0.0]}, "message_tree_id": "m1"},
+    ],
+    "p3": [{"inputs": [5, 6], "inputs_pretokenized": "Why?", "targets": [7], "targets_pretokenized": "Because."}],
+    "self_instruct": [{"prompt": "Why?", "completion": "Because."}],
+    "smoltalk": [{"messages": CONVERSATION, "source": "everyday-conversations"}],
+    "tulu3": [{"id": "x0", "messages": CONVERSATION, "source": "ai2-adapt-dev/oasst1_converted"}],
+}  # fmt: skip
 
 
 def lines(rows: list[dict[str, str]]) -> str:
@@ -56,6 +80,20 @@ def test_a_local_copy_is_read_with_the_card_and_its_faults_are_counted(tmp_path:
     assert (pool.licence, pool.non_commercial, pool.left_out) == ("CC-BY-SA-3.0", False, 1)
     assert "mine.jsonl:3: the output is empty" in str(pool.first_fault)
     assert not (tmp_path / "sources.lock.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+@pytest.mark.parametrize("name", catalogue_names())
+def test_the_loader_reads_a_local_file_of_every_source(name: str, kind: str, tmp_path: Path) -> None:
+    if kind == "jsonl":
+        (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in LAYOUTS[name]))
+    else:
+        pq.write_table(pa.Table.from_pylist(LAYOUTS[name]), tmp_path / "mine.parquet")
+    pool = raw_rows(load_study(study_with(tmp_path, {"source": name, "rows": f"mine.{kind}"}))).pools["pool"]
+    assert [tuple((turn.role, turn.text) for turn in row.turns) for row in pool.rows] == [
+        (("user", "Why?"), ("assistant", "Because."))
+    ]
+    assert (pool.left_out, pool.licence) == (0, card(name).licence.value)
 
 
 def test_in_a_pool_of_the_users_own_the_same_fault_is_an_error(tmp_path: Path) -> None:

@@ -87,12 +87,24 @@ def show_check(study: Study, *, as_json: bool) -> None:
             settings=settings,
         )
         if as_json:
-            print_json({"target": name, **plain(report)})
+            print_json(
+                {"target": name, **plain(report), "read": {pool: read.facts for pool, read in rows.pools.items()}}
+            )
             continue
         if len(rows.targets) > 1:
             print(f"target {name}")
         for line in check_lines(report):
             print(line)
+    for pool, read in () if as_json else rows.pools.items():
+        print(
+            f"{pool}: licence {read.licence or 'not known'}{', not for commercial use' if read.non_commercial else ''}"
+        )
+        if read.left_out:
+            print(f"  {read.left_out} rows cannot be used and are left out, the first: {read.first_fault}")
+        if read.large is not None and not read.large.whole:
+            print(
+                f"  {len(read.rows):,} of {read.large.rows_in_file:,} rows were looked at: those that a dose can draw"
+            )
 
 
 def show_probe(

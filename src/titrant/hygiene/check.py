@@ -133,7 +133,20 @@ def check_lines(report: CheckReport, *, evidence: int = 5) -> tuple[str, ...]:
     for entry in report.duplicates[:evidence]:
         lines.append(f"  {entry.kind} ({entry.similarity:.2f}) {entry.row.origin or entry.row.row_id} = "
                      f"{entry.kept.origin or entry.kept.row_id}")  # fmt: skip
+        row, kept = _side_by_side(entry.row, entry.kept)
+        lines.append(f"    row:  {row}")
+        lines.append(f"    kept: {kept}")
     return tuple(lines)
+
+
+def _side_by_side(row: Example, kept: Example, *, most: int = 240) -> tuple[str, str]:
+    """Both texts from a few words before they part, where they do."""
+    texts = [" ".join(turn.text for turn in entry.turns).split() for entry in (row, kept)]
+    same = next((n for n, (one, other) in enumerate(zip(*texts, strict=False)) if one != other), min(map(len, texts)))
+    first = max(0, same - 12) if texts[0] != texts[1] else 0
+    shown = [("… " if first else "") + " ".join(words[first:]) for words in texts]
+    cut = [text if len(text) <= most else text[: most - 1] + "…" for text in shown]
+    return cut[0], cut[1]
 
 
 def _rows(leaks: Sequence[Leak]) -> int:

@@ -37,6 +37,19 @@ class PoolRows:
     first_fault: str | None = None
     large: LargePool | None = None
 
+    @property
+    def facts(self) -> dict[str, str | int | bool | None]:
+        """Where the rows come from and how many were read, without the rows."""
+        return {
+            "place": self.place.written,
+            "licence": self.licence,
+            "non_commercial": self.non_commercial,
+            "rows": len(self.rows),
+            "rows_in_file": (len(self.rows) if self.large is None else self.large.rows_in_file) + self.left_out,
+            "left_out": self.left_out,
+            "first_fault": self.first_fault,
+        }
+
 
 def read_pool(study: Study, name: str, *, reserve: int = 1) -> PoolRows:
     """The rows of the pool `name`, not yet cleaned of test items; `DataError` where they cannot be had.
