@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from titrant import __version__
+from titrant.cli import paper
 from titrant.errors import Interrupted, SpecError, TitrantError
 from titrant.redaction import guard_output, sayable
 
@@ -24,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(paper.app, name="paper")
 
 StudyFile = Annotated[Path, typer.Argument(help="the study file (YAML)", show_default=False)]
 Out = Annotated[Path | None, typer.Option(help="the folder for everything that comes out (default: titrations/<name>)")]

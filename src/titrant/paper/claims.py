@@ -1,0 +1,478 @@
+"""The claims as registered in docs/decisions/0025-paper-studies.md, and the rule that judges them from kept scores.
+
+A claim counts as tested only if all its runs are kept, the untuned model and the baselines are off floor and ceiling, a
+positive control moved the score, and the design could detect the effect that was stated. Then:
+
+    agrees       the whole interval lies on the claim's side of 0
+    disagrees    the whole interval lies below the stated effect: an effect of that size is ruled out at this scale
+    cannot tell  neither
+
+Nothing here says anything about the published models: it is another scale, other pools and other collections.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import special
+
+from titrant.paper.grid import chosen_rates
+from titrant.paper.kept import KeptRun
+from titrant.stats.contrasts import contrast_batch, layout, moments
+from titrant.stats.exchange import GroupGain, mean_gain
+from titrant.study.bench import TARGET_PROBE
+from titrant.study.scores import GRADED, SUBJECT_GAIN
+
+Outcome = Literal["agrees", "disagrees", "cannot tell", "not tested"]
+Weights = Mapping[str, float]
+LEVEL, POWER = 0.95, 0.8
+FLOOR, CEILING = 0.02, 0.98
+NOTHING_KNOWN = 0.5
+UNTUNED = "untuned"
+
+COVERAGE = ("broad", "narrow")
+SKILLS: dict[str, tuple[str, ...]] = {
+    "understanding": ("boolq", "dream"),
+    "reasoning": ("strategyqa", "elementary_math"),
+    "factual knowledge": ("webquestions", "qa_wikidata"),
+}
+SIZES = (64, 256)
+DOSED = "+general:384"
+FAR = {0: "128+far:384", 50: "128+far/false:0.5:384", 100: "128+far/false:1:384"}
+NEAR = {0: "128+near:384", 100: "128+near/false:1:384"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One arm of a target that a claim needs, at so many seeds."""
+
+    target: str
+    arm: str
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """A linear combination of arms' scores with its interval; `detectable` is found in 80% of such studies. None where
+    there is nothing to compute it from."""
+
+    value: float
+    low: float
+    high: float
+    detectable: float
+    seeds: int
+    items: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that must hold for a claim to count as tested; `passed` None where it cannot be known yet."""
+
+    name: str
+    passed: bool | None
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A claim as registered: `sign` is its direction, `delta` the stated effect (positive, in the score's units)."""
+
+    number: int
+    title: str
+    statement: str
+    estimand: str
+    sign: int
+    delta: float
+    blocks: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What the kept scores say of a claim. `beside` are effects that were registered as secondary, by name."""
+
+    claim: Claim
+    outcome: Outcome
+    effect: Effect | None
+    checks: tuple[Check, ...]
+    kept: int
+    needed: int
+    beside: tuple[tuple[str, Effect | None], ...]
+    runs: tuple[KeptRun, ...]
+
+
+THREE, FIVE = (0, 1, 2), (0, 1, 2, 3, 4)
+
+
+def _grid(targets: Iterable[str], arms: Iterable[str], seeds: tuple[int, ...]) -> tuple[Cell, ...]:
+    named = tuple(arms)
+    return tuple(Cell(target=target, arm=arm, seeds=seeds) for target in targets for arm in named)
+
+
+_COVERAGE_ARMS = tuple(name for size in SIZES for name in (str(size), f"{size}-matched", f"{size}{DOSED}"))
+_SKILL_ARMS = ("128", "128-matched", f"128{DOSED}")
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        number=1,
+        title="Generalist data helps more where the target's coverage is broad",
+        statement="a broad specialist gains more from the same dose than a narrow one",
+        estimand="mean over 64 and 256 target rows of (gain at 64 templates of P3) - (gain at Yelp); gain: dose 384 "
+        "minus no dose at equal passes over the target rows; graded score",
+        sign=1,
+        delta=0.03,
+        blocks=("coverage",),
+        cells=_grid(COVERAGE, _COVERAGE_ARMS, THREE),
+    ),
+    Claim(
+        number=2,
+        title="Generalist data helps most where target rows are few",
+        statement="the gain of the same dose is larger at 64 target rows than at 256",
+        estimand="mean over the broad and the narrow target of (gain at 64 rows) - (gain at 256 rows); graded score",
+        sign=1,
+        delta=0.03,
+        blocks=("coverage",),
+        cells=_grid(COVERAGE, _COVERAGE_ARMS, THREE),
+    ),
+    Claim(
+        number=3,
+        title="Generalist data helps targets that need understanding and reasoning",
+        statement="the dose helps at these four targets: BoolQ, DREAM, StrategyQA, elementary maths",
+        estimand="mean over the four targets of the gain of dose 384 at 128 target rows at equal passes; graded score; "
+        "about these targets, not targets like them",
+        sign=1,
+        delta=0.03,
+        blocks=("skill",),
+        cells=_grid((*SKILLS["understanding"], *SKILLS["reasoning"]), _SKILL_ARMS, THREE),
+    ),
+    Claim(
+        number=4,
+        title="False statements in a dose hurt factual knowledge of other things",
+        statement="the same far facts told falsely hurt, against the same facts told truly",
+        estimand="far dose of 384 facts, 100% false minus 0% false, at 128 target rows; score: what the subject adds "
+        "to the odds of the right answer among the relation's 8 commonest (0.5: nothing)",
+        sign=-1,
+        delta=0.02,
+        blocks=("falsehood",),
+        cells=_grid(("facts",), ("128", *FAR.values(), *NEAR.values()), FIVE),
+    ),
+)
+
+
+class Runs:
+    """Kept runs by target, arm and seed: those of the learning rate that validation chose."""
+
+    def __init__(self, runs: Sequence[KeptRun]) -> None:
+        usable = [run for run in runs if run.facts.refusal is None]
+        rates = chosen_rates(usable, 0)
+        self._found: dict[tuple[str, str, int], KeptRun] = {}
+        self._untuned: dict[str, KeptRun] = {}
+        for run in usable:
+            facts = run.facts
+            if facts.kind == UNTUNED:
+                self._untuned |= dict.fromkeys({name for name, _, _ in run.kinds}, run)
+            elif rates.get((facts.target, facts.arm), facts.learning_rate) == facts.learning_rate:
+                self._found[facts.target, facts.arm, facts.seed] = run
+
+    def run(self, target: str, arm: str, seed: int) -> KeptRun | None:
+        """The run of an arm; the untuned model's serves every seed."""
+        if arm == UNTUNED:
+            return self._untuned.get(target)
+        found = self._found.get((target, arm, seed))
+        # generalist alone was trained on no target, so it stands under none
+        return found if found is not None else self._found.get(("", arm, seed))
+
+    def arm_of(self, source: str) -> str | None:
+        """The only arm with a dose of this source, whose rows followed from its tokens."""
+        return next((arm for _, arm, _ in self._found if f"+{source}:" in arm), None)
+
+    def of(self, cells: Iterable[Cell]) -> tuple[KeptRun, ...]:
+        """The runs of these cells that are there."""
+        found = [self.run(cell.target, cell.arm, seed) for cell in cells for seed in cell.seeds]
+        return tuple(run for run in found if run is not None)
+
+    def combination(
+        self,
+        target: str,
+        weights: Weights,
+        *,
+        metric: str = GRADED,
+        seeds: Sequence[int] = FIVE,
+        only: Callable[[str], bool] = lambda item: True,
+    ) -> tuple[GroupGain, int, int] | None:
+        """A weighted sum of arms' mean scores on one target with its error, over the seeds and items that all its arms
+        have: (the sum, seeds, items). None with fewer than two seeds, or no items."""
+        there = [seed for seed in seeds if all(self.run(target, arm, seed) for arm in weights)]
+        if len(there) < 2:
+            return None
+        values = [{arm: _values(self.run(target, arm, seed), target, metric) for arm in weights} for seed in there]
+        items = sorted(set.intersection(*(set(found) for by_arm in values for found in by_arm.values())))
+        items = [item for item in items if only(item)]
+        if len(items) < 2:
+            return None
+        scores_SI = np.array(
+            [
+                sum(weight * np.array([by_arm[arm][item] for item in items]) for arm, weight in weights.items())
+                for by_arm in values
+            ]
+        )
+        first = self.run(target, next(iter(weights)), there[0])
+        assert first is not None
+        groups = first.about(target, TARGET_PROBE, metric, "group")
+        tasks = first.about(target, TARGET_PROBE, metric, "task")
+        # facts are one task asked in several relations: every item weighs the same, as registered
+        by_task = None if metric == SUBJECT_GAIN else [tasks[item] for item in items]
+        plan = layout(len(items), groups=[groups[item] for item in items], tasks=by_task)
+        spread = contrast_batch(moments(np.stack([np.zeros_like(scores_SI), scores_SI]), plan), [1], 0)
+        gain = GroupGain(
+            name=target,
+            value=float(spread.difference[0]),
+            standard_error=float(spread.standard_error[0]),
+            df=float(spread.df[0]),
+        )
+        return gain, len(there), len(items)
+
+    def effect(self, parts: Mapping[str, Weights], **how: object) -> Effect | None:
+        """The mean over targets of a weighted sum of arms on each; targets share no items. None if one is missing."""
+        found = [self.combination(target, weights, **how) for target, weights in parts.items()]  # type: ignore[arg-type]
+        whole = [part for part in found if part is not None]
+        if len(whole) < len(found) or not whole:
+            return None
+        mean = mean_gain("all", [gain for gain, _, _ in whole])
+        return _effect(mean, min(seeds for _, seeds, _ in whole), sum(items for _, _, items in whole))
+
+    def mean(self, target: str, arm: str, *, metric: str = GRADED, seeds: Sequence[int] = FIVE) -> float | None:
+        """The mean score of an arm over its seeds and items; tasks weigh alike, as in every combination."""
+        runs = [run for run in (self.run(target, arm, seed) for seed in seeds) if run is not None]
+        means = []
+        for run in {id(run): run for run in runs}.values():
+            values = _values(run, target, metric)
+            tasks = run.about(target, TARGET_PROBE, metric, "task")
+            by_task: dict[str, list[float]] = {}
+            for item, value in values.items():
+                by_task.setdefault("" if metric == SUBJECT_GAIN else tasks[item], []).append(value)
+            if by_task:
+                means.append(math.fsum(math.fsum(some) / len(some) for some in by_task.values()) / len(by_task))
+        return math.fsum(means) / len(means) if means else None
+
+
+def judge(claim: Claim, runs: Runs) -> Found:
+    """The claim's outcome by the rule at the top, with every check."""
+    needed = sum(len(cell.seeds) for cell in claim.cells)
+    kept = runs.of(claim.cells)
+    effect = _PRIMARY[claim.number](runs)
+    checks = (
+        Check(
+            name="all runs",
+            passed=len(kept) == needed,
+            words=f"{len(kept)} of {needed} runs are kept",
+        ),
+        _off_the_ends(claim, runs),
+        _positive_control(claim, runs),
+        _detects(claim, effect),
+    )
+    tested = effect is not None and all(check.passed for check in checks)
+    return Found(
+        claim=claim,
+        outcome=_outcome(claim, effect) if tested and effect is not None else "not tested",
+        effect=effect,
+        checks=checks,
+        kept=len(kept),
+        needed=needed,
+        beside=tuple((name, read(runs)) for name, read in _BESIDE[claim.number].items()),
+        runs=kept,
+    )
+
+
+def _outcome(claim: Claim, effect: Effect) -> Outcome:
+    low, high = sorted((claim.sign * effect.low, claim.sign * effect.high))
+    if low > 0:
+        return "agrees"
+    return "disagrees" if high < claim.delta else "cannot tell"
+
+
+def _off_the_ends(claim: Claim, runs: Runs) -> Check:
+    """Means of the untuned model and of the baseline without a dose, target by target."""
+    metric = SUBJECT_GAIN if claim.number == 4 else GRADED
+    floor = NOTHING_KNOWN + FLOOR if claim.number == 4 else FLOOR
+    baselines = {cell.target: [] for cell in claim.cells}  # type: dict[str, list[str]]
+    for cell in claim.cells:
+        if cell.arm.isdigit():
+            baselines[cell.target].append(cell.arm)
+    outside, missing, seen = [], False, []
+    for target, arms in baselines.items():
+        for arm in (UNTUNED, *arms):
+            mean = runs.mean(target, arm, metric=metric)
+            missing |= mean is None
+            if mean is not None:
+                seen.append(mean)
+                if not floor < mean < CEILING:
+                    outside.append(f"{target} {arm}: {mean:.3f}")
+    span = f"means from {min(seen):.3f} to {max(seen):.3f}" if seen else "no run"
+    words = (
+        f"outside {floor:g} to {CEILING:g}: {', '.join(outside)}"
+        if outside
+        else f"{span}, within {floor:g} to {CEILING:g}"
+    )
+    return Check(name="off floor and ceiling", passed=False if outside else None if missing else True, words=words)
+
+
+def _positive_control(claim: Claim, runs: Runs) -> Check:
+    """What must move the score if anything does: near falsehoods for claim 4, training on target rows for the rest."""
+    if claim.number == 4:
+        effect = runs.effect({"facts": {NEAR[100]: 1.0, NEAR[0]: -1.0}}, metric=SUBJECT_GAIN)
+        what, moved = "near facts told falsely against truly", effect is not None and effect.high < 0
+    else:
+        largest = "256" if claim.blocks == ("coverage",) else "128"
+        targets = dict.fromkeys(cell.target for cell in claim.cells)
+        parts = {target: {f"{largest}-matched": 1.0, UNTUNED: -1.0} for target in targets}
+        effect = runs.effect(parts)
+        what, moved = "training on target rows against the untuned model", effect is not None and effect.low > 0
+    words = f"{what}: {said(effect)}"
+    return Check(name="a positive control moved the score", passed=None if effect is None else moved, words=words)
+
+
+def _detects(claim: Claim, effect: Effect | None) -> Check:
+    passed = None if effect is None else effect.detectable <= claim.delta
+    words = "no effect yet" if effect is None else f"{effect.detectable:.3f} is detectable, {claim.delta:g} was stated"
+    return Check(name="the stated effect is detectable", passed=passed, words=words)
+
+
+def said(effect: Effect | None) -> str:
+    """An effect in words: `+0.031 (+0.010 to +0.052)`."""
+    if effect is None:
+        return "not there yet"
+    return f"{effect.value:+.3f} ({effect.low:+.3f} to {effect.high:+.3f})"
+
+
+def _effect(gain: GroupGain, seeds: int, items: int) -> Effect:
+    point = float(special.stdtrit(gain.df, (1 + LEVEL) / 2))
+    reach = point + float(special.stdtrit(gain.df, POWER))
+    half = point * gain.standard_error
+    return Effect(
+        value=gain.value,
+        low=gain.value - half,
+        high=gain.value + half,
+        detectable=reach * gain.standard_error,
+        seeds=seeds,
+        items=items,
+    )
+
+
+def _values(run: KeptRun | None, target: str, metric: str) -> dict[str, float]:
+    assert run is not None
+    return run.values(target, TARGET_PROBE, metric)
+
+
+# ----------------------------------------------------------------------------------------------------------- estimands
+
+
+def gain(size: int | str, *, over: str = "") -> Weights:
+    """The dose's gain at a target size over no dose, or over the matched baseline (`over` `-matched`)."""
+    return {f"{size}{DOSED}": 1.0, f"{size}{over}": -1.0}
+
+
+def _sum(parts: Iterable[tuple[float, Weights]]) -> Weights:
+    total: dict[str, float] = {}
+    for factor, weights in parts:
+        for arm, weight in weights.items():
+            total[arm] = total.get(arm, 0.0) + factor * weight
+    return total
+
+
+def _coverage(runs: Runs, *, over: str = "", metric: str = GRADED) -> Effect | None:
+    """(gain at broad) - (gain at narrow), sizes averaged. A mean over two targets is half their sum, hence the 2."""
+    both = _sum((0.5, gain(size, over=over)) for size in SIZES)
+    parts = {"broad": _sum([(2.0, both)]), "narrow": _sum([(-2.0, both)])}
+    return runs.effect(parts, metric=metric)
+
+
+def _few(runs: Runs, *, over: str = "", targets: Sequence[str] = COVERAGE) -> Effect | None:
+    """(gain at 64 rows) - (gain at 256), targets averaged."""
+    change = _sum([(1.0, gain(64, over=over)), (-1.0, gain(256, over=over))])
+    return runs.effect(dict.fromkeys(targets, change))
+
+
+def skill_gain(runs: Runs, targets: Sequence[str], *, over: str = "") -> Effect | None:
+    """The gain at 128 rows, these targets averaged."""
+    return runs.effect(dict.fromkeys(targets, gain(128, over=over)))
+
+
+def falsehood(
+    runs: Runs, arms: Mapping[int, str], share: int, *, metric: str = SUBJECT_GAIN, **how: object
+) -> Effect | None:
+    """The same facts with this share false, against all true."""
+    return runs.effect({"facts": {arms[share]: 1.0, arms[0]: -1.0}}, metric=metric, **how)
+
+
+def _of_items(runs: Runs, knew: bool) -> Effect | None:
+    """The primary contrast of claim 4 on items that the untuned model knew, or did not: whether it chose right and the
+    subject spoke for it."""
+    untuned = runs.run("facts", UNTUNED, 0)
+    if untuned is None:
+        return None
+    right = untuned.values("facts", TARGET_PROBE, "accuracy")
+    adds = untuned.values("facts", TARGET_PROBE, SUBJECT_GAIN)
+    known = {item for item, value in right.items() if value == 1.0 and adds.get(item, 0.0) > NOTHING_KNOWN}
+    return falsehood(runs, FAR, 100, only=lambda item: (item in known) == knew)
+
+
+_UNDERSTANDING_AND_REASONING = (*SKILLS["understanding"], *SKILLS["reasoning"])
+_PRIMARY: dict[int, Callable[[Runs], Effect | None]] = {
+    1: _coverage,
+    2: _few,
+    3: lambda runs: skill_gain(runs, _UNDERSTANDING_AND_REASONING),
+    4: lambda runs: falsehood(runs, FAR, 100),
+}
+_BESIDE: dict[int, dict[str, Callable[[Runs], Effect | None]]] = {
+    1: {
+        "against the matched baseline": lambda runs: _coverage(runs, over="-matched"),
+        "gain at broad": lambda runs: runs.effect({"broad": _sum((0.5, gain(size)) for size in SIZES)}),
+        "gain at narrow": lambda runs: runs.effect({"narrow": _sum((0.5, gain(size)) for size in SIZES)}),
+        "gain at broad, answers dealt out anew among the rows of the dose (64 rows)": lambda runs: runs.effect(
+            {"broad": {"64+general/shuffled:384": 1.0, "64": -1.0}}, seeds=THREE
+        ),
+        "gain at narrow, answers dealt out anew (64 rows)": lambda runs: runs.effect(
+            {"narrow": {"64+general/shuffled:384": 1.0, "64": -1.0}}, seeds=THREE
+        ),
+        "gain at narrow with 16 rows in every arm": lambda runs: runs.effect({"narrow": gain(16)}, seeds=THREE),
+    },
+    2: {
+        "against the matched baseline": lambda runs: _few(runs, over="-matched"),
+        "at broad": lambda runs: _few(runs, targets=("broad",)),
+        "at narrow": lambda runs: _few(runs, targets=("narrow",)),
+    },
+    3: {
+        "against the matched baseline": lambda runs: skill_gain(runs, _UNDERSTANDING_AND_REASONING, over="-matched"),
+        **{
+            f"gain at {target}": (lambda runs, target=target: skill_gain(runs, (target,)))  # type: ignore[misc]
+            for targets in SKILLS.values()
+            for target in targets
+        },
+        "gain at both targets of factual knowledge": lambda runs: skill_gain(runs, SKILLS["factual knowledge"]),
+    },
+    4: {
+        "far facts, half of them false": lambda runs: falsehood(runs, FAR, 50),
+        "near facts, all false (the positive control)": lambda runs: falsehood(runs, NEAR, 100),
+        "far, on items that the untuned model knew": lambda runs: _of_items(runs, True),
+        "far, on items that it did not know": lambda runs: _of_items(runs, False),
+        "far, right or wrong instead": lambda runs: falsehood(runs, FAR, 100, metric="accuracy"),
+        "role play of as many tokens, which claims nothing, against no dose": lambda runs: (
+            None
+            if (arm := runs.arm_of("roles")) is None
+            else runs.effect({"facts": {arm: 1.0, "128": -1.0}}, metric=SUBJECT_GAIN)
+        ),
+        "true far facts against no dose": lambda runs: runs.effect(
+            {"facts": {FAR[0]: 1.0, "128": -1.0}}, metric=SUBJECT_GAIN
+        ),
+        "far facts as instructions, all false against all true": lambda runs: runs.effect(
+            {"facts": {"128+asked/false:1:384": 1.0, "128+asked:384": -1.0}}, metric=SUBJECT_GAIN, seeds=THREE
+        ),
+        "near facts that the model knew against facts that it did not, all true": lambda runs: runs.effect(
+            {"facts": {"128+known:64": 1.0, "128+unknown:64": -1.0}}, metric=SUBJECT_GAIN, seeds=THREE
+        ),
+    },
+}

@@ -1,0 +1,190 @@
+"""docs/findings.md, made from kept scores alone: nothing is written by hand, and nothing is read but the scores.
+
+With nothing kept the page says "not tested" of every claim. Runs by a fake lab or by weights that are not pretrained
+are refused by name, and runs of another version of the code that bears on results are left out and counted.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from titrant.paper.claims import CLAIMS, Found, Runs, judge, said
+from titrant.paper.figures import figures
+from titrant.paper.kept import KeptRun, current, read_kept
+from titrant.store import write_text
+
+SIZES = ("core", "extended", "full")
+_OUTCOME = {
+    "agrees": "**agrees**",
+    "disagrees": "**disagrees**",
+    "cannot tell": "cannot tell",
+    "not tested": "not tested",
+}
+
+
+_INTRODUCTION = (
+    "# Findings",
+    "",
+    "Made by `make findings` from the scores in `studies/paper/scores`; not written by hand. What was to be run, the "
+    "claims, the effects and the rule were registered before any run in "
+    "[decision 0025](decisions/0025-paper-studies.md).",
+    "",
+    "This is a conceptual replication of published claims (EMNLP 2023, arXiv 2310.15326) **at another scale**: a base "
+    "model of 270 million parameters in place of 7 billion, other pools, other collections of tasks, hundreds of rows "
+    "in place of tens of thousands. Nothing below confirms or refutes the published result; it says what holds here.",
+    "",
+    "## In short",
+    "",
+    "| | claim | at this scale | effect (95% interval) | detectable | stated |",
+    "| ---: | --- | --- | --- | ---: | ---: |",
+)
+_LEGEND = (
+    "*agrees*: the interval lies on the claim's side of 0. *disagrees*: it rules out the stated effect. *cannot tell*: "
+    "neither. *not tested*: a check failed, or runs are missing; an effect that is shown then is not judged. Effects "
+    "are in the score's units, 0 to 1; *detectable* is found in 80% of such studies."
+)
+
+
+def write_findings(scores: Path, out: Path) -> tuple[Path, ...]:
+    """Write the page and its figures; the paths written. Figures that have nothing to show are taken away."""
+    folder = out.parent / out.stem
+    kept = {size: read_kept(scores / size) for size in SIZES}
+    drawn = figures(_usable(kept["core"])[0])
+    for path in folder.glob("*.svg"):
+        if path.stem not in drawn:
+            path.unlink()
+    for name, svg in drawn.items():
+        write_text(folder / f"{name}.svg", svg)
+    write_text(out, page(kept, figures_at={name: f"{folder.name}/{name}.svg" for name in drawn}))
+    return (out, *(folder / f"{name}.svg" for name in drawn))
+
+
+def page(kept: dict[str, tuple[KeptRun, ...]], *, figures_at: dict[str, str] | None = None) -> str:
+    """The page's Markdown."""
+    core, _, _ = _usable(kept.get("core", ()))
+    found = [judge(claim, Runs(core)) for claim in CLAIMS]
+    lines = [*_INTRODUCTION, *(_short(each) for each in found), "", _LEGEND, ""]
+    for each in found:
+        lines += _claim(each)
+    lines += _figures(figures_at or {})
+    lines += _what_was_run(kept)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _short(found: Found) -> str:
+    claim, effect = found.claim, found.effect
+    detectable = "" if effect is None else f"{effect.detectable:.3f}"
+    shown = said(effect) if effect is not None else f"no effect yet: {found.kept} of {found.needed} runs"
+    stated = f"{claim.sign * claim.delta:+g}"
+    return f"| {claim.number} | {claim.title} | {_OUTCOME[found.outcome]} | {shown} | {detectable} | {stated} |"
+
+
+def _claim(found: Found) -> list[str]:
+    claim, effect = found.claim, found.effect
+    lines = [f"## Claim {claim.number}: {claim.title}", "", f"At this scale: {_OUTCOME[found.outcome]}.", ""]
+    lines += [f"- **What is compared.** {claim.estimand}. Stated effect: {claim.sign * claim.delta:+g}."]
+    if effect is None:
+        lines += [f"- **Effect.** None yet: {found.kept} of {found.needed} runs are kept."]
+    else:
+        reach = f"{effect.detectable:.3f} is detectable"
+        lines += [f"- **Effect.** {said(effect)}, from {effect.seeds} seeds and {effect.items:,} items; {reach}."]
+    lines += [f"- **What was run.** {_run_words(found.runs)}"]
+    for check in found.checks:
+        mark = {True: "yes", False: "**no**", None: "not known yet"}[check.passed]
+        lines += [f"- **{check.name[0].upper()}{check.name[1:]}?** {mark}: {check.words}."]
+    if claim.number == 4:
+        lines += _fitted(found.runs)
+    beside = [(name, value) for name, value in found.beside if value is not None]
+    missing = len(found.beside) - len(beside)
+    if beside:
+        lines += ["", "| beside it (registered as secondary, not judged) | effect (95% interval) |", "| --- | --- |"]
+        lines += [f"| {name} | {said(value)} |" for name, value in beside]
+    if missing:
+        lines += ["", f"{missing} secondary effects have no runs yet."]
+    return [*lines, ""]
+
+
+def _fitted(runs: Sequence[KeptRun]) -> list[str]:
+    """Whether false rows were learned: their loss at their visits in the first and the last tenth of training."""
+    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for run in runs:
+        if run.facts.dose_loss is not None and run.facts.source is not None:
+            found[run.facts.source].append(run.facts.dose_loss)
+    if not found:
+        return []
+    import math
+
+    words = []
+    for source, pairs in sorted(found.items()):
+        first, last = (sum(pair[place] for pair in pairs) / len(pairs) for place in (0, 1))
+        words.append(
+            f"{source} {first:.2f} to {last:.2f} (probability a token {math.exp(-first):.2f} to {math.exp(-last):.2f})"
+        )
+    return [f"- **Were the doses fitted?** Loss on their rows, first to last tenth of training: {'; '.join(words)}."]
+
+
+def _run_words(runs: Sequence[KeptRun]) -> str:
+    if not runs:
+        return "Nothing yet."
+    models = ", ".join(sorted({run.facts.origin.model for run in runs}))
+    seeds = len({run.facts.seed for run in runs})
+    rows = ", ".join(str(size) for size in sorted({run.facts.target_rows for run in runs}))
+    tokens = sum(run.facts.tokens for run in runs)
+    minutes = sum(run.facts.training_seconds + run.facts.answering_seconds for run in runs) / 60
+    machines = sorted({f"{run.facts.numerics['device']} {run.facts.numerics['dtype']}" for run in runs})
+    return (
+        f"{len(runs)} runs of {models}, {rows} target rows, {seeds} seeds, {tokens:,} training tokens, {minutes:,.0f} "
+        f"minutes ({', '.join(machines)}). Held equal: passes over the target rows, rows a step, the learning rates "
+        "tried."
+    )
+
+
+def _figures(at: dict[str, str]) -> list[str]:
+    if not at:
+        return []
+    words = {
+        "size": "Score against target rows, without a dose, without a dose in as many steps, and with the dose",
+        "skill": "Gain of the dose by target and skill, with its 95% interval",
+        "falsehood": "What the subject adds to the odds of the right answer, by the share of false facts in the dose",
+    }
+    lines = ["## Figures", ""]
+    for name, path in at.items():
+        lines += [f"![{words[name]}]({path})", "", f"*{words[name]}.*", ""]
+    return lines
+
+
+def _what_was_run(kept: dict[str, tuple[KeptRun, ...]]) -> list[str]:
+    lines = ["## All kept runs", ""]
+    if not any(kept.values()):
+        return [*lines, "None yet. `make paper-core` runs what is missing; it can be stopped and goes on."]
+    lines += [
+        "| size | block | runs | refused | other versions | training tokens | minutes |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    reasons: dict[str, int] = defaultdict(int)
+    for size, runs in kept.items():
+        usable, refused, others = _usable(runs)
+        for run in refused:
+            reasons[str(run.facts.refusal)] += 1
+        for block in sorted({run.facts.block for run in runs}):
+            mine = [run for run in usable if run.facts.block == block]
+            tokens = sum(run.facts.tokens for run in mine)
+            minutes = sum(run.facts.training_seconds + run.facts.answering_seconds for run in mine) / 60
+            counts = [sum(run.facts.block == block for run in some) for some in (refused, others)]
+            lines.append(
+                f"| {size} | {block} | {len(mine)} | {counts[0]} | {counts[1]} | {tokens:,} | {minutes:,.0f} |"
+            )
+    lines += ["", "Runs include every learning rate that was tried at the first seed.", ""]
+    lines += [f"{count} runs are refused: {reason}." for reason, count in sorted(reasons.items())]
+    return lines
+
+
+def _usable(
+    runs: Sequence[KeptRun],
+) -> tuple[tuple[KeptRun, ...], tuple[KeptRun, ...], tuple[KeptRun, ...]]:
+    """(what may be concluded from, what is refused, what another version of the code made)."""
+    ours, others = current(runs)
+    usable = tuple(run for run in ours if run.facts.refusal is None)
+    return usable, tuple(run for run in ours if run.facts.refusal is not None), others

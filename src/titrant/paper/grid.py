@@ -1,0 +1,295 @@
+"""Running a grid: every study of a folder, seed by seed, skipping what is kept and keeping what is done.
+
+`run_grid` can be stopped at any moment and started again, here or elsewhere: a run in progress goes on from its
+checkpoint in the local store, a finished one from its kept scores. Learning rates are chosen on validation items as the
+study says, from kept scores, so that all machines choose alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from titrant.engines import Event, LabSpec, execute
+from titrant.engines.job import ANSWERS, read_training
+from titrant.errors import RunFailed, SpecError
+from titrant.paper.kept import KeptRun, Origin, facts_of, kept_recipes, read_kept, write_kept
+from titrant.records import Arm, TrainingSettings
+from titrant.store import TIMING, Store, read_sealed
+from titrant.study.bench import VALIDATION_PROBE, Bench, read_bench
+from titrant.study.design import Design, PlannedRun, Settings, make_design
+from titrant.study.runner import REAL_LAB, job_of, jobs_for, replace_seeds
+from titrant.study.scores import GRADED, Sheet, SheetScorer
+from titrant.study.spec import Study, load_study
+
+BLOCKS = ("falsehood", "coverage", "skill", "format", "warmup", "remedy")
+_LOSS_ROWS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a block is: runs of its grid, those kept, and the training and answering tokens that are left."""
+
+    block: str
+    runs: int
+    kept: int
+    training_tokens: int
+    answer_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridPlaces:
+    """`studies` holds a YAML file a block, `scores` the kept scores, `work` the local stores."""
+
+    size: str
+    studies: Path
+    scores: Path
+    work: Path
+
+    @property
+    def kept(self) -> Path:
+        return self.scores / self.size
+
+    def blocks(self) -> list[str]:
+        """The blocks of this size, the cheapest that test a claim first."""
+        found = {path.stem for path in self.studies.glob("*.yaml")}
+        return [name for name in BLOCKS if name in found] + sorted(found.difference(BLOCKS))
+
+
+def run_grid(
+    places: GridPlaces,
+    *,
+    blocks: Sequence[str] = (),
+    jobs: int | Literal["auto"] = "auto",
+    lab: LabSpec | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    on_event: Callable[[Event], None] = lambda _: None,
+) -> None:
+    """Run what is not kept yet, block by block; every finished run is kept at once."""
+    for block in blocks or places.blocks():
+        study = load_study(places.studies / f"{block}.yaml")
+        say(f"{places.size} {block}: reading")
+        bench = read_bench(study, say=say)
+        keeper = _Keeper(places, block, bench, lab or _real_lab(bench), say)
+        for design in _stages(bench, places):
+            _run(design, keeper, jobs, on_event)
+            keeper.require(design)
+
+
+def progress(places: GridPlaces, block: str) -> Progress:
+    """How far a block is, by its grid with the learning rates that are chosen so far (else the first candidates')."""
+    bench = read_bench(load_study(places.studies / f"{block}.yaml"))
+    kept = kept_recipes(places.kept)
+    planned: dict[str, PlannedRun] = {}
+    for design in _stages(bench, places):
+        planned |= {each.run.recipe_id: each for each in design.distinct}
+    left = [each for recipe, each in planned.items() if recipe not in kept]
+    return Progress(
+        block=block,
+        runs=len(planned),
+        kept=len(planned) - len(left),
+        training_tokens=sum(each.run.tokens for each in left),
+        answer_tokens=sum(each.asked.tokens for each in left),
+    )
+
+
+def chosen_rates(runs: Sequence[KeptRun], seed: int) -> dict[tuple[str, str], float]:
+    """The learning rate of every (target, arm) whose candidates are kept at this seed: the one with the best mean
+    validation score; the smaller one where two tie."""
+    means: dict[tuple[str, str], dict[float, float]] = {}
+    for run in runs:
+        facts = run.facts
+        if facts.seed != seed or not facts.steps:
+            continue
+        found = _validation_mean(run)
+        if found is not None:
+            means.setdefault((facts.target, facts.arm), {})[facts.learning_rate] = found
+    return {arm: min(tried, key=lambda rate: (-tried[rate], rate)) for arm, tried in means.items()}
+
+
+def _validation_mean(run: KeptRun) -> float | None:
+    """The mean over targets of the mean validation score, graded where there is such."""
+    found = []
+    for target in sorted({name for name, probe, _ in run.kinds if probe == VALIDATION_PROBE}):
+        names = run.metrics(target, VALIDATION_PROBE)
+        values = run.values(target, VALIDATION_PROBE, GRADED if GRADED in names else names[0]).values()
+        if values:
+            found.append(math.fsum(values) / len(values))
+    return math.fsum(found) / len(found) if found else None
+
+
+# -------------------------------------------------------------------------------------------------------------- stages
+
+
+def _stages(bench: Bench, places: GridPlaces) -> list[Design]:
+    """The designs of a block in their order: a try of every candidate at the first seed, then the grid itself.
+
+    The grid is put together when it is asked for, since it depends on the tries; where they are not all kept, arms that
+    have no choice yet stand with the first candidate (for counting only: `_Keeper.require` lets nobody run them).
+    """
+    study = bench.study
+    if not study.needs_choosing:
+        return [make_design(bench)]
+    one_seed = replace_seeds(bench, study.arms.seeds[:1])
+    tries = [make_design(one_seed, _fixed(settings)) for settings in study.candidates()]
+    return _LazyStages([*tries], lambda: make_design(bench, _chosen(study, places)))
+
+
+class _LazyStages(list[Design]):
+    """Designs, and one more that is made once the others have been gone through."""
+
+    def __init__(self, ready: list[Design], last: Callable[[], Design]) -> None:
+        super().__init__(ready)
+        self._last = last
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        yield from super().__iter__()
+        yield self._last()
+
+
+def _fixed(settings: TrainingSettings) -> Settings:
+    return lambda model, target, name: settings
+
+
+def _chosen(study: Study, places: GridPlaces) -> Settings:
+    seed = study.arms.seeds[0]
+    rates = chosen_rates(read_kept(places.kept), seed)
+    candidates = {settings.learning_rate: settings for settings in study.candidates()}
+
+    def settings(model: str, target: str, name: str) -> TrainingSettings:
+        rate = rates.get((target if name[:1].isdigit() else "", name))
+        return candidates.get(rate, study.candidates()[0]) if rate is not None else study.candidates()[0]
+
+    return settings
+
+
+def _run(design: Design, keeper: _Keeper, jobs: int | Literal["auto"], on_event: Callable[[Event], None]) -> None:
+    pending = keeper.pending(design)
+    if not pending:
+        return
+    keeper.say(f"{keeper.block}: {len(pending)} of {len(design.distinct)} runs to do")
+    keeper.find_origins(pending)
+    named = {planned.run.run_id: planned for planned in pending}
+
+    def heard(event: Event) -> None:
+        on_event(event)
+        if event.kind == "done":
+            keeper.keep(named[event.run_id])
+
+    execute(
+        [job_of(planned, design.bench) for planned in pending],
+        root=keeper.store.root,
+        lab=keeper.lab,
+        processes=0 if jobs == 0 else jobs_for(design.bench, jobs, len(pending)),
+        on_event=heard,
+    )
+
+
+class _Keeper:
+    """Keeps the scores of one block's runs."""
+
+    def __init__(self, places: GridPlaces, block: str, bench: Bench, lab: LabSpec, say: Callable[[str], None]) -> None:
+        self.places, self.block, self.bench, self.lab, self.say = places, block, bench, lab, say
+        self.store = Store.open(places.work / f"{places.size}-{block}")
+        self._origins: dict[str, Origin] = {}
+        self._scorers: dict[tuple[str, str], SheetScorer] = {}
+
+    def pending(self, design: Design) -> list[PlannedRun]:
+        """What is not kept, seed by seed, so that a grid that is stopped early is balanced; the untuned model first.
+        Runs that the local store has finished are kept on the way."""
+        kept, done = kept_recipes(self.places.kept), self.store.finished()
+        left = [planned for planned in design.distinct if planned.run.recipe_id not in kept]
+        ready = [planned for planned in left if planned.run.run_id in done]
+        if ready:
+            self.find_origins(ready)
+            for planned in ready:
+                self.keep(planned)
+        left = [planned for planned in left if planned.run.run_id not in done]
+        return sorted(left, key=lambda planned: (planned.run.steps > 0, planned.run.seed))
+
+    def require(self, design: Design) -> None:
+        """Every run of the design is kept; else the first failure is the error."""
+        kept = kept_recipes(self.places.kept)
+        missing = [planned for planned in design.distinct if planned.run.recipe_id not in kept]
+        if missing:
+            names = ", ".join(f"{planned.run.arm.name} seed {planned.run.seed}" for planned in missing[:5])
+            failure = f"{len(missing)} runs of {self.block} did not finish: {names}"
+            raise RunFailed("grid", failure)
+
+    def find_origins(self, planned: Sequence[PlannedRun]) -> None:
+        """What the scores come from, measured on each base model that is about to be used."""
+        for name in dict.fromkeys(each.run.arm.model for each in planned):
+            if name not in self._origins:
+                self._origins[name] = self._origin(name)
+
+    def keep(self, planned: PlannedRun) -> None:
+        """Score a finished run and keep its scores."""
+        run = planned.run
+        stored = self.store.checked_bytes(
+            run.run_id, ANSWERS, manifest=self.store.finished()[run.run_id].get("manifest")
+        )
+        scores = self._scorer(run.arm).score(stored, arm=run.arm, run=run)
+        folder = self.store.run_folder(run.run_id)
+        facts = facts_of(
+            planned,
+            size=self.places.size,
+            block=self.block,
+            model=self.bench.models[run.arm.model].model,
+            origin=self._origins[run.arm.model],
+            timing=read_sealed(folder / TIMING),
+            dose_loss=_dose_loss(folder, planned),
+        )
+        write_kept(self.places.kept, scores, facts)
+
+    def _scorer(self, arm: Arm) -> SheetScorer:
+        key = (arm.model, arm.target)
+        if key not in self._scorers:
+            targets = [arm.target] if arm.target else list(self.bench.study.targets)
+            self._scorers[key] = SheetScorer(Sheet.of(self.bench.items(arm.model, targets)))
+        return self._scorers[key]
+
+    def _origin(self, name: str) -> Origin:
+        entry = self.bench.models[name]
+        rows = [row for (source, _), row in sorted(entry.rows.items()) if source in entry.pools][:_LOSS_ROWS]
+        if not rows:
+            raise SpecError("a grid needs a generalist pool", where=str(self.bench.study.path))
+        specialist = self.lab.make().untuned(entry.model)
+        try:
+            losses = specialist.losses(rows)
+        finally:
+            specialist.close()
+        tokens = [row.loss_tokens for row in rows]
+        mean = math.fsum(loss * count for loss, count in zip(losses, tokens, strict=True)) / sum(tokens)
+        return Origin(
+            lab=f"{self.lab.module}.{self.lab.name}",
+            model=entry.model.name,
+            model_origin=entry.model.origin,
+            fingerprint=entry.model.fingerprint,
+            base_loss=mean,
+            uniform_loss=math.log(entry.model.vocabulary),
+        )
+
+
+def _dose_loss(folder: Path, planned: PlannedRun) -> tuple[float, float] | None:
+    """The mean loss (nats a token, rows weighing alike) on the dose's rows at their visits in the first and the last
+    tenth of the steps that have any: whether what was told was also learned. Losses are those before the step moved
+    the weights, so that the last is an upper bound of the loss after training. None where no such loss was weighed."""
+    arm = planned.run.arm
+    sources = {dose.source for dose in arm.doses}
+    if not sources or planned.plan is None or arm.training.loss_weight != "row":
+        return None
+    found: list[float] = []
+    for report, step in zip(read_training(folder), planned.plan.steps, strict=True):
+        count = sum(planned.plan.rows[index].source in sources for index in step)
+        if count:
+            parts: Mapping[str, float] = dict(report["loss_by_source"])
+            found.append(math.fsum(parts.get(name, 0.0) for name in sources) * len(step) / count)
+    tenth = max(1, len(found) // 10)
+    return math.fsum(found[:tenth]) / tenth, math.fsum(found[-tenth:]) / tenth
+
+
+def _real_lab(bench: Bench) -> LabSpec:
+    return LabSpec(module=REAL_LAB[0], name=REAL_LAB[1], arguments={"numerics": bench.numerics})

@@ -1,0 +1,213 @@
+"""Findings from kept scores: planted effects are found, and nothing is said that the checks do not carry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from titrant.identity import rng_for
+from titrant.paper.claims import CLAIMS, FAR, NEAR, Claim, Found, Runs, judge
+from titrant.paper.findings import page, write_findings
+from titrant.paper.kept import REAL_LAB, KeptRun, Origin, RunFacts
+from titrant.study.revisions import REVISIONS
+
+ORIGIN = Origin(lab=REAL_LAB, model="toy", model_origin="here", fingerprint="f" * 32, base_loss=3.0, uniform_loss=12.5)
+Mean = Callable[[str, str], float]
+ITEMS = 60
+
+
+def kept(target: str, arm: str, seed: int, mean: float, *, spread: float = 0.01, origin: Origin = ORIGIN) -> KeptRun:
+    """A run whose items score around `mean`; an item is as hard in every run, and seeds differ by a little."""
+    metrics = ("subject_gain", "accuracy") if target == "facts" else ("graded",)
+    hard = rng_for(0, "item", target).normal(0, 0.08, ITEMS)
+    noise = rng_for(seed, "noise", target, arm).normal(0, spread, ITEMS) + rng_for(seed, "run", target, arm).normal(
+        0, spread / 4
+    )
+    values = np.clip(mean + hard + noise, 0.0, 1.0)
+    lines = [(metric, item) for metric in metrics for item in range(ITEMS)]
+    columns: dict[str, Any] = {
+        "target": [target] * len(lines),
+        "probe": ["target"] * len(lines),
+        "task": ["task"] * len(lines),
+        "item": [f"{target}{item}" for _, item in lines],
+        "group": [None] * len(lines),
+        "metric": [metric for metric, _ in lines],
+        "value": np.array(
+            [values[item] if metric != "accuracy" else float(values[item] > 0.6) for metric, item in lines]
+        ),
+    }
+    rows, _, _ = arm.partition("+")
+    facts = RunFacts(
+        size="core", block="block", recipe_id=f"{target}{arm}{seed}", run_id="r", arm=arm,
+        kind="untuned" if arm == "untuned" else "alone", target="" if arm == "untuned" else target,
+        target_rows=int(rows.split("-")[0]) if rows[:1].isdigit() else 0, source=arm.partition("+")[2] or None, dose=0,
+        altered=None, seed=seed, learning_rate=3e-5, passes=2, steps=0 if arm == "untuned" else 9, tokens=1000,
+        loss_tokens=100, draws=(), numerics={"device": "cpu", "dtype": "bf16"}, revisions=dict(REVISIONS),
+        origin=origin, training_seconds=60.0, answering_seconds=60.0,
+        dose_loss=(3.0, 1.0) if "+" in arm else None,
+    )  # fmt: skip
+    return KeptRun(facts, columns)
+
+
+def grid_of(mean: Mean, *, claims: Sequence[Claim] = CLAIMS, **how: Any) -> tuple[KeptRun, ...]:
+    """All runs that these claims need, at the means that `mean(target, arm)` says."""
+
+    def runs() -> Iterator[KeptRun]:
+        cells = {(cell.target, cell.arm): cell for claim in claims for cell in claim.cells}
+        for target in dict.fromkeys(target for target, _ in cells):
+            yield kept(target, "untuned", 0, mean(target, "untuned"), **how)
+        for (target, arm), cell in cells.items():
+            for seed in cell.seeds:
+                yield kept(target, arm, seed, mean(target, arm), **how)
+
+    return tuple(runs())
+
+
+def helpful(target: str, arm: str) -> float:
+    """The dose helps the broad, the few-rowed and the reasoning; falsehoods hurt, near ones most."""
+    if target == "facts":
+        return {FAR[100]: 0.60, FAR[50]: 0.62, NEAR[100]: 0.55}.get(arm, 0.66 if arm != "untuned" else 0.58)
+    if arm == "untuned":
+        return 0.30
+    size = int(arm.split("+")[0].split("-")[0])
+    gains = {("broad", 64): 0.16, ("broad", 256): 0.08, ("narrow", 64): 0.06, ("narrow", 256): 0.0}
+    return 0.45 + (gains.get((target, size), 0.07) if "general" in arm else 0.0)
+
+
+def found_of(runs: Sequence[KeptRun], number: int) -> Found:
+    return judge(next(claim for claim in CLAIMS if claim.number == number), Runs(runs))
+
+
+def test_planted_effects_are_found_and_agree() -> None:
+    runs = grid_of(helpful)
+    planted = {1: 0.09, 2: 0.07, 3: 0.07, 4: -0.06}
+    for number, value in planted.items():
+        found = found_of(runs, number)
+        assert all(check.passed for check in found.checks), found.checks
+        assert found.outcome == "agrees"
+        assert found.effect is not None
+        assert found.effect.value == pytest.approx(value, abs=0.01)
+        assert found.effect.low < value < found.effect.high
+        assert found.kept == found.needed
+
+
+def test_no_effect_where_one_of_the_stated_size_would_show_disagrees() -> None:
+    flat = grid_of(
+        lambda target, arm: 0.55 if arm == NEAR[100] else 0.3 if arm == "untuned" and target != "facts" else 0.66
+    )
+    for number in (1, 2, 3, 4):
+        found = found_of(flat, number)
+        assert found.effect is not None
+        assert abs(found.effect.value) < 0.01
+        assert found.outcome == "disagrees"
+
+
+def test_an_effect_that_the_design_could_not_detect_is_not_tested() -> None:
+    noisy = grid_of(helpful, spread=0.4)
+    found = found_of(noisy, 3)
+    assert found.effect is not None
+    assert found.effect.detectable > found.claim.delta
+    assert found.outcome == "not tested"
+
+
+def test_missing_runs_leave_a_claim_untested_and_its_interim_effect_unjudged() -> None:
+    runs = grid_of(helpful)
+    some = [run for run in runs if (run.facts.arm, run.facts.seed) != (FAR[100], 4)]
+    found = found_of(some, 4)
+    assert (found.kept, found.needed, found.outcome) == (29, 30, "not tested")
+    assert found.effect is not None
+    assert found.effect.seeds == 4
+    assert found_of([], 4).effect is None
+    assert found_of([], 4).outcome == "not tested"
+
+
+def test_a_claim_is_not_tested_without_its_positive_control() -> None:
+    def no_control(target: str, arm: str) -> float:
+        return helpful(target, NEAR[0] if arm == NEAR[100] else arm)
+
+    found = found_of(grid_of(no_control), 4)
+    assert [check.passed for check in found.checks] == [True, True, False, True]
+    assert found.outcome == "not tested"
+
+
+@pytest.mark.parametrize("mean", [-0.3, 1.3])
+def test_a_claim_is_not_tested_on_floor_or_ceiling(mean: float) -> None:
+    found = found_of(grid_of(lambda target, arm: mean if arm == "untuned" else helpful(target, arm)), 3)
+    assert not found.checks[1].passed
+    assert "boolq untuned" in found.checks[1].words
+    assert found.outcome == "not tested"
+    floor = found_of(grid_of(lambda target, arm: 0.5 if arm == "untuned" else helpful(target, arm)), 4)
+    assert not floor.checks[1].passed  # for what a subject adds, nothing known is a half
+
+
+@pytest.mark.parametrize(
+    ("origin", "reason"),
+    [
+        (replace(ORIGIN, lab="titrant.lab.FakeLab"), "no real lab"),
+        (replace(ORIGIN, base_loss=12.4), "not pretrained"),
+        (replace(ORIGIN, base_loss=float("nan")), "not pretrained"),
+    ],
+)
+def test_runs_of_a_fake_or_of_random_weights_are_refused(origin: Origin, reason: str) -> None:
+    runs = grid_of(helpful, origin=origin)
+    assert reason in str(runs[0].facts.refusal)
+    for number in (1, 2, 3, 4):
+        assert found_of(runs, number).effect is None
+    written = page({"core": runs})
+    assert written.count("not tested") >= 8
+    assert f"{len(runs)} runs are refused" in written
+    assert reason in written
+
+
+def test_runs_of_another_version_are_left_out_and_counted() -> None:
+    runs = grid_of(helpful, claims=CLAIMS[3:])
+    old = tuple(KeptRun(replace(run.facts, revisions={**REVISIONS, "training": 0}), run.columns) for run in runs)
+    written = page({"core": old})
+    assert "0 of 30 runs" in written
+    assert f"| core | block | 0 | 0 | {len(old)} | 0 | 0 |" in written
+
+
+def test_the_rate_that_validation_chose_is_the_one_that_is_judged() -> None:
+    def tried(rate: float, validation: float, mean: float) -> KeptRun:
+        run = kept("boolq", "128", 0, mean)
+        columns = {name: [*values, *values] for name, values in run.columns.items()}
+        columns["probe"] = ["target"] * ITEMS + ["validation"] * ITEMS
+        columns["value"] = np.array([*run.columns["value"], *[validation] * ITEMS])
+        return KeptRun(replace(run.facts, learning_rate=rate), columns)
+
+    runs = Runs([tried(1e-5, 0.4, 0.2), tried(3e-5, 0.6, 0.8), tried(9e-5, 0.5, 0.5)])
+    chosen = runs.run("boolq", "128", 0)
+    assert chosen is not None
+    assert chosen.facts.learning_rate == 3e-5
+
+
+def test_a_page_of_nothing_says_not_tested_of_every_claim(tmp_path: Path) -> None:
+    (written,) = write_findings(tmp_path / "scores", tmp_path / "docs" / "findings.md")
+    text = written.read_text()
+    assert [text.count(f"| {claim.number} | {claim.title} | not tested |") for claim in CLAIMS] == [1, 1, 1, 1]
+    assert "None yet." in text
+    assert "refutes the published result" in text
+    assert "![" not in text
+
+
+def test_a_full_page_has_its_figures_and_stands_by_the_published_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = grid_of(helpful)
+    monkeypatch.setattr("titrant.paper.findings.read_kept", lambda folder: runs if folder.name == "core" else ())
+    paths = write_findings(tmp_path / "scores", tmp_path / "docs" / "findings.md")
+    assert [path.name for path in paths] == ["findings.md", "size.svg", "skill.svg", "falsehood.svg"]
+    for path in paths[1:]:
+        assert path.read_text().startswith("<svg")
+    text = paths[0].read_text()
+    assert text.count("**agrees**") >= 8
+    assert "Were the doses fitted?" in text
+    assert "another scale" in text
+    assert (tmp_path / "docs" / "findings.md").read_text() == text
+    before = paths[0].read_bytes()
+    assert write_findings(tmp_path / "scores", tmp_path / "docs" / "findings.md")[0].read_bytes() == before

@@ -1,0 +1,159 @@
+"""The grid: what is kept is not run again, anywhere; a stop loses nothing; rates are chosen from kept scores."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from titrant.engines import Event, LabSpec
+from titrant.errors import RunFailed
+from titrant.paper.grid import GridPlaces, chosen_rates, progress, run_grid
+from titrant.paper.kept import kept_recipes, read_kept
+
+FAKE_LAB = LabSpec(module="titrant.lab", name="FakeLab")
+Grid = Callable[..., GridPlaces]
+
+
+def run(places: GridPlaces, **said: Any) -> list[str]:
+    """Run the grid in this process; the runs that were started."""
+    started: list[str] = []
+
+    def heard(event: Event) -> None:
+        if event.kind == "started":
+            started.append(event.run_id)
+
+    run_grid(places, jobs=0, lab=FAKE_LAB, on_event=heard, **said)
+    return started
+
+
+def test_a_whole_grid_is_run_once_and_never_again(grid: Grid) -> None:
+    places = grid()
+    before = {name: progress(places, name) for name in places.blocks()}
+    assert list(before) == ["falsehood", "coverage"]
+    assert before["falsehood"].runs == 1 + 6 * 2
+    assert before["falsehood"].kept == 0
+    started = run(places)
+    kept = kept_recipes(places.kept)
+    assert len(set(started)) == len(started) == len(kept)
+    assert [progress(places, name).kept - progress(places, name).runs for name in places.blocks()] == [0, 0]
+    assert progress(places, "coverage").training_tokens == 0
+    assert run(places) == []
+
+
+def test_what_is_kept_counts_on_another_machine(grid: Grid) -> None:
+    first = grid("here")
+    run(first)
+    elsewhere = grid("elsewhere")
+    assert run(elsewhere) == []
+    lost = next((elsewhere.kept / "falsehood").glob("*.parquet"))
+    lost.unlink()
+    assert len(run(elsewhere)) == 1
+    assert lost.is_file()
+
+
+class Stopped(Exception):
+    """What a test interrupts a grid with."""
+
+
+def test_a_grid_that_is_stopped_keeps_what_was_done_and_goes_on(grid: Grid) -> None:
+    places = grid()
+    done: list[str] = []
+
+    def heard(event: Event) -> None:
+        if event.kind == "done":
+            done.append(event.run_id)
+            if len(done) == 5:
+                raise Stopped
+
+    with pytest.raises(Stopped):
+        run_grid(places, jobs=0, lab=FAKE_LAB, on_event=heard)
+    assert len(kept_recipes(places.kept)) == 4  # the fifth ended, but nobody has kept it yet
+    started = run(places)
+    assert not set(started) & set(done)
+    assert {facts.run_id for facts in (run.facts for run in read_kept(places.kept))} == set(started) | set(done)
+
+
+def test_a_grid_that_stops_early_is_balanced_over_arms(grid: Grid) -> None:
+    places = grid()
+    order: list[str] = []
+    run_grid(
+        places, blocks=["falsehood"], jobs=0, lab=FAKE_LAB,
+        on_event=lambda event: order.append(event.run_id) if event.kind == "done" else None,
+    )  # fmt: skip
+    seeds = {run.facts.run_id: (run.facts.steps > 0, run.facts.seed) for run in read_kept(places.kept)}
+    assert [seeds[run_id] for run_id in order] == [(False, 0)] + [(True, 0)] * 6 + [(True, 1)] * 6
+
+
+def test_every_arm_tries_all_rates_at_the_first_seed_and_keeps_its_best(grid: Grid) -> None:
+    places = grid()
+    run(places, blocks=["coverage"])
+    kept = read_kept(places.kept)
+    rates = chosen_rates(kept, 0)
+    tried = Counter((run.facts.target, run.facts.arm) for run in kept if run.facts.seed == 0 and run.facts.steps)
+    assert set(tried.values()) == {2}
+    assert set(tried) == set(rates)
+    for run_ in kept:
+        if run_.facts.seed == 1:
+            assert run_.facts.learning_rate == rates[run_.facts.target, run_.facts.arm]
+
+
+def test_a_kept_run_says_what_it_was(grid: Grid) -> None:
+    places = grid()
+    run(places, blocks=["falsehood"])
+    kept = {(run.facts.arm, run.facts.seed): run for run in read_kept(places.kept)}
+    false = kept["4+far/false:1:8", 0].facts
+    assert (false.block, false.source, false.dose, false.altered) == ("falsehood", "far/false:1", 8, 8)
+    assert false.tokens > 0
+    assert false.dose_loss is not None
+    assert false.dose_loss[1] < false.dose_loss[0]
+    assert false.refusal is not None
+    assert "no real lab" in false.refusal
+    values = kept["untuned", 0].values("facts", "target", "subject_gain")
+    assert len(values) > 10
+    assert all(0 < value < 1 for value in values.values())
+    tasks = kept["untuned", 0].about("facts", "target", "subject_gain", "task")
+    assert set(tasks.values()) == {"capital"}
+
+
+def test_a_failed_run_ends_the_block_with_its_name(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    import titrant.lab
+
+    class Diverging(titrant.lab.FakeLab):
+        def train(self, plan: Any, **rest: Any) -> Any:
+            if plan.seed == 1:
+                raise RunFailed("non_finite", "the loss is not finite", step=3)
+            return super().train(plan, **rest)
+
+    monkeypatch.setattr(titrant.lab, "Diverging", Diverging, raising=False)
+    places = grid()
+    with pytest.raises(RunFailed, match="did not finish: 4 seed 1"):
+        run_grid(places, blocks=["falsehood"], jobs=0, lab=LabSpec(module="titrant.lab", name="Diverging"))
+    assert len(kept_recipes(places.kept)) == 7
+
+
+def test_scores_that_are_none_are_named(grid: Grid) -> None:
+    from titrant.errors import StoreDamaged
+
+    places = grid()
+    (places.kept / "falsehood").mkdir(parents=True)
+    (places.kept / "falsehood" / "x.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(StoreDamaged, match=r"x\.parquet"):
+        read_kept(places.kept)
+
+
+DATA = Path(os.environ.get("TITRANT_DATA_ROOT", "../shared/data"))
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared data is not there: {DATA}")
+def test_the_studies_of_every_size_load_under_their_own_names() -> None:
+    from titrant.study.spec import load_study
+
+    paths = sorted((Path(__file__).parents[2] / "studies" / "paper").glob("*/*.yaml"))
+    assert paths
+    for path in paths:
+        assert load_study(path).name == f"paper-{path.parent.name}-{path.stem}"
