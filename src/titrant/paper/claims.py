@@ -123,7 +123,7 @@ CLAIMS: tuple[Claim, ...] = (
         estimand="mean over 64 and 256 target rows of (gain at 64 templates of P3) - (gain at Yelp); gain: dose 384 "
         "minus no dose at equal passes over the target rows; graded score",
         sign=1,
-        delta=0.03,
+        delta=0.05,
         blocks=("coverage",),
         cells=_grid(COVERAGE, _COVERAGE_ARMS, THREE),
     ),
@@ -133,7 +133,7 @@ CLAIMS: tuple[Claim, ...] = (
         statement="the gain of the same dose is larger at 64 target rows than at 256",
         estimand="mean over the broad and the narrow target of (gain at 64 rows) - (gain at 256 rows); graded score",
         sign=1,
-        delta=0.03,
+        delta=0.05,
         blocks=("coverage",),
         cells=_grid(COVERAGE, _COVERAGE_ARMS, THREE),
     ),
@@ -144,7 +144,7 @@ CLAIMS: tuple[Claim, ...] = (
         estimand="mean over the four targets of the gain of dose 384 at 128 target rows at equal passes; graded score; "
         "about these targets, not targets like them",
         sign=1,
-        delta=0.03,
+        delta=0.05,
         blocks=("skill",),
         cells=_grid((*SKILLS["understanding"], *SKILLS["reasoning"]), _SKILL_ARMS, THREE),
     ),
