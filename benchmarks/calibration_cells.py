@@ -261,6 +261,9 @@ def wrong_cells(stored: str | None) -> Iterator[Cell]:
         for seeds in (3, 5):
             world = replace(World(seeds=seeds, seeds_share=0.5, correlation=0.5), **changes)
             yield from _truths(world, doses=3, matched=True)
+    for items in (50, 200, 1000):
+        for changes in (2.7, 5, 10, 20):
+            yield _rare(items, changes)
     if stored is not None:
         for seeds in (3, 5):
             yield from _truths(World(kind="stored", seeds=seeds, stored_path=stored), doses=3, matched=False)
@@ -280,6 +283,14 @@ def _truths(world: World, *, doses: int, matched: bool) -> Iterator[Cell]:
         yield Cell(name=f"{name}, only steps gain", purpose="wrong", world=only_steps, smallest_effect=effect / 4)
     one = replace(null, gains=(effect, *(0.0,) * (doses - 1)))
     yield Cell(name=f"{name}, one dose gains", purpose="wrong", world=one, smallest_effect=effect)
+
+
+def _rare(items: int, changes: float) -> Cell:
+    """One dose that turns so many items right, on average, and is worth exactly the smallest effect."""
+    gain = changes / items
+    world = World(kind="rare_changes", gains=(gain, 0.0), seeds=3, items=items)
+    name = f"rare_changes, 3 seeds, {items} items, {changes:g} of them changed, 2 doses, one dose gains"
+    return Cell(name=name, purpose="wrong", world=world, smallest_effect=gain)
 
 
 def firm_cells() -> Iterator[Cell]:

@@ -10,6 +10,7 @@ break that on purpose.
     logistic_binary   right or wrong with that probability
     heavy_tails       arm x seed effects from Student's t with 3 degrees of freedom
     overlapping_draws every seed trains on n of the same N target rows, so seeds resemble each other
+    rare_changes      right or wrong, and a dose changes a few items for good, all one way, the same at every seed
     stored            real scores, resampled over seeds and items, with a known shift imposed
 
 Array names end in their axes: B studies, A arms, S seeds, I items, G groups, D doses, N target rows.
@@ -33,7 +34,14 @@ from titrant.identity import canonical_json, rng_for
 
 Array = NDArray[np.float64]
 WorldKind = Literal[
-    "graded", "binary", "logistic_graded", "logistic_binary", "heavy_tails", "overlapping_draws", "stored"
+    "graded",
+    "binary",
+    "logistic_graded",
+    "logistic_binary",
+    "heavy_tails",
+    "overlapping_draws",
+    "rare_changes",
+    "stored",
 ]
 WORLDS: tuple[WorldKind, ...] = (
     "graded",
@@ -42,6 +50,7 @@ WORLDS: tuple[WorldKind, ...] = (
     "logistic_binary",
     "heavy_tails",
     "overlapping_draws",
+    "rare_changes",
     "stored",
 )
 GROUP_SHARE = 0.5
@@ -135,6 +144,8 @@ def simulate(world: World, *, studies: int, seed: int, batch: int = 0) -> Simula
     rng = rng_for(seed, "worlds", canonical_json(world), studies, batch)
     if world.kind == "stored":
         return _resampled(world, studies=studies, rng=rng)
+    if world.kind == "rare_changes":
+        return _rarely_changed(world, studies=studies, rng=rng)
     parts, arms = components(world), len(world.arm_means)
     groups_I = item_groups(world.items, world.group_items)
     draw = partial(_itemwise, rng, items=world.items, groups_I=groups_I)
@@ -204,6 +215,8 @@ def components(world: World) -> Components:
 
     The share is that of a dose with the largest of the true gains, exact up to the quadrature.
     """
+    if world.kind == "rare_changes":
+        return Components(item=0.0, seed=0.0, arm_item=0.0, arm_seed=0.0, residual=0.0)
     parts = _WITHOUT_SEEDS[world.kind]
     if not 0 <= world.seeds_share < 1:
         raise ValueError(f"seeds' share must be at least 0 and below 1, got {world.seeds_share}")
@@ -254,6 +267,10 @@ def contrast_variances(world: World) -> ContrastVariances:
 
 def _variance_of_mean(world: World, parts: Components) -> tuple[float, float, float]:
     """The variance of a contrast's estimate, and what of it is the seeds' and the items'."""
+    if world.kind == "rare_changes":
+        gain = max(world.gains, default=0.0, key=abs)
+        own = (abs(gain) - gain**2) / world.items
+        return own, 0.0, own
     groups_I = item_groups(world.items, world.group_items)
     shared = GROUP_SHARE if groups_I is not None else 0.0
     same_item = 1 / world.items
@@ -471,6 +488,21 @@ def _resampled(world: World, *, studies: int, rng: np.random.Generator) -> Simul
         items_I = rng.integers(stored_items, size=world.items)
         drawn_ASI = stored_PSI[np.ix_(roles_A, seeds_S, items_I)]
         scores_BASI[study] = _moved(drawn_ASI, stored_PSI[roles_A].mean(axis=(1, 2)), means_A, is_binary, rng)
+    gains_BD = np.tile(np.array(world.gains), (studies, 1))
+    return SimulatedStudies(world=world, scores=scores_BASI, gains=gains_BD, gains_these_rows=gains_BD, groups=None)
+
+
+def _rarely_changed(world: World, *, studies: int, rng: np.random.Generator) -> SimulatedStudies:
+    """Every item is right or wrong whatever the seed; an arm's gain is the share of items that it alone changes, wrong
+    to right (right to wrong where it loses). Seeds and items' common variance play no part."""
+    means_A = np.array(world.arm_means)
+    right_BI = rng.random((studies, world.items)) < world.base_score
+    scores_BAI = np.repeat(right_BI[:, None], len(means_A), axis=1)
+    for arm, change in enumerate(means_A - world.base_score):
+        share = change / (1 - world.base_score) if change > 0 else -change / world.base_score
+        changed_BI = rng.random((studies, world.items)) < share
+        scores_BAI[:, arm] = np.where(changed_BI, change > 0, right_BI)
+    scores_BASI = np.repeat(scores_BAI[:, :, None].astype(np.float64), world.seeds, axis=2)
     gains_BD = np.tile(np.array(world.gains), (studies, 1))
     return SimulatedStudies(world=world, scores=scores_BASI, gains=gains_BD, gains_these_rows=gains_BD, groups=None)
 

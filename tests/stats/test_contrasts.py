@@ -134,6 +134,53 @@ def test_identical_arms_have_an_interval_that_shrinks_with_items() -> None:
         assert float(p_values(spread)[0]) == 1.0
 
 
+def few_changes(changed: int, *, items: int = 200, seeds: int = 3) -> tuple[float, float, float]:
+    """The 90% bounds and p of an arm that turns so many wrong items right at every seed."""
+    scores = np.zeros((2, seeds, items))
+    scores[1, :, :changed] = 1.0
+    spread = contrast_batch(moments(scores, layout(items)), [1], 0)
+    low, high = bounds(spread, 0.05)
+    return float(low[0]), float(high[0]), float(p_values(spread)[0])
+
+
+def test_one_change_leaves_more_room_than_none() -> None:
+    """The t interval of one change in 200 ends at 0.013, that of none at 0.015; Clopper and Pearson's at 0.0235."""
+    assert few_changes(0)[1] == pytest.approx(1 - 0.05 ** (1 / 200))
+    highs = [few_changes(changed)[1] for changed in range(8)]
+    assert highs == sorted(highs)
+    assert highs[1] > stats.beta.ppf(0.95, 2, 199)
+
+
+def test_a_few_changes_that_all_go_one_way_are_seldom_ruled_out() -> None:
+    """Shares of changed items at which the t interval alone is wrong in one study of five."""
+    from titrant.worlds import World, simulate
+
+    for gain in (0.0135, 0.025):
+        found = simulate(World(kind="rare_changes", gains=(gain,), seeds=2, items=200), studies=1000, seed=1)
+        _, high = bounds(contrast_batch(moments(found.scores, layout(200)), [1], 0), 0.05)
+        assert (high < gain).mean() < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1000)
+
+
+def test_the_p_value_of_rare_changes_is_where_a_bound_touches_zero() -> None:
+    scores = np.zeros((2, 3, 200))
+    scores[1, :, :9] = 1.0
+    spread = contrast_batch(moments(scores, layout(200)), [1], 0)
+    p = float(p_values(spread)[0])
+    assert 0 < p < 1
+    assert float(bounds(spread, p / 2)[0][0]) == pytest.approx(0.0, abs=1e-9)
+    assert p > float(stats.binomtest(9, 9, 0.5).pvalue)
+
+
+def test_changes_that_most_items_show_are_left_to_the_t_interval() -> None:
+    scores = crossed(2, 3, 60, name="not-rare")
+    assert not contrast_batch(moments(scores, layout(60)), [1], 0).rare.any()
+    scores[1, :, :40] = scores[0, :, :40]
+    assert contrast_batch(moments(scores, layout(60)), [1], 0).rare.all()
+    groups = [str(item // 3) for item in range(60)]
+    scores[1, :, ::3] += 0.01
+    assert not contrast_batch(moments(scores, layout(60, groups=groups)), [1], 0).rare.any()
+
+
 def test_all_wrong_against_all_right_is_surely_different_and_stays_within_one() -> None:
     scores = np.stack([np.zeros((3, 40)), np.ones((3, 40))])
     spread = contrast_batch(moments(scores, layout(40)), [1], 0)

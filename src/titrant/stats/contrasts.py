@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from titrant.identity import rng_for
+
 Floats = NDArray[np.float64]
 TaskWeights = Literal["macro", "by_item"]
 
@@ -31,6 +33,14 @@ others' seed variance; fewer pays for an equality that usually holds."""
 
 SMALLEST_VARIANCE = 1e-20
 """Variances of means below this are rounding; scores are 0 to 1."""
+
+RARE_SHARE = 0.5
+"""Where fewer than this share of the clusters differ at all between two arms, what differs is rare, and its variance is
+a poor guide: see `bounds`."""
+
+UNSEEN_WEIGHT = 0.7
+"""How much of the bound on what was never seen is added for rare changes: the least that keeps one-sided errors at their
+level where all changes go one way (docs/decisions/0016-rare-changes.md)."""
 
 
 # -------------------------------------------------------------------------------------------------------------- layout
@@ -143,7 +153,8 @@ class Moments:
 
     `mean_BAS` weighted means over items. `item_BAA` and `error_BAA` are covariances between arms of what is left after
     arm means: of the clusters' means over seeds, and of the cells after cluster and seed means. Both are variances *of
-    the mean* over clusters (and seeds). Undefined ones are 0, with `item_df` 0 or `n_seeds` 1.
+    the mean* over clusters (and seeds). Undefined ones are 0, with `item_df` 0 or `n_seeds` 1. `same_BAA` is the share of
+    clusters in which two arms do not differ at any seed; None where scores themselves were never seen.
     """
 
     mean_BAS: Floats
@@ -151,6 +162,7 @@ class Moments:
     error_BAA: Floats
     item_df: float
     n_clusters: int
+    same_BAA: Floats | None = None
 
     @property
     def n_seeds(self) -> int:
@@ -180,7 +192,32 @@ def moments(values_BASI: NDArray[np.floating[Any]], layout: Layout) -> Moments:
         error_BAA=error_BAA,
         item_df=layout.item_df,
         n_clusters=n_clusters,
+        same_BAA=_same(values_BASI, layout),
     )
+
+
+def _same(values_BASI: NDArray[np.floating[Any]], layout: Layout) -> Floats:
+    """The share of clusters in which two arms have the same scores, B×A×A: compared by one number for each arm and
+    cluster, a sum of all its scores with weights that no two different sets of scores share in practice."""
+    n_seeds, n_items = values_BASI.shape[-2:]
+    weight_SI = _mark_weights(n_seeds, n_items)
+    mark_BAI = np.einsum("...si,si->...i", values_BASI, weight_SI)[..., layout.order_I]
+    mark_BAG = mark_BAI if layout.n_clusters == n_items else np.add.reduceat(mark_BAI, layout.start_G, axis=-1)
+    n_arms = mark_BAG.shape[-2]
+    same_BAA = np.ones((*mark_BAG.shape[:-1], n_arms))
+    for arm in range(n_arms):
+        found = (np.abs(mark_BAG[..., arm + 1 :, :] - mark_BAG[..., arm, None, :]) < SAME_MARK).mean(-1)
+        same_BAA[..., arm, arm + 1 :] = found
+        same_BAA[..., arm + 1 :, arm] = found
+    return same_BAA
+
+
+SAME_MARK = 1e-9
+
+
+@lru_cache(maxsize=64)
+def _mark_weights(n_seeds: int, n_items: int) -> Floats:
+    return rng_for(0, "stats", "contrasts", "marks").random((n_seeds, n_items)) + 0.5
 
 
 def _cells(values_BASI: NDArray[np.floating[Any]], layout: Layout) -> tuple[Floats, Floats]:
@@ -210,8 +247,8 @@ class Spread:
     """Differences (arm minus baseline), their standard errors and degrees of freedom; all of one shape.
 
     `item`, `seed` and `error` are the parts of the squared standard error (variance of the mean; `seed` moderated where
-    seeds are few). `constant` marks differences that are the same in every cell, for which no variance speaks.
-    `df` 0: no interval can be had.
+    seeds are few). `constant` marks differences that are the same in every cell, for which no variance speaks; `rare`
+    those that most clusters do not show at all. `df` 0: no interval can be had.
     """
 
     difference: Floats
@@ -221,6 +258,7 @@ class Spread:
     seed: Floats
     error: Floats
     constant: NDArray[np.bool_]
+    rare: NDArray[np.bool_]
     n_clusters: int
     n_seeds: int
     method: str
@@ -283,6 +321,7 @@ def contrast_batch(
         seed=parts[1],
         error=parts[2],
         constant=constant & ((moments.item_df > 0) | (n_seeds > 1)),
+        rare=_rare(moments, arms, baseline) & ~constant,
         n_clusters=moments.n_clusters,
         n_seeds=n_seeds,
         method=method,
@@ -303,6 +342,16 @@ def _parts(moments: Moments, arms: Sequence[int], baseline: int | NDArray[np.int
     item = np.where(found[0] < SMALLEST_VARIANCE, 0.0, found[0])
     error = np.where(found[1] < SMALLEST_VARIANCE, 0.0, found[1])
     return difference_BKS, item, error
+
+
+def _rare(moments: Moments, arms: Sequence[int], baseline: int | NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Contrasts that most clusters do not show at all, B×K."""
+    if moments.same_BAA is None or moments.n_clusters < 2:
+        return np.zeros((*moments.mean_BAS.shape[:-2], len(arms)), dtype=bool)
+    base_B = np.broadcast_to(np.asarray(baseline, dtype=np.intp), moments.mean_BAS.shape[:-2])
+    same_BK, _ = _picked(moments.same_BAA, base_B, list(arms))
+    rare: NDArray[np.bool_] = same_BK > 1 - RARE_SHARE
+    return rare
 
 
 def _picked(matrix_BAA: Floats, base_B: NDArray[np.intp], index: list[int]) -> tuple[Floats, Floats]:
@@ -402,11 +451,16 @@ def bounds(spread: Spread, tail: float | Floats) -> tuple[Floats, Floats]:
     Where every cell shows the same difference c, the interval is exact for the share of items on which it could be
     another: with n independent clusters (seeds, for one cluster) at most u = 1 - tail^(1/n). There it can be anything
     from -1 to 1, so the bounds are c - u(1 + c) and c + u(1 - c).
+
+    Where most clusters show no difference at all, the few that do are what the variance is estimated from, and the t
+    interval is too short: it would be shorter with one change seen than with none. So `UNSEEN_WEIGHT`·u is added to its
+    half width.
     """
     tails = np.broadcast_to(np.asarray(tail, dtype=np.float64), spread.difference.shape)
     point = t_point_array(1 - tails, spread.df)
     half = np.where(spread.df > 0, point * spread.standard_error, np.nan)
     share = 1 - tails ** (1 / max(spread.units, 1))
+    half = np.where(spread.rare, half + UNSEEN_WEIGHT * share, half)
     low = np.where(spread.constant, spread.difference - share * (1 + spread.difference), spread.difference - half)
     high = np.where(spread.constant, spread.difference + share * (1 - spread.difference), spread.difference + half)
     return low, high
@@ -420,10 +474,24 @@ def t_point_array(probability: Floats, df: Floats) -> Floats:
 
 def p_values(spread: Spread) -> Floats:
     """Two-sided p of "no difference"; NaN where there is no interval. For a constant difference the p that belongs to
-    its bounds, 2(1 + |c|)^-n."""
+    its bounds, 2(1 + |c|)^-n; for rare changes twice the tail at which a bound touches 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(spread.difference) / spread.standard_error
         found = 2 * special.stdtr(np.where(spread.df > 0, spread.df, np.nan), -t)
     exact = np.minimum(2 * (1 + np.abs(spread.difference)) ** (-float(spread.units)), 1.0)
     p: Floats = np.where(spread.constant, exact, found)
+    if spread.rare.any():
+        p = np.where(spread.rare, _rare_p(spread), p)
+    return p
+
+
+def _rare_p(spread: Spread) -> Floats:
+    """Twice the tail at which the half width is the difference itself, by bisection on its logarithm."""
+    low, high = np.full(spread.difference.shape, -60.0), np.full(spread.difference.shape, np.log(0.5))
+    for _ in range(50):
+        middle = (low + high) / 2
+        half = bounds(spread, np.exp(middle))[1] - spread.difference
+        excluded = np.abs(spread.difference) >= half
+        low, high = np.where(excluded, low, middle), np.where(excluded, middle, high)
+    p: Floats = np.minimum(2 * np.exp(high), 1.0)
     return p

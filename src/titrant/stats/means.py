@@ -7,7 +7,7 @@ A mean is read as its arm against nothing: the same variance components and degr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,7 +58,8 @@ def mean_estimate(scores_SI: Floats, plan: Layout, *, level: float = 0.95, overl
     >>> found.value, found.low, found.high
     (0.25, 0.0, 1.0)
     """
-    found = moments(np.stack([np.zeros_like(scores_SI), scores_SI]), plan)
+    # "Against nothing" is a way of computing: that most scores are 0 does not make the others rare changes.
+    found = replace(moments(np.stack([np.zeros_like(scores_SI), scores_SI]), plan), same_BAA=None)
     spread = contrast_batch(found, [1], 0, overlap=overlap)
     low, high = _bounds(spread, 1 - level)
     n_seeds = len(scores_SI)
