@@ -169,6 +169,8 @@ class Evidence:
     failed_runs: int = 0
     notes: tuple[str, ...] = ()
     steps_matched: bool = False
+    transfer: tuple[Contrast, ...] = ()
+    task_weights: Literal["macro", "by_item"] | None = None
 
 
 def decide(evidence: Evidence) -> Verdict:
@@ -211,6 +213,8 @@ def decide(evidence: Evidence) -> Verdict:
         matched=evidence.matched,
         level=evidence.level,
         notes=tuple(notes),
+        transfer=evidence.transfer,
+        task_weights=evidence.task_weights,
     )
 
 

@@ -473,7 +473,11 @@ class NextStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The decision and what it stands on; the rule is in docs/verdict.md."""
+    """The decision and what it stands on; the rule is in docs/verdict.md.
+
+    `transfer` holds the same contrasts on other targets' items (probes `transfer:NAME`), which never change a verdict.
+    `task_weights` says how several tasks weigh (macro: each the same; by_item); None for one task.
+    """
 
     verdict: Literal["mix", "train_alone", "no_difference", "cannot_tell"]
     provisional: bool
@@ -491,3 +495,5 @@ class Verdict:
     matched: str | None
     level: float
     notes: tuple[str, ...] = ()
+    transfer: tuple[Contrast, ...] = ()
+    task_weights: Literal["macro", "by_item"] | None = None

@@ -211,6 +211,7 @@ def judge(
     smallest_effect: Annotated[float, typer.Option(help="the difference that matters to you, 0 to 1")] = 0.01,
     level: Annotated[float, typer.Option(help="confidence level")] = 0.95,
     drop_incomplete: Annotated[bool, typer.Option(help="drop items that some run lacks, and count them")] = False,
+    by_item: Annotated[bool, typer.Option(help="weigh every item the same, not every task")] = False,
     as_json: AsJson = False,
 ) -> None:
     """The verdict on anyone's scores, one line a file."""
@@ -223,6 +224,7 @@ def judge(
         smallest_effect=smallest_effect,
         level=level,
         drop_incomplete=drop_incomplete,
+        by_item=by_item,
         as_json=as_json,
     )
 

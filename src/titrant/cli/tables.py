@@ -46,6 +46,7 @@ def show_judgements(
     smallest_effect: float,
     level: float,
     drop_incomplete: bool,
+    by_item: bool,
     as_json: bool,
 ) -> None:
     """Judge each file; one line a file. The first faulty file ends it, after what came before was printed."""
@@ -59,6 +60,7 @@ def show_judgements(
             smallest_effect=smallest_effect,
             level=level,
             drop_incomplete=drop_incomplete,
+            task_weights="by_item" if by_item else "macro",
         )
         if as_json:
             print_json(found)

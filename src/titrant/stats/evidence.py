@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -129,8 +130,16 @@ class _Numbers:
     n_seeds: tuple[tuple[int, ...], ...]
 
 
-def gather(table: ScoreTable, family: Family, *, settings: Settings, retention: Sequence[ScoreTable] = ()) -> Evidence:
-    """The evidence of one family. Raises ScoresError where scores are missing and may not be."""
+def gather(
+    table: ScoreTable,
+    family: Family,
+    *,
+    settings: Settings,
+    retention: Sequence[ScoreTable] = (),
+    transfer: Sequence[ScoreTable] = (),
+) -> Evidence:
+    """The evidence of one family. Raises ScoresError where scores are missing and may not be. `retention` and
+    `transfer` are told beside it and decide nothing."""
     arms = [table.arm_index(name) for name in (family.baseline, *_maybe(family.matched), *family.doses)]
     whole = complete(
         table.take(arms),
@@ -161,6 +170,8 @@ def gather(table: ScoreTable, family: Family, *, settings: Settings, retention: 
         estimand=settings.estimand,
         steps_matched=settings.steps_matched,
         kept=tuple(kept for probe in retention for kept in _kept(probe, family, settings)),
+        transfer=tuple(contrast for probe in transfer for contrast in _transfer(probe, family, settings)),
+        task_weights=settings.task_weights if cut.tasks is not None else None,
         failed_runs=whole.missing_runs,
         notes=_notes(whole, cut, plan, settings),
     )
@@ -400,6 +411,25 @@ def _kept(table: ScoreTable, family: Family, settings: Settings) -> list[Kept]:
     return found
 
 
+def _transfer(table: ScoreTable, family: Family, settings: Settings) -> list[Contrast]:
+    """The family's contrasts on another target's items, simultaneous over the doses, against each baseline that was
+    asked them."""
+    known = {arm.name for arm in table.arms}
+    baselines = [name for name in (family.baseline, *_maybe(family.matched)) if name in known]
+    doses = [name for name in family.doses if name in known]
+    if not baselines or not doses:
+        return []
+    cut = complete(
+        table.take([table.arm_index(name) for name in (*baselines, *doses)]),
+        drop_incomplete=settings.drop_incomplete,
+        allow_missing_runs=settings.allow_missing_runs,
+    ).table
+    plan = layout(len(cut.items), groups=cut.groups, tasks=cut.tasks, task_weights=settings.task_weights)
+    numbers = _numbers(cut, plan, len(baselines), settings)
+    sides = [_againsts(cut, numbers, baseline, len(baselines), settings) for baseline in range(len(baselines))]
+    return [side[dose].contrast for dose in range(len(doses)) for side in sides]
+
+
 def _notes(whole: Completed, table: ScoreTable, plan: Layout, settings: Settings) -> tuple[str, ...]:
     notes = []
     if table.tasks is not None:
@@ -425,7 +455,7 @@ def _with_prospects(
     """The evidence with what the design could have detected, from its own variances, and the cheapest way on."""
     components = pilot_components(numbers.spreads[-1], overlap=settings.overlap or 0.0) if numbers is not None else None
     if components is None or numbers is None or not n_seeds:
-        return replace(evidence, next_step=_first_step(evidence, n_seeds))
+        return replace(evidence, next_step=_first_step(evidence, n_seeds, settings.costs))
     design = Design(
         seeds=n_seeds,
         items=plan.n_clusters,
@@ -454,18 +484,31 @@ def _rounded(components: Components) -> Components:
     )
 
 
-def _first_step(evidence: Evidence, n_seeds: int) -> NextStep | None:
+def _first_step(evidence: Evidence, n_seeds: int, costs: Costs) -> NextStep | None:
     """Where variances cannot be told, two seeds more make them known."""
+
+    def step(kind: Literal["seeds", "items"], *, seeds: int, items: int, text: str) -> NextStep:
+        tokens = costs.more_tokens(seeds=(n_seeds, seeds), items=(evidence.n_items, items))
+        minutes = costs.minutes(tokens)
+        return NextStep(
+            kind=kind,
+            seeds=seeds if kind == "seeds" else None,
+            items=items if kind == "items" else None,
+            tokens=tokens,
+            minutes=minutes,
+            sentence=f"{text}{_price(tokens, minutes)}.",
+        )
+
     if not evidence.doses:
         sentence = "Next: run a dose; there is none to compare with training alone."
         return NextStep(kind="dose", seeds=None, items=None, tokens=None, minutes=None, sentence=sentence)
     if n_seeds >= 3:
         more = max(100, 2 * evidence.n_items)
-        sentence = f"Next: {more} test items in all, as {evidence.n_items} show too little variation to go by."
-        return NextStep(kind="items", seeds=None, items=more, tokens=None, minutes=None, sentence=sentence)
+        text = f"Next: {more} test items in all, as {evidence.n_items} show too little variation to go by"
+        return step("items", seeds=n_seeds, items=more, text=text)
     few = "1 seed does" if n_seeds == 1 else f"{n_seeds or 'no'} seeds do"
-    sentence = f"Next: 3 seeds in all, as {few} not show how much seeds vary."
-    return NextStep(kind="seeds", seeds=3, items=None, tokens=None, minutes=None, sentence=sentence)
+    text = f"Next: 3 seeds in all, as {few} not show how much seeds vary"
+    return step("seeds", seeds=3, items=evidence.n_items, text=text)
 
 
 def _next_step(
@@ -490,11 +533,14 @@ def _next_step(
         )
     largest = evidence.doses[-1]
     if largest.dose:
+        each_seed = settings.costs.double_dose_tokens_per_seed
+        tokens = None if each_seed is None else design.seeds * each_seed
+        minutes = settings.costs.minutes(tokens)
         sentence = (
             f"Neither 20 seeds nor 50 times the items would settle it as it stands. Next: a dose of {2 * largest.dose} "
-            "rows, whose effect may be plainer, or a larger smallest effect."
+            f"rows, whose effect may be plainer{_price(tokens, minutes)}, or a larger smallest effect."
         )
-        return NextStep(kind="dose", seeds=None, items=None, tokens=None, minutes=None, sentence=sentence)
+        return NextStep(kind="dose", seeds=None, items=None, tokens=tokens, minutes=minutes, sentence=sentence)
     return None
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from titrant.advice import decide
 from titrant.errors import ScoresError
 from titrant.records import Contrast, Verdict
+from titrant.stats.contrasts import TaskWeights
 from titrant.stats.evidence import Settings, families, gather
 from titrant.stats.table import (
     TARGET,
@@ -26,10 +27,11 @@ from titrant.stats.table import (
     required_columns,
     tables_from_columns,
 )
+from titrant.stats.worth import Worth, worth_json, worth_of
 
 OPTIONAL = ("group", "task", "target_rows", "source", "dose", "probe", "kind")
 ALIASES = {"value": "score", "arm_kind": "kind"}
-RETENTION = "retention"
+RETENTION, TRANSFER, VALIDATION = "retention", "transfer", "validation"
 
 
 def judge(
@@ -40,11 +42,12 @@ def judge(
     smallest_effect: float = 0.01,
     level: float = 0.95,
     drop_incomplete: bool = False,
+    task_weights: TaskWeights = "macro",
     settings: Settings | None = None,
 ) -> dict[str, Any]:
     """The verdict on a file of scores (or on columns), as the object that `titrant judge --json` prints.
 
-    `settings` replaces the last three for callers that know more (costs, metric, estimand). Raises ScoresError.
+    `settings` replaces the last four for callers that know more (costs, metric, estimand). Raises ScoresError.
 
     >>> cells = [(arm, seed, item) for arm in ("alone", "mixed") for seed in range(3) for item in range(200)]
     >>> found = judge({
@@ -55,10 +58,22 @@ def judge(
     >>> found["verdict"], found["arm"], round(found["contrasts"][0]["difference"], 3)
     ('mix', 'mixed', 0.3)
     """
-    chosen = settings or Settings(smallest_effect=smallest_effect, level=level, drop_incomplete=drop_incomplete)
+    chosen = settings or Settings(
+        smallest_effect=smallest_effect, level=level, drop_incomplete=drop_incomplete, task_weights=task_weights
+    )
     _check_settings(chosen)
     tables = read_csv(Path(scores)) if isinstance(scores, str | Path) else tables_from_columns(scores)
-    return judged_json(judge_tables(tables, baseline=baseline, matched=matched, settings=chosen))
+    _check_probes(tables)
+    verdicts = judge_tables(tables, baseline=baseline, matched=matched, settings=chosen)
+    worth = worth_of(
+        tables[TARGET],
+        families(tables[TARGET], baseline=baseline, matched=matched),
+        smallest_effect=chosen.smallest_effect,
+        level=chosen.level,
+        task_weights=chosen.task_weights,
+        overlap=chosen.overlap or 0.0,
+    )
+    return judged_json(verdicts, worth=worth)
 
 
 def judge_tables(
@@ -70,7 +85,7 @@ def judge_tables(
     verdict_at: int | None = None,
 ) -> tuple[Verdict, ...]:
     """The verdict at the largest target size (or at `verdict_at`, or at the named baseline's), then those of the other
-    sizes. Probes named retention, or retention:NAME, enter the sentences."""
+    sizes. Probes named retention, or retention:NAME, enter the sentences; transfer:NAME stands beside them."""
     table = tables.get(TARGET)
     if table is None:
         raise ScoresError(
@@ -82,8 +97,12 @@ def judge_tables(
             sizes = ", ".join(str(family.target_rows) for family in found)
             raise ScoresError(f"no family of arms at target_rows {verdict_at}", expected=f"one of {sizes}")
         found.sort(key=lambda family: family.target_rows != verdict_at)
-    retention = [other for name, other in tables.items() if name.split(":")[0] == RETENTION]
-    return tuple(decide(gather(table, family, settings=settings, retention=retention)) for family in found)
+    retention, transfer = (
+        [other for name, other in tables.items() if name.split(":")[0] == probe] for probe in (RETENTION, TRANSFER)
+    )
+    return tuple(
+        decide(gather(table, family, settings=settings, retention=retention, transfer=transfer)) for family in found
+    )
 
 
 def _check_settings(settings: Settings) -> None:
@@ -93,12 +112,22 @@ def _check_settings(settings: Settings) -> None:
         raise ScoresError("the level must lie between 0.5 and 1", got=settings.level, fix="0.95 is usual")
 
 
+def _check_probes(tables: Mapping[str, ScoreTable]) -> None:
+    """A misspelt probe would be left out without a word."""
+    for name in tables:
+        kind, _, rest = name.partition(":")
+        if name in (TARGET, RETENTION, VALIDATION) or (kind in (RETENTION, TRANSFER) and rest):
+            continue
+        raise ScoresError("no such probe", got=name, expected="target, retention, retention:NAME or transfer:NAME")
+
+
 # ----------------------------------------------------------------------------------------------------------------- JSON
 
 
-def judged_json(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """The first verdict as an object, with `by_target_rows` (in rising order) where there are several sizes."""
-    found = verdict_json(verdicts[0])
+def judged_json(verdicts: Sequence[Verdict], *, worth: Worth) -> dict[str, Any]:
+    """The first verdict as an object, with `by_target_rows` (in rising order) where there are several sizes, and what
+    doses are worth over them."""
+    found = {**verdict_json(verdicts[0]), "worth": worth_json(worth)}
     if len(verdicts) > 1:
         rising = sorted(verdicts, key=lambda verdict: verdict.target_rows or 0)
         found["by_target_rows"] = [{"target_rows": verdict.target_rows, **verdict_json(verdict)} for verdict in rising]
@@ -133,6 +162,8 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
         "matched": verdict.matched,
         "provisional_reasons": list(verdict.provisional_reasons),
         "notes": list(verdict.notes),
+        "task_weights": verdict.task_weights,
+        "transfer": [{"probe": contrast.probe, **_contrast_json(contrast)} for contrast in verdict.transfer],
     }
 
 

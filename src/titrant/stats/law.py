@@ -18,6 +18,8 @@ from scipy import optimize
 from titrant.stats.contrasts import Floats
 
 FEWEST_SIZES, FEWEST_DOSES = 4, 3
+MOST_LEFT_OUT = 60
+"""Of a larger grid so many arms are left out in turn, evenly spread over it: each costs a fit."""
 SMALLEST_SHARE = 0.05
 """A harmful dose never takes away more than all but this share of the target rows: a law of nothing has no value."""
 
@@ -60,17 +62,18 @@ def fit_law(arms: Sequence[ArmMean]) -> Law:
     grid = np.array([(arm.target_rows, arm.dose_rows, arm.mean) for arm in arms], dtype=np.float64).reshape(-1, 3)
     sizes, doses = set(grid[:, 0]), set(grid[:, 1]) - {0.0}
     if len(sizes) < FEWEST_SIZES or len(doses) < FEWEST_DOSES:
-        return _silent(
+        return silent_law(
             f"{len(sizes)} target sizes and {len(doses)} doses, fewer than {FEWEST_SIZES} and {FEWEST_DOSES}"
         )
     if np.ptp(grid[:, 2]) == 0:
-        return _silent("all arms have the same score")
+        return silent_law("all arms have the same score")
     shape = _fitted(grid)
-    pairs = [(_law_without(grid, left, shape), _interpolation_without(grid, left)) for left in range(len(grid))]
+    order = np.lexsort((grid[:, 1], grid[:, 0]))
+    spread_out = order[np.unique(np.linspace(0, len(grid) - 1, MOST_LEFT_OUT).round().astype(int))]
     compared = [
-        (law - grid[left, 2], between - grid[left, 2])
-        for left, (law, between) in enumerate(pairs)
-        if between is not None
+        (_law_without(grid, left, shape) - grid[left, 2], between - grid[left, 2])
+        for left in spread_out.tolist()
+        if (between := _interpolation_without(grid, left)) is not None
     ]
     errors = np.sqrt(np.mean(np.array(compared) ** 2, axis=0))
     e, c = _linear(grid, shape)
@@ -88,7 +91,8 @@ def fit_law(arms: Sequence[ArmMean]) -> Law:
     )
 
 
-def _silent(reason: str) -> Law:
+def silent_law(reason: str) -> Law:
+    """A law that may not speak, and has nothing to say."""
     return Law(
         speaks=False,
         e=None,

@@ -191,17 +191,24 @@ def _reach(found: Moments, spread: Spread, doses: list[int], baseline: int, *, l
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
     """What runs cost, over all arms of the family: training tokens of one seed, answering tokens of one item at one
-    seed, and the speed that turns tokens into minutes. None: unknown."""
+    seed, and the speed that turns tokens into minutes. `double_dose_tokens_per_seed` are all tokens that an arm with
+    twice the largest dose takes at one seed, with the matched baseline that goes with it. None: unknown."""
 
     training_tokens_per_seed: int | None = None
     answer_tokens_per_item: int | None = None
     tokens_per_minute: float | None = None
+    double_dose_tokens_per_seed: int | None = None
 
     def tokens(self, *, seeds: int, items: int) -> int | None:
         """All tokens of a design."""
         if self.training_tokens_per_seed is None or self.answer_tokens_per_item is None:
             return None
         return seeds * (self.training_tokens_per_seed + items * self.answer_tokens_per_item)
+
+    def more_tokens(self, *, seeds: tuple[int, int], items: tuple[int, int]) -> int | None:
+        """What the second design takes beyond the first."""
+        now, then = (self.tokens(seeds=seeds[step], items=items[step]) for step in (0, 1))
+        return None if now is None or then is None else then - now
 
     def minutes(self, tokens: int | None) -> float | None:
         """Time for so many tokens."""
@@ -300,12 +307,12 @@ def ways_on(design: Design, *, gains: Floats, costs: Costs, items_each: float = 
     items = _fewest(
         lambda count: would_settle(replace(design, items=count), gains), design.items + 1, 50 * design.items
     )
-    now = costs.tokens(seeds=design.seeds, items=round(design.items * items_each))
     for kind, n_seeds, n_items in (("seeds", seeds, design.items), ("items", design.seeds, items)):
         if n_seeds is None or n_items is None:
             continue
-        then = costs.tokens(seeds=n_seeds, items=round(n_items * items_each))
-        more = None if then is None or now is None else then - now
+        more = costs.more_tokens(
+            seeds=(design.seeds, n_seeds), items=(round(design.items * items_each), round(n_items * items_each))
+        )
         found.append(
             Way(kind=kind, seeds=n_seeds, items=round(n_items * items_each), tokens=more, minutes=costs.minutes(more))
         )
