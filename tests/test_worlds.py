@@ -65,7 +65,9 @@ def test_the_odd_arm_has_its_multiple_of_the_seed_variance() -> None:
 
 
 def test_rare_changes_go_one_way_and_are_the_same_at_every_seed() -> None:
-    made = simulate(World(kind="rare_changes", gains=(0.03, -0.03), matched_gain=0.0, seeds=3, items=100), studies=500, seed=6).scores
+    made = simulate(
+        World(kind="rare_changes", gains=(0.03, -0.03), matched_gain=0.0, seeds=3, items=100), studies=500, seed=6
+    ).scores
     assert (made == made[:, :, :1]).all()
     up, down = made[:, 2] - made[:, 0], made[:, 3] - made[:, 0]
     assert up.min() == 0

@@ -182,6 +182,83 @@ def test_probes_other_than_the_target_do_not_decide_but_retention_is_told() -> N
     assert "It buys this with general ability" in found["sentence"]
 
 
+def test_transfer_is_told_for_every_dose_and_baseline_and_never_decides() -> None:
+    columns = study({"alone": 0.0, "steps": 0.0, "mixed": 0.2, "more": 0.25})
+    plain = judge(columns, baseline="alone", matched="steps")
+    other = study({"alone": 0.0, "steps": 0.1, "mixed": -0.4, "more": -0.5}, items=80, name="other")
+    columns["probe"] = ["target"] * len(columns["arm"]) + ["transfer:mails"] * len(other["arm"])
+    for name, values in other.items():
+        columns[name] += values
+    found = judge(columns, baseline="alone", matched="steps")
+    assert {key: value for key, value in found.items() if key != "transfer"} == {
+        key: value for key, value in plain.items() if key != "transfer"
+    }
+    assert plain["transfer"] == []
+    assert [(entry["probe"], entry["arm"], entry["baseline"]) for entry in found["transfer"]] == [
+        ("transfer:mails", arm, baseline) for arm in ("mixed", "more") for baseline in ("alone", "steps")
+    ]
+    for entry in found["transfer"]:
+        assert set(entry) >= CONTRAST_SHAPE
+        assert entry["items"] == 80
+        assert entry["low"] < entry["high"] < 0
+    by_hand = judge(other, baseline="alone", matched="steps")["contrasts"]
+    assert [{**entry, "probe": "x"} for entry in found["transfer"]] == [{**entry, "probe": "x"} for entry in by_hand]
+
+
+def test_an_arm_that_was_asked_no_transfer_items_is_left_out_of_them() -> None:
+    columns = study({"alone": 0.0, "mixed": 0.2, "more": 0.2})
+    other = study({"alone": 0.0, "mixed": 0.0}, items=40, name="other")
+    columns["probe"] = ["target"] * len(columns["arm"]) + ["transfer:mails"] * len(other["arm"])
+    for name, values in other.items():
+        columns[name] += values
+    assert [entry["arm"] for entry in judge(columns, baseline="alone")["transfer"]] == ["mixed"]
+
+
+@pytest.mark.parametrize("probe", ["traget", "transfer", "transfer:", "held-out"])
+def test_a_probe_that_nobody_knows_is_refused_rather_than_left_out(probe: str) -> None:
+    columns = study({"alone": 0.0, "mixed": 0.2})
+    more = study({"alone": 0.0, "mixed": 0.2}, items=10)
+    columns["probe"] = ["target"] * len(columns["arm"]) + [probe] * len(more["arm"])
+    for name, values in more.items():
+        columns[name] += values
+    with pytest.raises(ScoresError, match="no such probe"):
+        judge(columns, baseline="alone")
+
+
+def test_tasks_weigh_alike_unless_items_are_asked_to_and_the_verdict_records_it() -> None:
+    columns = study({"alone": 0.0, "mixed": 0.05})
+    number = [int(item.split()[1]) for item in columns["item"]]
+    columns["task"] = ["a" if value < 30 else "b" for value in number]
+    macro, by_item = judge(columns, baseline="alone"), judge(columns, baseline="alone", task_weights="by_item")
+    assert (macro["task_weights"], by_item["task_weights"]) == ("macro", "by_item")
+    without_tasks = judge({k: v for k, v in columns.items() if k != "task"}, baseline="alone")
+    assert without_tasks["task_weights"] is None
+    assert by_item["contrasts"][0]["difference"] == pytest.approx(without_tasks["contrasts"][0]["difference"])
+    assert macro["contrasts"][0]["difference"] != pytest.approx(by_item["contrasts"][0]["difference"], abs=1e-6)
+
+
+def test_worth_is_read_over_target_sizes_and_has_a_reason_elsewhere() -> None:
+    found = judge(sized(n48_0=0.0, n48_96=0.2, n160_0=0.1, n160_96=0.1))["worth"]
+    assert found["reason"] is None
+    assert {(entry["target_rows"], entry["dose"]) for entry in found["exchange_rates"]} == {(48, 96), (160, 96)}
+    assert {entry["step"] for entry in found["exchange_rates"]} == {"sign_and_bound"}
+    assert [entry["dose"] for entry in found["threshold_sizes"]] == [96]
+    assert found["interactions"][0]["change"] < 0
+    assert found["laws"][0]["speaks"] is False
+    one = judge(study({"alone": 0.0, "mixed": 0.2}), baseline="alone")["worth"]
+    assert (one["exchange_rates"], one["reason"]) == ([], "no target sizes are known")
+
+
+def test_sizes_that_share_no_item_are_judged_and_their_worth_has_a_reason() -> None:
+    columns = sized(n48_0=0.0, n48_96=0.2, n160_0=0.1, n160_96=0.1)
+    columns["item"] = [f"{arm[:4]} {item}" for arm, item in zip(columns["arm"], columns["item"], strict=True)]
+    found = judge(columns)
+    assert len(found["by_target_rows"]) == 2
+    assert {entry["reason"] for entry in found["worth"]["exchange_rates"]} == {
+        "no item that all of these arms answered"
+    }
+
+
 # ------------------------------------------------------------------------------------------------ edge cases
 
 
@@ -423,6 +500,46 @@ def test_an_open_verdict_names_the_cheapest_step_with_its_tokens_and_minutes() -
     assert "more tokens" in found.sentence
 
 
+def test_one_seed_asks_for_three_and_says_what_they_cost() -> None:
+    arms = {"n160": ("alone", 0, 0.0), "n160-g96": ("dosed", 96, 0.005)}
+    costs = Costs(training_tokens_per_seed=50_000, answer_tokens_per_item=40, tokens_per_minute=20_000)
+    tables = tables_from_scores(records(arms, seeds=1))
+    step = judge_tables(tables, settings=Settings(smallest_effect=0.02, costs=costs))[0].next_step
+    assert step is not None
+    assert (step.kind, step.seeds) == ("seeds", 3)
+    assert step.tokens == 2 * (50_000 + 120 * 40)
+    assert step.minutes == pytest.approx(step.tokens / 20_000)
+    assert "109,600 more tokens, about 5 minutes" in step.sentence
+
+
+def test_a_larger_dose_as_the_next_step_has_its_price_too() -> None:
+    """Half of the items change, as many up as down, differently at each seed: nothing within reach settles 0.002."""
+    before = np.tile([0.0, 1.0], (3, 20))
+    after = before.copy()
+    for seed in range(3):
+        after[seed, 4 * seed : 4 * seed + 20] = 1 - after[seed, 4 * seed : 4 * seed + 20]
+    rows = [
+        (arm, dose, seed, item, values[seed, item])
+        for arm, dose, values in (("alone", 0, before), ("mixed", 352, after))
+        for seed in range(3)
+        for item in range(40)
+    ]
+    names = ("arm", "dose", "seed", "item", "score")
+    columns = {name: [row[index] for row in rows] for index, name in enumerate(names)} | {
+        "target_rows": [9] * len(rows)
+    }
+    costs = Costs(
+        training_tokens_per_seed=50_000,
+        answer_tokens_per_item=40,
+        tokens_per_minute=20_000,
+        double_dose_tokens_per_seed=70_000,
+    )
+    step = judge(columns, settings=Settings(smallest_effect=0.002, costs=costs))["next_step"]
+    assert (step["kind"], step["tokens"], step["minutes"]) == ("dose", 210_000, 10.5)
+    assert "a dose of 704 rows" in step["sentence"]
+    assert "(210,000 more tokens, about 10 minutes)" in step["sentence"]
+
+
 def test_a_large_file_takes_seconds(tmp_path: Path) -> None:
     """A fifth of the size that must take under 10 seconds; a loop over rows would miss even this."""
     rng = rng_for(0, "tests", "large")
@@ -437,3 +554,27 @@ def test_a_large_file_takes_seconds(tmp_path: Path) -> None:
     found = judge(path, baseline="arm0")
     assert len(found["contrasts"]) == 24
     assert time.process_time() - start < 5
+
+
+@pytest.mark.slow
+def test_fifty_arms_five_seeds_and_two_thousand_items_take_ten_seconds_and_a_gibibyte(tmp_path: Path) -> None:
+    import resource
+    import subprocess
+    import sys
+
+    rng = rng_for(0, "tests", "whole-size")
+    path = tmp_path / "whole.csv"
+    with path.open("w") as file:
+        file.write("arm,seed,item,score,target_rows,dose\n")
+        for arm in range(50):
+            for seed in range(5):
+                values = rng.integers(0, 2, 2000).tolist()
+                head = f"arm{arm},{seed},item"
+                file.writelines(f"{head}{item},{value},100,{arm}\n" for item, value in enumerate(values))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-c", "from titrant.cli import main; main()", "judge", str(path), "--json"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert len(json.loads(found.stdout)["contrasts"]) == 49
+    assert used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime < 10
+    assert used.ru_maxrss * 1024 < 1 << 30

@@ -165,6 +165,12 @@ def toy_data(toy_study: FakeStudy) -> ReportData:
     return report_data(toy_study.results, toy_study.store)
 
 
+@pytest.fixture(scope="session")
+def run_study_at() -> Callable[..., FakeStudy]:
+    """`run_toy_study`, for fixtures of a module that keep a study of their own."""
+    return run_toy_study
+
+
 @pytest.fixture
 def make_study(tmp_path: Path) -> Callable[..., FakeStudy]:
     """`run_toy_study` in the test's own folder."""

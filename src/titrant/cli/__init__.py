@@ -181,7 +181,9 @@ def breadth(
 def advise(
     study: StudyFile,
     breadth: Annotated[str | None, typer.Option(help="narrow or broad (default: measured)")] = None,
-    skill: Annotated[str | None, typer.Option(help="understanding, reasoning or facts")] = None,
+    skill: Annotated[
+        str | None, typer.Option(help="understanding, reasoning or facts (default: the target's own)")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """What the literature leads one to expect, with its source, and the cheapest pilot that would settle it here."""

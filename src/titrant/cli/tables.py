@@ -165,7 +165,7 @@ def show_advice(study: Study, *, breadth: str | None, skill: str | None, as_json
             items=len(target.test),
             breadth=cast("Breadth | None", word),
             coverage=measured.measure("effective_tasks") if measured is not None else None,
-            skill=cast("Skill | None", skill),
+            skill=cast("Skill | None", skill or study.targets[name].skill),
             metric=study.targets[name].metric,
         )
         if as_json:

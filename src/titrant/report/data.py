@@ -204,6 +204,52 @@ class ExchangeRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdRow:
+    """The target size at which the gain of a dose over one baseline falls below the smallest effect; `interval` in
+    words, as in ExchangeRow."""
+
+    source: str
+    dose: int
+    baseline: Role
+    target_rows: float | None
+    interval: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeRow:
+    """How the gain of a dose changes: with each doubling of target rows, or from one skill of targets to another.
+
+    `what` names what is set against what ("facts against reasoning": the second minus the first). `change` is None with
+    a reason where there is no one number; `p_adjusted` may be known then (more than two groups).
+    """
+
+    what: str
+    source: str
+    dose: int
+    baseline: Role
+    change: float | None
+    low: float | None
+    high: float | None
+    p_adjusted: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LawRow:
+    """The law of one source; `formula` is None with a reason where it may not speak. The errors are those of predicting
+    arms that were left out. `worth` are (dose, its worth in target rows)."""
+
+    source: str
+    baseline: Role
+    formula: str | None
+    error_law: float | None
+    error_interpolation: float | None
+    worth: tuple[tuple[int, float], ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FailedRun:
     """A run without scores. It is in no number on the page."""
 
@@ -362,6 +408,10 @@ class ReportData:
     collapse: tuple[CollapseRow, ...] = ()
     exchange: tuple[ExchangeRow, ...] = ()
     exchange_reason: str | None = None
+    thresholds: tuple[ThresholdRow, ...] = ()
+    changes: tuple[ChangeRow, ...] = ()
+    skills: tuple[ChangeRow, ...] = ()
+    laws: tuple[LawRow, ...] = ()
     comparison: ItemTable | None = None
     comparison_reason: str | None = None
     failures: tuple[FailedRun, ...] = ()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from titrant.records import ArmKind, Contrast, Verdict
 from titrant.report.data import (
+    ChangeRow,
     CollapseRow,
     CurvePoint,
     DoseCurve,
@@ -14,11 +15,13 @@ from titrant.report.data import (
     FailedRun,
     FairnessRow,
     FileFacts,
+    LawRow,
     MeasureRow,
     ReferenceLine,
     RemovedRows,
     RetentionRow,
     SizeCurve,
+    ThresholdRow,
 )
 from titrant.report.wording import count, known, percent, plural, probability, quantity, score, shortened, signed
 
@@ -149,11 +152,12 @@ def dose_words(source: str | None, dose: int) -> str:
 # ----------------------------------------------------------------------------------------------------------- contrasts
 
 
-def contrast_tables(verdict: Verdict, *, metric: str) -> tuple[Table, ...]:
-    """A table a baseline, the fair one first, with all intervals drawn on one scale; other probes come last."""
+def contrast_tables(verdict: Verdict, *, metric: str, transfer: bool = False) -> tuple[Table, ...]:
+    """A table a baseline, the fair one first, with all intervals drawn on one scale; with `transfer`, those of other
+    targets' items."""
     order = {verdict.matched: 0, verdict.baseline: 1}
     groups: dict[tuple[str, str], list[Contrast]] = {}
-    for contrast in verdict.contrasts:
+    for contrast in verdict.transfer if transfer else verdict.contrasts:
         groups.setdefault((contrast.probe, contrast.baseline), []).append(contrast)
     keys = sorted(groups, key=lambda key: (key[0] != "target", key[0], order.get(key[1], 2), key[1]))
     scale = _difference_scale(verdict)
@@ -185,9 +189,11 @@ def _contrast_table(
     columns = [*_text("arm"), *_numeric("difference", "interval"), *_text("interval, drawn")]
     columns += [*_numeric("p, adjusted"), *([] if common else _text("from"))]
     role = {verdict.baseline: "plain baseline, ", verdict.matched: "matched baseline, "}.get(baseline, "")
-    caption = f"Difference in {metric} from the {role}{shortened(baseline, limit=NAME_LIMIT)}"
+    rival = f"from the {role}{shortened(baseline, limit=NAME_LIMIT)}"
+    caption = f"Difference in {metric} {rival}"
     if probe != "target":
-        caption = f"{shortened(probe, limit=NAME_LIMIT)}: {caption}"
+        what = probe.removeprefix("transfer:")
+        caption = f"On the test items of {shortened(what, limit=NAME_LIMIT)}: difference {rival}"
     return _table(caption, columns, rows, notes, remark=_evidence(contrasts[0]) if common else None)
 
 
@@ -212,7 +218,7 @@ def _bounds(contrast: Contrast, notes: _Notes) -> Cell:
 def _difference_scale(verdict: Verdict) -> tuple[float, float]:
     """The ends of the scale on which all intervals are drawn: all bounds and the zone that does not matter."""
     ends = [-1.4 * verdict.smallest_effect, 1.4 * verdict.smallest_effect]
-    for contrast in verdict.contrasts:
+    for contrast in (*verdict.contrasts, *verdict.transfer):
         ends += [v for v in (contrast.difference.low, contrast.difference.high, contrast.difference.value) if known(v)]
     margin = 0.05 * (max(ends) - min(ends)) or 0.01
     return min(ends) - margin, max(ends) + margin
@@ -378,12 +384,11 @@ def measure_table(rows: Sequence[MeasureRow]) -> Table:
 def exchange_table(rows: Sequence[ExchangeRow]) -> Table:
     """What a dose is worth in target rows."""
     notes = _Notes()
-    words = {"matched": "matched baseline", "plain": "plain baseline", "dosed": "with a dose"}
     body = [
         (
             _number(count(row.target_rows)),
             _name(dose_words(row.source, row.dose)),
-            Cell(text=words[row.baseline]),
+            Cell(text=_BASELINE_WORDS[row.baseline]),
             notes.number(row.rows, count, reason=row.reason),
             _name(row.interval),
         )
@@ -391,6 +396,73 @@ def exchange_table(rows: Sequence[ExchangeRow]) -> Table:
     ]
     columns = [*_numeric("target rows"), *_text("dose", "read against"), *_numeric("worth, in target rows")]
     return _table("What a dose is worth", [*columns, *_text("interval")], body, notes)
+
+
+_BASELINE_WORDS = {"matched": "matched baseline", "plain": "plain baseline", "dosed": "with a dose"}
+
+
+def threshold_table(rows: Sequence[ThresholdRow]) -> Table:
+    """Where a dose stops paying."""
+    notes = _Notes()
+    body = [
+        (
+            _name(dose_words(row.source, row.dose)),
+            Cell(text=_BASELINE_WORDS[row.baseline]),
+            notes.number(row.target_rows, count, reason=row.reason),
+            _name(row.interval),
+        )
+        for row in rows
+    ]
+    columns = [*_text("dose", "gain over"), *_numeric("falls below at, target rows"), *_text("interval")]
+    return _table("Where the gain falls below the smallest effect", columns, body, notes)
+
+
+def change_table(rows: Sequence[ChangeRow], *, over: str) -> Table:
+    """Whether a gain changes; `over` is target_rows or skill."""
+    notes = _Notes()
+    skills = over == "skill"
+    body = []
+    for row in rows:
+        bounds = (
+            _number(f"{signed(row.low)} to {signed(row.high)}")
+            if known(row.low) and known(row.high)
+            else notes.unknown(row.reason)
+        )
+        body.append(
+            (
+                _name(dose_words(row.source, row.dose)),
+                _name(row.what) if skills else Cell(text=_BASELINE_WORDS[row.baseline]),
+                notes.number(row.change, signed, reason=row.reason),
+                bounds,
+                notes.number(row.p_adjusted, probability, reason=row.reason),
+            )
+        )
+    change = "change of the gain" if skills else "change per doubling"
+    columns = [*_text("dose", "skills" if skills else "gain over"), *_numeric(change, "interval", "p, adjusted")]
+    caption = "Does the gain depend on the skill?" if skills else "Does the gain change with the target rows?"
+    return _table(caption, columns, body, notes)
+
+
+def law_table(rows: Sequence[LawRow]) -> Table:
+    """What the law says, where it may speak."""
+    notes = _Notes()
+    body = []
+    for row in rows:
+        worth = "; ".join(f"{count(dose)} rows: {count(value)}" for dose, value in row.worth)
+        silent = notes.unknown(row.reason, numeric=False) if row.formula is None else None
+        body.append(
+            (
+                _name(row.source or "all doses"),
+                Cell(text=_BASELINE_WORDS[row.baseline]),
+                silent or _name(row.formula or ""),
+                silent or _name(worth),
+                notes.number(row.error_law, score, reason=row.reason),
+                notes.number(row.error_interpolation, score, reason=row.reason),
+            )
+        )
+    columns = [*_text("source", "curve", "score", "doses are worth, in target rows")]
+    columns += _numeric("error of the law", "error of interpolation")
+    return _table("The law", columns, body, notes)
 
 
 def failure_table(rows: Sequence[FailedRun]) -> Table:

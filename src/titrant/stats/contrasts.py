@@ -39,8 +39,8 @@ RARE_SHARE = 0.5
 a poor guide: see `bounds`."""
 
 UNSEEN_WEIGHT = 0.7
-"""How much of the bound on what was never seen is added for rare changes: the least that keeps one-sided errors at their
-level where all changes go one way (docs/decisions/0016-rare-changes.md)."""
+"""How much of the bound on what was never seen is added for rare changes: the least that keeps one-sided errors at
+their level where all changes go one way (docs/decisions/0016-rare-changes.md)."""
 
 
 # -------------------------------------------------------------------------------------------------------------- layout
@@ -153,8 +153,8 @@ class Moments:
 
     `mean_BAS` weighted means over items. `item_BAA` and `error_BAA` are covariances between arms of what is left after
     arm means: of the clusters' means over seeds, and of the cells after cluster and seed means. Both are variances *of
-    the mean* over clusters (and seeds). Undefined ones are 0, with `item_df` 0 or `n_seeds` 1. `same_BAA` is the share of
-    clusters in which two arms do not differ at any seed; None where scores themselves were never seen.
+    the mean* over clusters (and seeds). Undefined ones are 0, with `item_df` 0 or `n_seeds` 1. `same_BAA` is the share
+    of clusters in which two arms do not differ at any seed; None where scores themselves were never seen.
     """
 
     mean_BAS: Floats

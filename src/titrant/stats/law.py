@@ -20,6 +20,8 @@ from titrant.stats.contrasts import Floats
 FEWEST_SIZES, FEWEST_DOSES = 4, 3
 MOST_LEFT_OUT = 60
 """Of a larger grid so many arms are left out in turn, evenly spread over it: each costs a fit."""
+BOUNDS = ((-20.0, 0.05, 0.01), (50.0, 1.5, 3.0))
+"""Of gamma, alpha and beta."""
 SMALLEST_SHARE = 0.05
 """A harmful dose never takes away more than all but this share of the target rows: a law of nothing has no value."""
 
@@ -77,7 +79,10 @@ def fit_law(arms: Sequence[ArmMean]) -> Law:
     ]
     errors = np.sqrt(np.mean(np.array(compared) ** 2, axis=0))
     e, c = _linear(grid, shape)
-    speaks = bool(errors[0] < errors[1])
+    reason = None if errors[0] < errors[1] else "interpolation predicts arms that were left out at least as well"
+    if reason is None and _at_an_edge(shape, grid):
+        reason = "its best fit lies at the edge of what is allowed, so its shape is not settled"
+    speaks = reason is None
     return Law(
         speaks=speaks,
         e=e,
@@ -87,7 +92,7 @@ def fit_law(arms: Sequence[ArmMean]) -> Law:
         beta=float(shape[2]),
         error_law=float(errors[0]),
         error_interpolation=float(errors[1]),
-        reason=None if speaks else "interpolation predicts arms that were left out at least as well",
+        reason=reason,
     )
 
 
@@ -135,11 +140,18 @@ def _fitted(grid: Floats, start: Floats | None = None) -> Floats:
         if start is not None
         else [np.array([g, a, b]) for g in (-0.3, 0.3, 2.0) for a in (0.5, 0.9) for b in (0.2, 0.8)]
     )
-    bounds = ([-20.0, 0.05, 0.01], [50.0, 1.5, 3.0])
-    found = [optimize.least_squares(_residuals, guess, args=(grid,), bounds=bounds, x_scale="jac") for guess in starts]
+    found = [optimize.least_squares(_residuals, guess, args=(grid,), bounds=BOUNDS, x_scale="jac") for guess in starts]
     best = min(found, key=lambda fit: float(fit.cost))
     shape: Floats = best.x
     return shape
+
+
+def _at_an_edge(shape: Floats, grid: Floats) -> bool:
+    """Whether a parameter ran into its bound. The exponent of a dose that is worth next to nothing may be anything."""
+    low, high = np.array(BOUNDS)
+    edge = (shape - low < 1e-3 * (high - low)) | (high - shape < 1e-3 * (high - low))
+    worth = abs(shape[0]) * grid[:, 1].max() ** shape[1]
+    return bool(edge[0] or edge[2] or (edge[1] and worth > 0.01 * grid[:, 0].min()))
 
 
 def _law_without(grid: Floats, left: int, shape: Floats) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from titrant.records import Estimate
-from titrant.stats.contrasts import Floats, Layout, Spread, bounds, contrast_batch, layout, moments
+from titrant.stats.contrasts import Floats, Layout, Spread, TaskWeights, bounds, contrast_batch, layout, moments
 from titrant.stats.table import ScoreTable, TableArm, complete
 
 ONE_SEED = "one seed: the interval is over items only and holds for this run only"
@@ -29,13 +29,15 @@ class ArmMean:
     by_seed: tuple[float, ...]
 
 
-def arm_means(table: ScoreTable, *, level: float = 0.95, overlaps: Sequence[float] = ()) -> tuple[ArmMean, ...]:
+def arm_means(
+    table: ScoreTable, *, level: float = 0.95, overlaps: Sequence[float] = (), task_weights: TaskWeights = "macro"
+) -> tuple[ArmMean, ...]:
     """The means of all arms that have a run, in the table's order. Items that some run lacks are left out.
 
     `overlaps`: n/N for each arm where the seeds draw their target rows from one set (see `contrast_batch`).
     """
     cut = complete(table, drop_incomplete=True).table
-    plan = layout(len(cut.items), groups=cut.groups, tasks=cut.tasks)
+    plan = layout(len(cut.items), groups=cut.groups, tasks=cut.tasks, task_weights=task_weights)
     found = []
     for index, arm in enumerate(cut.arms):
         seeds = np.flatnonzero(cut.ran[index])

@@ -13,11 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from titrant.stats.contrasts import TaskWeights, layout, moments
+from titrant.stats.contrasts import TaskWeights, contrast_batch, layout, moments
 from titrant.stats.evidence import Family
 from titrant.stats.exchange import (
     ExchangeRate,
     GainAt,
+    GroupGain,
     Interaction,
     Reader,
     SizedArm,
@@ -33,7 +34,7 @@ from titrant.stats.table import ScoreTable, TableArm, complete
 
 Curve = Literal["matched", "plain"]
 NO_SIZES = "no target sizes are known"
-ONE_SIZE = "one target size: there is no curve to read a dose against"
+ONE_SIZE = "one target size: it needs arms without a dose at two target sizes or more"
 NO_DOSE = "no arm with a dose stands beside an arm without one"
 NO_SEED = "no seed at which all of these arms ran"
 NO_ITEM = "no item that all of these arms answered"
@@ -113,7 +114,12 @@ def worth_of(
     if not sized:
         return Worth(reason=NO_SIZES)
     grid = _Grid(
-        table=table, families=tuple(sized), level=level, task_weights=task_weights, overlap=overlap, delta=smallest_effect
+        table=table,
+        families=tuple(sized),
+        level=level,
+        task_weights=task_weights,
+        overlap=overlap,
+        delta=smallest_effect,
     )
     if len(sized) < 2:
         return Worth(reason=ONE_SIZE)
@@ -338,9 +344,40 @@ def _unread_size(rows: int, delta: float, level: float, reason: str) -> TurningS
 
 
 def _unread_change(level: float, reason: str) -> Interaction:
-    return Interaction(
-        influence="target rows", value=None, low=None, high=None, p=None, level=level, reason=reason
-    )
+    return Interaction(influence="target rows", value=None, low=None, high=None, p=None, level=level, reason=reason)
+
+
+# --------------------------------------------------------------------------------------------------------------- skills
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkillInteraction:
+    """Whether the gain of one dose depends on what targets need, tested as one. `targets` are (name, skill)."""
+
+    model: str
+    source: str | None
+    dose_rows: int
+    targets: tuple[tuple[str, str], ...]
+    change: Interaction
+    p_adjusted: float | None
+
+
+def gain_of(
+    table: ScoreTable, *, arm: str, baseline: str, name: str, task_weights: TaskWeights, overlap: float
+) -> GroupGain | None:
+    """The gain of one arm over its baseline as a group of its own, `name`; None where no variance can be had."""
+    cut = table.take([table.arm_index(baseline), table.arm_index(arm)])
+    seeds = np.flatnonzero(cut.ran.all(0))
+    if not len(seeds) or not cut.present_ASI[:, seeds].all((0, 1)).any():
+        return None
+    whole = complete(cut.cut(range(2), seeds, range(len(cut.items))), drop_incomplete=True).table
+    order = [whole.arm_index(baseline), whole.arm_index(arm)]
+    plan = layout(len(whole.items), groups=whole.groups, tasks=whole.tasks, task_weights=task_weights)
+    spread = contrast_batch(moments(whole.values_ASI[order], plan), [1], 0, overlap=overlap)
+    error, df = float(spread.standard_error[0]), float(spread.df[0])
+    if not (error > 0 and df > 0):
+        return None
+    return GroupGain(name=name, value=float(spread.difference[0]), standard_error=error, df=df)
 
 
 # ----------------------------------------------------------------------------------------------------------------- JSON
@@ -410,13 +447,35 @@ def _interaction_json(found: DoseInteraction) -> dict[str, Any]:
     }
 
 
+def skill_json(found: SkillInteraction) -> dict[str, Any]:
+    """A test over skills as plain JSON."""
+    change = found.change
+    return {
+        "influence": change.influence,
+        "model": found.model,
+        "source": found.source,
+        "dose": found.dose_rows,
+        "targets": [{"target": target, "skill": skill} for target, skill in found.targets],
+        "change": change.value,
+        "low": change.low,
+        "high": change.high,
+        "p": change.p,
+        "p_adjusted": found.p_adjusted,
+        "level": change.level,
+        "reason": change.reason,
+    }
+
+
 def _law_json(found: SourceLaw) -> dict[str, Any]:
     law = found.law
     return {
         "source": found.source,
         "against": found.against,
         "speaks": law.speaks,
-        **{name: getattr(law, name) for name in ("e", "c", "gamma", "alpha", "beta", "error_law", "error_interpolation")},
+        **{
+            name: getattr(law, name)
+            for name in ("e", "c", "gamma", "alpha", "beta", "error_law", "error_interpolation")
+        },
         "worth": [{"dose": entry.dose_rows, "target_rows": entry.target_rows} for entry in found.worth],
         "reason": law.reason,
     }

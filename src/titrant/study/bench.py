@@ -6,9 +6,8 @@ that a draw gets exactly what it asks for. A test item among the target's own tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 from titrant import hygiene, sources, tasks
@@ -38,6 +37,11 @@ from titrant.tokens import Renderer, renderer_for
 TARGET_PROBE, VALIDATION_PROBE = "target", "validation"
 KEPT, LEARNED = "kept", "learned"
 KEPT_PROBE, LEARNED_PROBE = "retention:kept", "retention:learned"
+
+
+def transfer_probe(target: str) -> str:
+    """The probe of another target's test items."""
+    return f"transfer:{target}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,11 +109,11 @@ class Bench:
     removed: tuple[Removed, ...]
     facts: Mapping[str, str]
 
-    @cached_property
-    def probes(self) -> tuple[str, ...]:
-        """The probes that every run answers."""
+    def probes(self, target: str) -> tuple[str, ...]:
+        """The probes that a run on this target answers; "" for a run on none."""
         chosen = (VALIDATION_PROBE,) if self.study.needs_choosing else ()
-        return (TARGET_PROBE, *chosen, *dict.fromkeys(item.probe for item in self.retention))
+        transfer = map(transfer_probe, self._others([target] if target else []))
+        return (TARGET_PROBE, *chosen, *transfer, *dict.fromkeys(item.probe for item in self.retention))
 
     def items(self, model: str, targets: Sequence[str]) -> tuple[Item, ...]:
         """All items that a run on these targets answers, in a fixed order."""
@@ -119,7 +123,15 @@ class Bench:
             asked += (*bench.targets[name].test, *bench.targets[name].beside)
             if self.study.needs_choosing:
                 asked += bench.targets[name].validation
+        for name in self._others(targets):
+            asked += (replace(item, probe=transfer_probe(name)) for item in bench.targets[name].test)
         return (*asked, *self.retention)
+
+    def _others(self, targets: Sequence[str]) -> list[str]:
+        """The targets whose items are asked of runs on `targets` for transfer. A run on none answers all targets'."""
+        if not self.study.transfer or not targets:
+            return []
+        return [name for name in self.study.targets if name not in targets]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +141,14 @@ class Asked:
     questions: tuple[TokenQuestion, ...]
     prompts: tuple[TokenPrompt, ...]
     losses: tuple[TokenRow, ...]
+
+    def of(self, keys: Collection[str]) -> Asked:
+        """What of it is about these items."""
+        return Asked(
+            questions=tuple(question for question in self.questions if question.key in keys),
+            prompts=tuple(prompt for prompt in self.prompts if prompt.key in keys),
+            losses=tuple(row for row in self.losses if row.key in keys),
+        )
 
     @property
     def tokens(self) -> int:
@@ -222,6 +242,8 @@ def read_bench(study: Study, *, say: Callable[[str], None] = lambda _: None) -> 
     raw = raw_rows(study, tokens_of=tokens_of)
     targets, retention = raw.targets, raw.retention
     pools, removed = _clean_pools(study, raw)
+    if study.transfer:
+        _refuse_shared_items(targets)
     models = {name: _in_tokens(study, name, model(name), targets, pools) for name in study.models}
     reserve = 1
     while short := [name for name, read in raw.pools.items() if _is_short(study, name, read, models)]:
@@ -239,6 +261,13 @@ def read_bench(study: Study, *, say: Callable[[str], None] = lambda _: None) -> 
 
 
 # ------------------------------------------------------------------------------------------------------------- targets
+
+
+def _refuse_shared_items(targets: Mapping[str, TargetData]) -> None:
+    """Where targets answer each other's items, no target may train on another's."""
+    for target in targets.values():
+        others = [item for other in targets.values() if other is not target for item in other.test]
+        tasks.refuse_overlap(target.train, others)
 
 
 def _shows_examples(study: Study) -> bool:

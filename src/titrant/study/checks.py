@@ -284,6 +284,13 @@ def _training(study: Mapping[str, Any]) -> Iterator[Problem]:
             )
 
 
+def _transfer(study: Mapping[str, Any]) -> Iterator[Problem]:
+    targets = study.get("targets")
+    if _word(study, "transfer") == "true" and not (isinstance(targets, dict) and len(targets) > 1):
+        problem = "transfer is from one target to another, and the study has one"
+        yield Problem(path=("transfer",), problem=problem, fix="name several targets, or leave transfer out")
+
+
 _CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _one_or_several,
     _target_rows_of_files,
@@ -297,6 +304,7 @@ _CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _twice,
     _verdict_size,
     _training,
+    _transfer,
 )
 
 

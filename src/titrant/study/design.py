@@ -346,7 +346,7 @@ class _Drawing:
             recipe_id=recipe[:24],
             arm=arm,
             seed=seed,
-            probes=self.bench.probes,
+            probes=self.bench.probes(arm.target),
             draws=draws,
             steps=0 if training is None else len(training.edges) - 1,
             tokens=sum(entry.tokens for entry in draws),

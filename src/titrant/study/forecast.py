@@ -111,8 +111,11 @@ def outlook(
     )
     found = prospects(start)
     seeds = bench.study.arms.seeds
-    tokens = sum(design.cell(arm, seeds[0]).run.tokens for arm in arms)
-    per_item = sum(design.cell(arm, seeds[0]).asked.tokens for arm in arms) // max(len(test), 1)
+    first = [design.cell(arm, seeds[0]) for arm in arms]
+    of_items = sum(planned.asked.of({item.key for item in test}).tokens for planned in first)
+    # What runs answer beside the target's own items costs the same however many of those there are.
+    tokens = sum(planned.run.tokens + planned.asked.tokens for planned in first) - of_items
+    per_item = of_items // max(len(test), 1)
     rate = None if cost is None or not cost.minutes else (cost.training_tokens + cost.answer_tokens) / cost.minutes
     costs = Costs(training_tokens_per_seed=tokens, answer_tokens_per_item=per_item, tokens_per_minute=rate)
     cheapest = cheapest_design(start, costs=costs, most_items=20 * len(groups)) if doses else None
@@ -135,7 +138,8 @@ def pilot_variances(design: Design, store: Store, model: str, target: str) -> Co
     None where there is no pilot in the store: fewer than two seeds that a baseline and a dose have in common.
     """
     scores, _ = collect(design, store)
-    table = target_tables(scores, model, target, design.bench.study.targets[target].metric).get(TARGET_PROBE)
+    said = design.bench.study.targets[target]
+    table = target_tables(scores, model, target, said.metric).get(TARGET_PROBE)
     size = verdict_size(design.bench, model, target)
     arms = [] if table is None else [i for i, arm in enumerate(table.arms) if arm.target_rows == size]
     kinds = [table.arms[index].kind for index in arms] if table is not None else []
@@ -149,7 +153,7 @@ def pilot_variances(design: Design, store: Store, model: str, target: str) -> Co
         return None
     cut = table.cut(chosen, seeds, range(len(table.items)))
     whole = complete(cut, drop_incomplete=True).table
-    plan = layout(len(whole.items), groups=whole.groups, tasks=whole.tasks)
+    plan = layout(len(whole.items), groups=whole.groups, tasks=whole.tasks, task_weights=said.task_weights)
     overlap = overlap_at(design.bench, model, target, size) or 0.0
     spread = contrast_batch(moments(whole.values_ASI[None], plan), list(range(1, len(chosen))), 0, overlap=overlap)
     return pilot_components(spread, overlap=overlap)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from titrant.identity import fingerprint
 from titrant.records import Arm, Draw, Item, Verdict
 from titrant.report.data import (
     ArmAnswers,
+    ChangeRow,
     CollapseRow,
     CurvePoint,
     DoseCurve,
@@ -28,6 +29,7 @@ from titrant.report.data import (
     FileFacts,
     ItemComparison,
     ItemTable,
+    LawRow,
     Measure,
     MeasureRow,
     ModelFacts,
@@ -42,14 +44,15 @@ from titrant.report.data import (
     SeedValue,
     SizeCurve,
     SizePoint,
+    ThresholdRow,
     TrainingCurve,
     TrainingPoint,
 )
 from titrant.sources import is_non_commercial
-from titrant.stats.contrasts import layout, moments
-from titrant.stats.exchange import ExchangeRate, SizedArm, exchange_rate, reader
+from titrant.stats.contrasts import layout
+from titrant.stats.law import Law
 from titrant.stats.means import ArmMean, arm_means
-from titrant.stats.table import ScoreTable, complete
+from titrant.stats.table import ScoreTable
 from titrant.store import Store
 from titrant.study.bench import KEPT_PROBE, LEARNED_PROBE, TARGET_PROBE, ModelBench, TargetData, file_hash
 from titrant.study.collections import collection_places
@@ -98,6 +101,10 @@ def report_data(results: Results, store: Store, *, judged: Judged | None = None)
         collapse=answered,
         exchange=exchange,
         exchange_reason=exchange_reason,
+        thresholds=_thresholds(view),
+        changes=_changes(view),
+        skills=_skills(view),
+        laws=_laws(view),
         comparison=comparison,
         comparison_reason=comparison_reason,
         failures=tuple(_failed(cell) for cell in view.failed),
@@ -170,7 +177,8 @@ class _View:
         if table is None:
             return {}
         overlaps = [self.overlap(arm.target_rows or 0) for arm in table.arms]
-        return {found.arm.name: found for found in arm_means(table, overlaps=overlaps)}
+        weights = self.results.design.bench.study.targets[self.judged.target].task_weights
+        return {found.arm.name: found for found in arm_means(table, overlaps=overlaps, task_weights=weights)}
 
     def overlap(self, size: int) -> float:
         """n/N where the seeds draw their target rows from what there is (*rows like these*), else 0."""
@@ -725,59 +733,100 @@ def _cells_of(table: ScoreTable | None) -> Any:
 
 def _exchange(view: _View) -> tuple[tuple[ExchangeRow, ...], str | None]:
     """What every dose is worth in target rows, against the matched curve where there is one, and the plain one."""
-    table = view.tables[view.judged.metric]
-    dosed = [arm for arm in view.arms if arm.kind == "dosed"]
-    if table is None or not dosed:
-        return (), "the study has no arm with a dose"
-    curves: dict[Literal["matched", "plain"], list[Arm]] = {
-        "matched": [arm for size in view.sizes if (arm := view.matched(size)) is not None],
-        "plain": [arm for size in view.sizes if (arm := view.plain(size)) is not None],
-    }
-    names = {arm.name for arm in (*dosed, *curves["matched"], *curves["plain"])}
-    cut = table.take([index for index, arm in enumerate(table.arms) if arm.name in names])
-    whole = complete(cut, drop_incomplete=True).table
-    seeds = np.flatnonzero(whole.ran.all(0))
-    if not len(seeds):
-        return (), "no seed at which every arm ran"
-    plan = layout(len(whole.items), groups=whole.groups, tasks=whole.tasks)
-    found = moments(whole.values_ASI[:, seeds], plan)
-    read = reader(found, overlap=max(view.overlap(size) for size in view.sizes))
-    index = {arm.name: number for number, arm in enumerate(whole.arms)}
-    rows, reason = [], None
-    for against, arms in curves.items():
-        curve = [SizedArm(target_rows=arm.target_rows, arm=index[arm.name]) for arm in arms if arm.name in index]
-        for arm in dosed if arms else ():
-            if arm.name not in index:
-                continue
-            rate = exchange_rate(
-                read,
-                n_arms=len(whole.arms),
-                curve=curve,
-                dosed=SizedArm(target_rows=arm.target_rows, arm=index[arm.name]),
-                dose_rows=arm.dose_rows,
-                against=against,
-            )
-            if rate.step == "none":
-                reason = rate.reason
-                continue
-            rows.append(_exchange_row(arm, rate))
-    return tuple(rows), None if rows else reason or "no arm without a dose was finished"
+    worth = view.judged.worth
+    rows = tuple(
+        ExchangeRow(
+            target_rows=found.rate.target_rows,
+            source=found.source or "",
+            dose=found.rate.dose_rows,
+            baseline=found.rate.against,
+            rows=found.rate.value,
+            interval=_interval_words(found.rate.low, found.rate.high),
+            reason=found.rate.reason,
+        )
+        for found in worth.rates
+        if found.rate.step != "none"
+    )
+    unread = next((found.rate.reason for found in worth.rates if found.rate.step == "none"), None)
+    return rows, None if rows else worth.reason or unread or "no arm without a dose was finished"
 
 
-def _exchange_row(arm: Arm, rate: ExchangeRate) -> ExchangeRow:
-    return ExchangeRow(
-        target_rows=rate.target_rows,
-        source=source_of(arm) or "",
-        dose=rate.dose_rows,
-        baseline=rate.against,
-        rows=rate.value,
-        interval=_interval_words(rate),
-        reason=rate.reason,
+def _thresholds(view: _View) -> tuple[ThresholdRow, ...]:
+    """Where the gain of every dose falls below the smallest effect."""
+    return tuple(
+        ThresholdRow(
+            source=found.source or "",
+            dose=found.size.dose_rows,
+            baseline=found.against,
+            target_rows=found.size.value,
+            interval=_interval_words(found.size.low, found.size.high),
+            reason=found.size.reason,
+        )
+        for found in view.judged.worth.thresholds
     )
 
 
-def _interval_words(rate: ExchangeRate) -> str:
-    low, high = rate.low, rate.high
+def _changes(view: _View) -> tuple[ChangeRow, ...]:
+    """Whether the gain of a dose changes with the target size."""
+    return tuple(
+        ChangeRow(
+            what=view.results.design.bench.study.name,
+            source=found.source or "",
+            dose=found.dose_rows,
+            baseline=found.against,
+            change=found.change.value,
+            low=found.change.low,
+            high=found.change.high,
+            p_adjusted=found.p_adjusted,
+            reason=found.change.reason,
+        )
+        for found in view.judged.worth.interactions
+    )
+
+
+def _skills(view: _View) -> tuple[ChangeRow, ...]:
+    """Whether the gain of a dose depends on what the study's targets need, for this model."""
+    return tuple(
+        ChangeRow(
+            what=found.change.influence,
+            source=found.source or "",
+            dose=found.dose_rows,
+            baseline="matched",
+            change=found.change.value,
+            low=found.change.low,
+            high=found.change.high,
+            p_adjusted=found.p_adjusted,
+            reason=found.change.reason,
+        )
+        for found in view.results.skills
+        if found.model == view.judged.model
+    )
+
+
+def _laws(view: _View) -> tuple[LawRow, ...]:
+    """The law of every source, with a reason where it may not speak."""
+    return tuple(
+        LawRow(
+            source=found.source or "",
+            baseline=found.against,
+            formula=_formula(found.law) if found.law.speaks else None,
+            error_law=found.law.error_law,
+            error_interpolation=found.law.error_interpolation,
+            worth=tuple((entry.dose_rows, entry.target_rows) for entry in found.worth),
+            reason=found.law.reason,
+        )
+        for found in view.judged.worth.laws
+    )
+
+
+def _formula(law: Law) -> str:
+    e, c, gamma, alpha, beta = (float(v or 0.0) for v in (law.e, law.c, law.gamma, law.alpha, law.beta))
+    text = f"{e:.3f} {'+' if c >= 0 else '-'} {abs(c):.3g} · (n {'+' if gamma >= 0 else '-'} "
+    text += f"{abs(gamma):.3g} · g^{alpha:.2f})^-{beta:.2f}"
+    return text.replace("-", "−")
+
+
+def _interval_words(low: float | None, high: float | None) -> str:
     if low is not None and high is not None:
         return f"{_whole(low)} to {_whole(high)}"
     if low is not None:

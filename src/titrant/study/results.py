@@ -13,16 +13,18 @@ from typing import Any
 from titrant.engines.job import ANSWERS
 from titrant.errors import StoreDamaged
 from titrant.identity import fingerprint, hash_file, plain
-from titrant.records import Answer, Arm, Failure, Score, Verdict
+from titrant.records import Answer, Arm, Failure, Run, Score, Verdict
 from titrant.stats.evidence import Settings
 from titrant.stats.judge import judge_tables, judged_json
 from titrant.stats.power import Costs
 from titrant.stats.table import ScoreTable
+from titrant.stats.worth import SkillInteraction, Worth, skill_json
 from titrant.store import RESULTS, TIMING, Store, read_sealed, write_bytes, write_json, write_sealed
-from titrant.study.bench import TARGET_PROBE, VALIDATION_PROBE, Bench
+from titrant.study.bench import TARGET_PROBE, VALIDATION_PROBE, Bench, transfer_probe
 from titrant.study.design import Design, PlannedRun, overlap_at, verdict_size
 from titrant.study.measures import target_measures
 from titrant.study.scores import BY_TASK, GRADED, RunScores, Scores, Sheet, SheetScorer
+from titrant.study.worth import target_worth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class Judged:
     metric: str
     verdicts: tuple[Verdict, ...]
     better_baseline: str
+    worth: Worth
 
     @property
     def verdict(self) -> Verdict:
@@ -62,6 +65,7 @@ class Results:
     failed: tuple[FailedCell, ...]
     judged: tuple[Judged, ...]
     times_judged: int
+    skills: tuple[SkillInteraction, ...] = ()
 
 
 def collect(design: Design, store: Store) -> tuple[Scores, tuple[FailedCell, ...]]:
@@ -123,7 +127,7 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
     for model in bench.models:
         for target in bench.study.targets:
             metric = bench.study.targets[target].metric
-            tables = target_tables(scores, model, target, metric)
+            tables = target_tables(scores, model, target, metric, others=_metrics(bench))
             if TARGET_PROBE not in tables:
                 continue
             verdicts: list[Verdict] = []
@@ -137,16 +141,28 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
                     overlap=overlap_at(bench, model, target, size),
                     allow_missing_runs=True,
                     steps_matched=bench.study.hold_equal == "steps",
+                    task_weights=bench.study.targets[target].task_weights,
                     costs=costs,
                 )
                 found = judge_tables(_at_size(tables, size), settings=settings, verdict_at=size)
                 verdicts += found[:1]
             if verdicts:
-                better = _better_baseline(tables[TARGET_PROBE], verdicts[0])
                 judged.append(
-                    Judged(model=model, target=target, metric=metric, verdicts=tuple(verdicts), better_baseline=better)
+                    Judged(
+                        model=model,
+                        target=target,
+                        metric=metric,
+                        verdicts=tuple(verdicts),
+                        better_baseline=_better_baseline(tables[TARGET_PROBE], verdicts[0]),
+                        worth=target_worth(bench, tables[TARGET_PROBE], model=model, target=target),
+                    )
                 )
     return tuple(judged)
+
+
+def _metrics(bench: Bench) -> dict[str, str]:
+    """The metric that decides on each target's items, by the probe under which other targets answer them."""
+    return {transfer_probe(name): target.metric for name, target in bench.study.targets.items()}
 
 
 _METRIC_WORDS = {GRADED: "the graded score", BY_TASK: "the score by task"}
@@ -163,11 +179,15 @@ def _better_baseline(table: ScoreTable, verdict: Verdict) -> str:
     return verdict.matched if means[verdict.matched] > means.get(verdict.baseline, 0.0) else verdict.baseline
 
 
-def target_tables(scores: Scores, model: str, target: str, metric: str) -> dict[str, ScoreTable]:
-    """The tables of one model and target by probe, on the metric that decides (retention on its own)."""
+def target_tables(
+    scores: Scores, model: str, target: str, metric: str, *, others: Mapping[str, str] | None = None
+) -> dict[str, ScoreTable]:
+    """The tables of one model and target by probe, on the metric that decides (retention on its own, the items of other
+    targets on that of `others`, by probe)."""
     found = {}
     for probe, names in scores.probes(model, target).items():
-        decides = metric if probe == TARGET_PROBE or not names else names[0]
+        own = (others or {}).get(probe, names[0] if names else metric)
+        decides = metric if probe == TARGET_PROBE else own
         table = scores.table(model, target, probe, decides)
         if table is not None:
             found[probe] = table
@@ -222,7 +242,7 @@ def verdict_object(results: Results) -> dict[str, Any]:
             "model": judged.model,
             "target": judged.target,
             "metric": judged.metric,
-            **judged_json(judged.verdicts),
+            **judged_json(judged.verdicts, worth=judged.worth),
             "measures": [
                 {"metric": measure.metric, "of": measure.of, "items": measure.items, "means": dict(measure.means)}
                 for measure in target_measures(results.scores, judged.model, judged.target)
@@ -234,6 +254,7 @@ def verdict_object(results: Results) -> dict[str, Any]:
         **first,
         "study": bench.study.name,
         "retention": retention_summary(results),
+        "skill_interactions": [skill_json(found) for found in results.skills],
         "failed_runs": [{"arm": cell.arm.name, "seed": cell.seed, **plain(cell.failure)} for cell in results.failed],
         "times_judged": results.times_judged,
         "removed": [plain(entry) for entry in removed_rows(bench)],
@@ -424,6 +445,12 @@ def _costs(design: Design, store: Store, model: str, target: str, size: int) -> 
     seeds = {entry.run.seed for entry in planned}
     if not planned:
         return Costs()
+    own = design.bench.models[model].targets[target].test
+    keys = {item.key for item in own}
+    arms = {entry.run.arm.name: entry for entry in planned}
+    per_run = planned[0].asked.of(keys).tokens
+    # What a run answers beside the target's own items costs the same however many of those there are.
+    beside = planned[0].asked.tokens - per_run
     training = sum(entry.run.tokens for entry in planned) // max(len(seeds), 1)
     tokens, seconds = 0, 0.0
     for entry in planned:
@@ -432,13 +459,31 @@ def _costs(design: Design, store: Store, model: str, target: str, size: int) -> 
             times = read_sealed(timing)
             tokens += entry.run.tokens + entry.asked.tokens
             seconds += times["training_seconds"] + times["answering_seconds"]
-    items = max(len(design.bench.models[model].targets[target].test), 1)
-    arms = len({entry.run.arm.name for entry in planned})
     return Costs(
-        training_tokens_per_seed=training,
-        answer_tokens_per_item=arms * planned[0].asked.tokens // items,
+        training_tokens_per_seed=training + len(arms) * beside,
+        answer_tokens_per_item=len(arms) * per_run // max(len(own), 1),
         tokens_per_minute=60 * tokens / seconds if seconds else None,
+        double_dose_tokens_per_seed=_double_dose_tokens(
+            [entry.run for entry in arms.values()], planned[0].asked.tokens
+        ),
     )
+
+
+def _double_dose_tokens(runs: Sequence[Run], answer_tokens: int) -> int | None:
+    """What an arm with twice the largest dose takes at one seed, and the matched baseline that goes with it: as many
+    visits again of generalist rows, and in the baseline of target rows."""
+    dosed = [run for run in runs if run.arm.doses]
+    if not dosed:
+        return None
+    largest = max(dosed, key=lambda run: run.arm.dose_rows)
+    of_pool = sum(draw.tokens for draw in largest.draws if draw.source != largest.arm.target)
+    tokens = largest.tokens + of_pool + answer_tokens
+    matched = next((run for run in runs if run.arm.kind == "matched"), None)
+    if matched is not None:
+        visits = sum(draw.visits for draw in matched.draws)
+        more = sum(draw.visits for draw in largest.draws if draw.source != largest.arm.target)
+        tokens += matched.tokens * (visits + more) // max(visits, 1) + answer_tokens
+    return tokens
 
 
 def failures_by_run(store: Store) -> dict[str, dict[str, Any]]:

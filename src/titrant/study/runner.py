@@ -38,6 +38,7 @@ from titrant.study.results import (
 )
 from titrant.study.spec import Study
 from titrant.study.standing import standing_record, standing_results
+from titrant.study.worth import skill_interactions
 
 REAL_LAB = ("titrant.lab_hf", "HuggingFaceLab")
 _BYTES_PER_PARAMETER = 26  # float32 base, masters, two moments, gradients; bf16 compute copy and its gradients
@@ -93,7 +94,7 @@ def finish(design: Design, store: Store, *, watcher: Watcher | None = None) -> R
             fix="run the study first",
         )
     times = count_judgement(store, design.bench, scores)
-    results = Results(design, scores, failed, judged, times)
+    results = Results(design, scores, failed, judged, times, skill_interactions(design.bench, scores))
     page = render(report_data(results, store))
     write_results(
         store,

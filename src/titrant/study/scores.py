@@ -23,6 +23,8 @@ from titrant.records import Arm, Item, Run, Score
 from titrant.stats.table import ScoreTable, TableArm
 
 Floats = NDArray[np.float64]
+BESIDE = ("retention", "transfer")
+"""Probes that are about no target of the run's own: their names say what they are about."""
 GRADED = "graded"
 SUBJECT_GAIN = "subject_gain"
 BY_TASK = "by_task"
@@ -192,7 +194,7 @@ class Scores(Sequence[Score]):
         found: dict[str, dict[str, None]] = {}
         for sheet in {id(run.sheet): run.sheet for run in self.of(model, target)}.values():
             for of_target, probe, metric in dict.fromkeys(sheet.kinds):
-                if of_target == target or probe.startswith("retention"):
+                if of_target == target or probe.startswith(BESIDE):
                     named = {} if metric in (GRADED, SUBJECT_GAIN) else {metric: None}
                     found.setdefault(probe, {}).update(named)
         return {probe: tuple(names) for probe, names in found.items()}
@@ -203,7 +205,7 @@ class Scores(Sequence[Score]):
         The same as `stats.table.tables_from_scores` makes of the records: names of seeds are text, scores without a
         value are missing.
         """
-        about = None if probe.startswith("retention") else target
+        about = None if probe.startswith(BESIDE) else target
         runs = self.of(model, target)
         sheets = {id(run.sheet): run.sheet for run in runs}
         lines = {at: sheet.lines(about, probe, metric) for at, sheet in sheets.items()}

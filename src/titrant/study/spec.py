@@ -264,6 +264,17 @@ def _answer_tokens(collection: Any) -> int:
     return 128 if "superni" in said else 64
 
 
+def _skill_of(collection: Any) -> str | None:
+    """What a public skill set needs, in the study's words."""
+    from titrant.tasks import SKILL_SETS
+
+    named = collection.get("skill") if isinstance(collection, dict) else None
+    if not isinstance(named, str) or named not in SKILL_SETS:
+        return None
+    skill = SKILL_SETS[named].skill
+    return "facts" if skill == "factual" else skill
+
+
 class Target(Section):
     """The user's task: its rows, how it is asked, and how an answer is judged."""
 
@@ -327,13 +338,27 @@ class Target(Section):
     max_answer_tokens: Annotated[
         int, *whole_field(1, 8192), Field(description="where a written answer is cut off, in tokens")
     ] = 32
+    task_weights: Annotated[
+        Literal["macro", "by_item"],
+        Field(description="how several tasks weigh: macro: every task the same; by_item: every item the same"),
+    ] = "macro"
+    skill: Annotated[
+        Literal["understanding", "reasoning", "facts"] | None,
+        Field(
+            description="what the target mostly needs, in your word: for titrant advise, and to test whether the gain "
+            "of a dose depends on it. Default: facts for facts, a public skill set's own"
+        ),
+    ] = None
 
     @classmethod
     def _fill(cls, given: dict[str, Any]) -> None:
         if given.get("facts") is not None:
             given.setdefault("metric", "subject_gain")
             given.setdefault("answer", "choices")
+            given.setdefault("skill", "facts")
         collection = given.get("collection")
+        if collection is not None and (skill := _skill_of(collection)) is not None:
+            given.setdefault("skill", skill)
         if collection is not None:
             given.setdefault("metric", "by_task")
             given.setdefault("answer", "by_task")
@@ -728,6 +753,14 @@ class StudyFile(Section):
     retention: Annotated[Retention, Field(description="what is asked beside the target")] = Field(
         default_factory=Retention
     )
+    transfer: Annotated[
+        bool,
+        *fields.flag_field(),
+        Field(
+            description="with several targets: every arm also answers the other targets' test items (probe "
+            "transfer:NAME), which is told beside the verdict and never changes it"
+        ),
+    ] = False
     smallest_effect: Annotated[
         OpenShare, Field(description="the difference that matters to you, in the metric's units (0 to 1)")
     ] = 0.05
@@ -774,6 +807,7 @@ class Study:
     training: Training
     template: Literal["auto", "chat", "plain"]
     retention: Retention
+    transfer: bool
     smallest_effect: float
     verdict_at: int | Literal["largest"]
     keep_weights: Literal["recommended", "all", "none"]
@@ -890,6 +924,7 @@ def _study(file: StudyFile, *, path: Path, document: Document) -> Study:
         training=file.training,
         template=file.template,
         retention=file.retention,
+        transfer=file.transfer,
         smallest_effect=file.smallest_effect,
         verdict_at=file.verdict_at,
         keep_weights=file.keep_weights,

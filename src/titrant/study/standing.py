@@ -18,6 +18,17 @@ from titrant.engines.job import ANSWERS, TRAINING
 from titrant.errors import StoreDamaged
 from titrant.identity import fingerprint, hash_file, plain
 from titrant.records import Contrast, Estimate, Failure, NextStep, Verdict
+from titrant.stats.exchange import ExchangeRate, Interaction, TurningSize
+from titrant.stats.law import Law
+from titrant.stats.worth import (
+    DoseInteraction,
+    DoseRate,
+    DoseThreshold,
+    LawWorth,
+    SkillInteraction,
+    SourceLaw,
+    Worth,
+)
 from titrant.store import MANIFEST, RESULTS, Store, read_sealed
 from titrant.study.bench import Bench, file_hash
 from titrant.study.collections import collection_places
@@ -52,10 +63,17 @@ def standing_results(design: Design, store: Store) -> Results | None:
             for cell in record["failed"]
         ),
         tuple(
-            Judged(**{**judged, "verdicts": tuple(_verdict(verdict) for verdict in judged["verdicts"])})
+            Judged(
+                **{
+                    **judged,
+                    "verdicts": tuple(_verdict(verdict) for verdict in judged["verdicts"]),
+                    "worth": _worth(judged["worth"]),
+                }
+            )
             for judged in record["judged"]
         ),
         record["times_judged"],
+        tuple(_skill(found) for found in record["skills"]),
     )
 
 
@@ -75,6 +93,7 @@ def standing_record(results: Results, store: Store) -> dict[str, Any]:
             for cell in results.failed
         ],
         "times_judged": results.times_judged,
+        "skills": [plain(found) for found in results.skills],
     }
 
 
@@ -168,15 +187,52 @@ def _runs(design: Design, store: Store) -> Any:
 def _verdict(found: Mapping[str, Any]) -> Verdict:
     """The verdict that `plain` made into JSON."""
     step = found["next_step"]
+    contrasts, transfer = (
+        tuple(Contrast(**{**contrast, "difference": Estimate(**contrast["difference"])}) for contrast in found[name])
+        for name in ("contrasts", "transfer")
+    )
     return Verdict(
         **{
             **found,
-            "contrasts": tuple(
-                Contrast(**{**contrast, "difference": Estimate(**contrast["difference"])})
-                for contrast in found["contrasts"]
-            ),
+            "contrasts": contrasts,
+            "transfer": transfer,
             "next_step": None if step is None else NextStep(**step),
             "provisional_reasons": tuple(found["provisional_reasons"]),
             "notes": tuple(found["notes"]),
+        }
+    )
+
+
+def _worth(found: Mapping[str, Any]) -> Worth:
+    """The worth of doses that `plain` made into JSON."""
+    return Worth(
+        rates=tuple(DoseRate(**{**entry, "rate": ExchangeRate(**entry["rate"])}) for entry in found["rates"]),
+        thresholds=tuple(
+            DoseThreshold(**{**entry, "size": TurningSize(**entry["size"])}) for entry in found["thresholds"]
+        ),
+        interactions=tuple(
+            DoseInteraction(**{**entry, "change": Interaction(**entry["change"])}) for entry in found["interactions"]
+        ),
+        laws=tuple(
+            SourceLaw(
+                **{
+                    **entry,
+                    "law": Law(**entry["law"]),
+                    "worth": tuple(LawWorth(**worth) for worth in entry["worth"]),
+                }
+            )
+            for entry in found["laws"]
+        ),
+        reason=found["reason"],
+    )
+
+
+def _skill(found: Mapping[str, Any]) -> SkillInteraction:
+    """The test over skills that `plain` made into JSON."""
+    return SkillInteraction(
+        **{
+            **found,
+            "targets": tuple((target, skill) for target, skill in found["targets"]),
+            "change": Interaction(**found["change"]),
         }
     )
