@@ -12,6 +12,7 @@ from titrant.identity import rng_for
 from titrant.records import Contrast, Estimate, NextStep, Numerics, Verdict
 from titrant.report.data import (
     ArmAnswers,
+    ChangeRow,
     CollapseRow,
     CurvePoint,
     DoseCurve,
@@ -21,6 +22,7 @@ from titrant.report.data import (
     FileFacts,
     ItemComparison,
     ItemTable,
+    LawRow,
     Measure,
     ModelFacts,
     Provenance,
@@ -32,6 +34,7 @@ from titrant.report.data import (
     SeedValue,
     SizeCurve,
     SizePoint,
+    ThresholdRow,
     TrainingCurve,
     TrainingPoint,
 )
@@ -424,6 +427,59 @@ def filled_report(*, items: int = 250, sources: tuple[str, ...] = ("general",)) 
                 reason="the largest target size has no larger one to compare with",
             ),
             ExchangeRow(target_rows=48, source="general", dose=352, baseline="plain", rows=109, interval="at least 37"),
+        ),
+        thresholds=(
+            ThresholdRow(source="general", dose=352, baseline="matched", target_rows=118, interval="51 to 160"),
+            ThresholdRow(
+                source="general",
+                dose=96,
+                baseline="plain",
+                target_rows=None,
+                interval="cannot be pinned down",
+                reason="no target size that was run can be ruled out",
+            ),
+        ),
+        changes=(
+            ChangeRow(
+                what="",
+                source="general",
+                dose=352,
+                baseline="matched",
+                change=-0.021,
+                low=-0.044,
+                high=0.002,
+                p_adjusted=0.071,
+            ),
+        ),
+        skills=(
+            ChangeRow(
+                what="facts against reasoning",
+                source="general",
+                dose=352,
+                baseline="matched",
+                change=0.052,
+                low=0.011,
+                high=0.093,
+                p_adjusted=0.018,
+            ),
+        ),
+        laws=(
+            LawRow(
+                source="general",
+                baseline="matched",
+                formula="0.912 − 1.21 · (n + 0.52 · g^0.91)^−0.35",
+                error_law=0.0041,
+                error_interpolation=0.0067,
+                worth=((96, 33.1), (352, 108.0)),
+            ),
+            LawRow(
+                source="general",
+                baseline="plain",
+                formula=None,
+                error_law=None,
+                error_interpolation=None,
+                reason="2 target sizes and 2 doses, fewer than 4 and 3",
+            ),
         ),
         comparison=_items(items),
         removed=(

@@ -51,6 +51,29 @@ def test_an_arm_without_target_rows_has_a_dash_where_target_rows_are_counted() -
     assert row[6].text == "–"
 
 
+def test_thresholds_changes_and_laws_say_what_is_not_known_and_why(filled: ReportData) -> None:
+    thresholds = tables.threshold_table(filled.thresholds)
+    assert thresholds.rows[0][2].text == "118"
+    assert thresholds.rows[1][2].note == 1
+    assert thresholds.notes == ("no target size that was run can be ruled out",)
+    change = tables.change_table(filled.changes, over="target_rows").rows[0]
+    assert [cell.text for cell in change[1:]] == ["matched baseline", "−0.021", "−0.044 to +0.002", "0.071"]
+    skill = tables.change_table(filled.skills, over="skill").rows[0]
+    assert skill[1].text == "facts against reasoning"
+    law, silent = tables.law_table(filled.laws).rows
+    assert law[3].text == "96 rows: 33; 352 rows: 108"
+    assert silent[2].note == 1
+    assert tables.law_table(filled.laws).notes == ("2 target sizes and 2 doses, fewer than 4 and 3",)
+
+
+def test_transfer_has_tables_of_its_own_named_after_the_other_target(filled: ReportData) -> None:
+    other = replace(filled.verdict.contrasts[0], probe="transfer:mails")
+    verdict = replace(filled.verdict, transfer=(other,))
+    assert len(tables.contrast_tables(verdict, metric="accuracy")) == 2
+    (table,) = tables.contrast_tables(verdict, metric="accuracy", transfer=True)
+    assert table.caption == f"On the test items of mails: difference from the plain baseline, {other.baseline}"
+
+
 def test_the_fair_baseline_leads_and_other_probes_come_last(filled: ReportData) -> None:
     kept = replace(filled.verdict.contrasts[0], probe="retention")
     verdict = replace(filled.verdict, contrasts=(kept, *filled.verdict.contrasts))

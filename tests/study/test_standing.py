@@ -161,4 +161,4 @@ def test_finishing_twice_writes_nothing_the_second_time(make_study: Make) -> Non
     record = json.loads((study.store.root / "results.json").read_bytes())
     finish(study.design, study.store)
     assert times() == before
-    assert set(record) == {"files", "inputs", "judged", "failed", "times_judged", "sum"}
+    assert set(record) == {"files", "inputs", "judged", "failed", "times_judged", "skills", "sum"}

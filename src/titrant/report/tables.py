@@ -191,9 +191,11 @@ def _contrast_table(
     role = {verdict.baseline: "plain baseline, ", verdict.matched: "matched baseline, "}.get(baseline, "")
     rival = f"from the {role}{shortened(baseline, limit=NAME_LIMIT)}"
     caption = f"Difference in {metric} {rival}"
-    if probe != "target":
-        what = probe.removeprefix("transfer:")
-        caption = f"On the test items of {shortened(what, limit=NAME_LIMIT)}: difference {rival}"
+    kind, _, other = probe.partition(":")
+    if kind == "transfer":
+        caption = f"On the test items of {shortened(other, limit=NAME_LIMIT)}: difference {rival}"
+    elif probe != "target":
+        caption = f"{shortened(probe, limit=NAME_LIMIT)}: {caption}"
     return _table(caption, columns, rows, notes, remark=_evidence(contrasts[0]) if common else None)
 
 
