@@ -76,19 +76,23 @@ def test_a_source_of_many_parts_wants_one_named(tmp_path: Path) -> None:
     assert not (tmp_path / "lock.json").exists()
 
 
-@pytest.mark.parametrize("offline", ["endpoint", "setting"])
 def test_without_network_the_error_names_what_is_missing_within_five_seconds(
-    offline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_ENDPOINT", "https://no.such.host.invalid")
-    if offline == "setting":
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     began = time.monotonic()
     with pytest.raises(DataError, match=r"databricks/databricks-dolly-15k .*cannot be reached.*rows: FILE"):
         pin_at_first_use(card("dolly"), tmp_path / "lock.json")
     assert time.monotonic() - began < 5
     assert not (tmp_path / "lock.json").exists()
+
+
+def test_a_hub_that_is_switched_off_is_not_asked(hub: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DataError, match="HF_HUB_OFFLINE is set"):
+        pin(card("dolly"))
+    assert hub_mirror.Mirror.asked == []
 
 
 @pytest.mark.parametrize(
