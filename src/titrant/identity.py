@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def canonical_json(value: Any) -> str:
@@ -26,7 +27,7 @@ def canonical_json(value: Any) -> str:
     >>> canonical_json({"b": (1, 2), "a": "é"})
     '{"a":"é","b":[1,2]}'
     """
-    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _ENCODER.encode(plain(value))
 
 
 def plain(value: Any) -> Any:
@@ -34,6 +35,8 @@ def plain(value: Any) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value
+    if kind is list or kind is tuple:
+        return [item if type(item) in _PLAIN else plain(item) for item in value]
     if hasattr(kind, "__dataclass_fields__"):
         return {name: plain(getattr(value, name)) for name in kind.__dataclass_fields__}
     if isinstance(value, Mapping):

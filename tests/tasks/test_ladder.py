@@ -3,12 +3,13 @@
 import itertools
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from titrant.errors import DataError
 from titrant.records import Origin, RawRow
-from titrant.tasks import P3_RUNGS, P3Collection, RungRule, build_ladder, random_task_sets, read_p3
+from titrant.tasks import P3_RUNGS, P3Collection, RungRule, build_ladder, random_task_sets, read_p3, split_by_text
 from titrant.tasks.underlying import TemplatedText, groups_by_text
 
 WORDS = [
@@ -143,3 +144,17 @@ def test_random_sets_nest_within_a_draw_and_differ_between_draws() -> None:
     assert len({chain[1].tasks for chain in chains}) == 3
     with pytest.raises(DataError, match="64 tasks from 10"):
         random_task_sets(tasks[:10])
+
+
+def test_a_training_row_that_asks_what_a_test_item_asks_is_left_out_though_their_texts_were_told_apart() -> None:
+    same = [
+        replace(each, prompt=f"Rate  THIS: {number // 2}", group=f"text {number}")
+        if number % 2
+        else replace(each, prompt=f"rate this: {number // 2}", group=f"text {number}")
+        for number, each in enumerate(collection().instances[:40])
+    ]
+    split = split_by_text(same, share=0.5)
+    asked = {each.prompt.casefold().split()[-1] for each in split.held_out}
+    assert split.overlapping > 0
+    assert not asked & {each.prompt.casefold().split()[-1] for each in split.train}
+    assert len(split.train) + len(split.held_out) + split.overlapping == len(same)

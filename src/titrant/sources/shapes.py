@@ -84,7 +84,7 @@ class Row:
             elif mapped is not None:
                 if all(column in self.raw.values for column in mapped):
                     return mapped
-            elif name in self.raw.values and name not in self._taken():
+            elif name in self.raw.values and (not self.columns or name not in self._taken()):
                 return name
         return None
 
