@@ -48,6 +48,30 @@ def test_a_pinned_commit_that_lies_in_the_cache_needs_no_network(mirror: str, mo
     assert load_examples(address, source="s", task="t") == first
 
 
+def test_another_split_of_a_pinned_commit_is_fetched_and_not_taken_for_missing(mirror: str) -> None:
+    for split, prompts in (("test", ["d"]), ("train", ["a", "b", "c"])):
+        rows = load_examples(f"hub:team/rows@{COMMIT}:{split}", source="s", task="t")
+        assert [row.turns[0].text for row in rows] == prompts
+
+
+def test_a_download_that_was_cut_off_is_never_read_as_the_whole_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"data/{name}.jsonl": b'{"prompt": "p", "completion": "c"}\n' for name in ("one", "two")}
+    address = f"hub:team/rows@{COMMIT}"
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with hub_mirror.running({"team/rows": files}) as endpoint:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        assert len(load_examples(address, source="s", task="t")) == 2
+        (lost,) = tmp_path.rglob("snapshots/*/data/two.jsonl")
+        lost.unlink()
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        with pytest.raises(DataError, match=r"incomplete .*1 of 2 files'; expected data/two\.jsonl"):
+            load_examples(address, source="s", task="t")
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+        assert len(load_examples(address, source="s", task="t")) == 2
+
+
 def test_a_dataset_that_the_hub_does_not_have_is_named(mirror: str) -> None:
     with pytest.raises(DataError, match=r"hub:team/nothing: .*(no such dataset|cannot be reached)"):
         load_examples("hub:team/nothing", source="s", task="t")

@@ -4,8 +4,9 @@ The repository's files are fetched and read by this project's own readers, not b
 from the hub can run, and a date or `010` in a CSV stays what it was. Splits follow the hub's own conventions: the
 `configs` of the dataset card, else the words train, validation and test in file names.
 
-A revision that is a full commit hash is taken from the local cache when it lies there. Without network the cached
-copy of the asked revision is used, if there is one; the commit that was read stands in the place of every row.
+A revision that is a full commit hash is taken from the local cache when all of the split lies there. Without network
+the cached copy of the asked revision is used, if there is one; the commit that was read stands in the place of every
+row. The list of a commit's files is kept beside its cached files, so that half a split is never taken for the whole.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from titrant.errors import DataError
 from titrant.hub import hub_cache, hub_endpoint, hub_is_off
 from titrant.redaction import redacted
 from titrant.sources.formats import ARCHIVES, kind_of
+from titrant.store import read_json, write_json
 
 HUB_PREFIX = "hub:"
 NETWORK_SECONDS = 2.5  # the whole command is to fail within five, and it has to start first
@@ -134,7 +136,9 @@ def hub_files(text: str) -> tuple[HubFile, ...]:
     address = parse_address(text)
     snapshot = _cached_snapshot(address)
     if snapshot is not None and _COMMIT.fullmatch(address.revision):
-        return _files_in(snapshot, address, text)
+        chosen = _listed_in(snapshot, address, text)
+        if chosen is not None and all((snapshot / name).is_file() for name in chosen):
+            return _named(snapshot, chosen, address)
     try:
         _refuse_offline()
         return _download(address, text)
@@ -160,9 +164,13 @@ def _refuse_offline() -> None:
         raise _Unreachable("HF_HUB_OFFLINE is set")
 
 
+def _repository_folder(address: HubAddress) -> Path:
+    return hub_cache() / f"datasets--{address.repository.replace('/', '--')}"
+
+
 def _cached_snapshot(address: HubAddress) -> Path | None:
     """The folder of the cached commit that the address means, if any."""
-    folder = hub_cache() / f"datasets--{address.repository.replace('/', '--')}"
+    folder = _repository_folder(address)
     reference = folder / "refs" / address.revision
     commit = reference.read_text().strip() if reference.is_file() else address.revision
     snapshot = folder / "snapshots" / commit
@@ -170,13 +178,39 @@ def _cached_snapshot(address: HubAddress) -> Path | None:
 
 
 def _files_in(snapshot: Path, address: HubAddress, text: str) -> tuple[HubFile, ...]:
-    names = sorted(path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file())
-    card = snapshot / "README.md"
-    header = front_matter(card.read_text("utf-8"), text) if card.is_file() else {}
-    chosen = choose_files(names, header, address, text)
-    _refuse_missing_shards(chosen, text)
+    """The files of the split in a cached commit; `DataError` where some are not there, as far as that can be told."""
+    chosen = _listed_in(snapshot, address, text)
+    if chosen is None:
+        names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
+        chosen = choose_files(sorted(names), _cached_header(snapshot, text), address, text)
+        _refuse_missing_shards(chosen, text)
+    missing = [name for name in chosen if not (snapshot / name).is_file()]
+    if missing:
+        raise _incomplete(f"{len(chosen) - len(missing)} of {len(chosen)} files", missing[0], text)
+    return _named(snapshot, chosen, address)
+
+
+def _named(snapshot: Path, names: Sequence[str], address: HubAddress) -> tuple[HubFile, ...]:
     prefix = f"hub:{address.repository}@{snapshot.name}"
-    return tuple(HubFile(path=snapshot / name, name=f"{prefix}/{name}") for name in chosen)
+    return tuple(HubFile(path=snapshot / name, name=f"{prefix}/{name}") for name in names)
+
+
+def _listed_in(snapshot: Path, address: HubAddress, text: str) -> tuple[str, ...] | None:
+    """The files of the split by the list of all files of the commit, where that was kept: the cache itself holds only
+    what was fetched, which may be another split, or half of this one."""
+    listing = _listing(snapshot)
+    if not listing.is_file():
+        return None
+    return choose_files(read_json(listing), _cached_header(snapshot, text), address, text)
+
+
+def _listing(snapshot: Path) -> Path:
+    return snapshot.parent.parent / "listings" / f"{snapshot.name}.json"
+
+
+def _cached_header(snapshot: Path, text: str) -> dict[str, Any]:
+    card = snapshot / "README.md"
+    return front_matter(card.read_text("utf-8"), text) if card.is_file() else {}
 
 
 def _download(address: HubAddress, text: str) -> tuple[HubFile, ...]:
@@ -197,6 +231,7 @@ def _download(address: HubAddress, text: str) -> tuple[HubFile, ...]:
         )
 
     names = sorted(sibling.rfilename for sibling in info.siblings)
+    write_json(_listing(_repository_folder(address) / "snapshots" / info.sha), names)
     card = _asked(lambda: fetched("README.md").read_text("utf-8"), address, text) if "README.md" in names else ""
     chosen = choose_files(names, front_matter(card, text), address, text)
     prefix = f"hub:{address.repository}@{info.sha}"
@@ -384,10 +419,10 @@ def _refuse_missing_shards(names: Sequence[str], text: str) -> None:
         wanted = [f"{match['stem']}-{number:05d}-of-{count:05d}{match['rest']}" for number in range(count)]
         missing = [other for other in wanted if other not in names]
         if missing:
-            raise DataError(
-                "the cached copy is incomplete",
-                where=text,
-                got=f"{count - len(missing)} of {count} files",
-                expected=missing[0],
-                fix="connect to the network once",
-            )
+            raise _incomplete(f"{count - len(missing)} of {count} files", missing[0], text)
+
+
+def _incomplete(got: str, missing: str, text: str) -> DataError:
+    return DataError(
+        "the cached copy is incomplete", where=text, got=got, expected=missing, fix="connect to the network once"
+    )
