@@ -147,3 +147,36 @@ def test_what_the_study_says_of_a_licence_counts_before_the_card(tmp_path: Path)
     )
     pool = raw_rows(study).pools["pool"]
     assert (pool.licence, pool.non_commercial) == ("bought, contract 7", False)
+
+
+def test_sources_on_equal_terms_ask_the_same_prompts_or_answer_at_the_same_lengths(make_study) -> None:  # type: ignore[no-untyped-def]
+    def pools(folder: Path) -> None:
+        rows = {
+            "old.jsonl": [{"prompt": f"Ask  {n}.", "response": "word " * (1 + n % 8)} for n in range(40)],
+            "new.jsonl": [{"prompt": f"ask {n}.", "response": "word " * (4 + n % 8)} for n in range(20, 60)],
+        }
+        for name, some in rows.items():
+            (folder / name).write_text("".join(json.dumps(row) + "\n" for row in some))
+
+    def bench(**said: object) -> Any:
+        generalist = {name: {"rows": f"{name}.jsonl", **said.get(name, {})} for name in ("old", "new")}  # type: ignore[dict-item]
+        found = make_study(
+            also=pools, generalist=generalist, arms={"target_rows": [6], "doses": {"old": [2]}, "seeds": 1}
+        )
+        return found.bench
+
+    alike = bench(old={"prompts_also_in": "new.jsonl"}, new={"prompts_also_in": "old.jsonl"})
+    rows = alike.models["toy-model"].pools
+    prompts = {
+        name: {row.prompt[0].text.lower().replace("  ", " ") for row in pool.rows} for name, pool in rows.items()
+    }
+    assert prompts["old"] == prompts["new"] == {f"ask {n}." for n in range(20, 40)}
+    assert {(entry.pool, entry.rows) for entry in alike.removed} == {("old", 20), ("new", 20)}
+
+    equal = bench(old={"lengths_as": "new"}).models["toy-model"]
+    old, new = (
+        sorted(equal.rows[name, row.key].loss_tokens for row in equal.pools[name].rows) for name in ("old", "new")
+    )
+    assert len(old) == len(new) > 4
+    assert all(2 / 3 < one / other < 3 / 2 for one, other in zip(old, new, strict=True))
+    assert any("lengths that new has not" in entry.why for entry in equal.removed if entry.pool == "old")

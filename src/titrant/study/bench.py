@@ -25,6 +25,7 @@ from titrant.study.collections import (
     first_rows,
     read_collections,
 )
+from titrant.study.equal_terms import of_equal_lengths, with_prompts_also_in
 from titrant.study.facts import fact_target
 from titrant.study.fields import Place
 from titrant.study.large_pools import tokens_by_key, wanted_of
@@ -429,6 +430,11 @@ def _clean_pools(study: Study, raw: RawRows) -> tuple[dict[str, Pool], list[Remo
         rows = read.rows
         if read.left_out:
             removed.append(Removed(pool=name, why=f"cannot be used, the first: {read.first_fault}", rows=read.left_out))
+        other = study.generalist[name].prompts_also_in
+        if other is not None:
+            rows = with_prompts_also_in(rows, other)
+            gone = len(read.rows) - len(rows)
+            removed.append(Removed(pool=name, why=f"its prompt is not in {other.written}", rows=gone))
         leaks = hygiene.contaminated(rows, items, settings=settings, instructions=instructions)
         leaked = {leak.row_key for leak in leaks}
         clean = tuple(row for row in rows if row.key not in leaked)
@@ -445,7 +451,7 @@ def _clean_pools(study: Study, raw: RawRows) -> tuple[dict[str, Pool], list[Remo
         pools[name] = Pool(
             source=name,
             rows=clean,
-            read=(len(rows) if read.large is None else read.large.rows_in_file) + read.left_out,
+            read=(len(read.rows) if read.large is None else read.large.rows_in_file) + read.left_out,
             licence=read.licence,
             place=read.place,
             non_commercial=read.non_commercial,
@@ -508,6 +514,14 @@ def _in_tokens(
         key: replace(pool, rows=fitting(key, pool.rows, study.generalist[key].max_tokens))
         for key, pool in pools.items()
     }
+    for key, source in study.generalist.items():
+        if source.lengths_as is not None:
+            other = source.lengths_as
+            cut = of_equal_lengths(fit_pools[key].rows, fit_pools[other].rows, rows)
+            for name, partner, left in ((key, other, cut[0]), (other, key, cut[1])):
+                gone = len(fit_pools[name].rows) - len(left)
+                removed.append(Removed(pool=name, why=f"answers of lengths that {partner} has not", rows=gone))
+                fit_pools[name] = replace(fit_pools[name], rows=left)
     return ModelBench(
         name=name,
         model=prepared,

@@ -187,6 +187,10 @@ def _pools(study: Mapping[str, Any]) -> Iterator[Problem]:
         if text and _given(source, "instruction"):
             problem = "plain text is not asked anything, so an instruction has no place"
             yield Problem(path=(*path, "instruction"), problem=problem, fix="leave instruction out, or use rows")
+        other, named = _word(source, "lengths_as"), _mapping(study, "generalist")
+        if other is not None and (other not in named or other == path[-1]):
+            problem = "no other source of this name"
+            yield _unknown((*path, "lengths_as"), problem, other, [name for name in named if name != path[-1]])
         if not _given(source, "facts"):
             yield from _false_doses(study, str(path[-1]))
 

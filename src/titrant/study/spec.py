@@ -397,6 +397,13 @@ class Source(Section):
         Text | None,
         Field(description="labels of the pool's facts, written by titrant probe; a path from the study file"),
     ] = None
+    prompts_also_in: Annotated[
+        Place | None, Field(description="only rows whose prompt also stands in this file, so that two pools ask alike")
+    ] = None
+    lengths_as: Annotated[
+        Text | None,
+        Field(description="another source: both keep as many rows in every class of answer length"),
+    ] = None
     max_tokens: Annotated[
         int | None,
         BeforeValidator(lambda value: whole(value, low=8)),

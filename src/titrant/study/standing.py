@@ -115,6 +115,11 @@ def inputs_digest(design: Design, store: Store) -> str:
             "titrant": [titrant.__version__, REVISIONS, _code_digest()],
             "study": [bench.study.text, bench.study.effective()],
             "files": [[place.written, file_hash(str(place))] for place in _places(bench)],
+            "prompts": [
+                file_hash(str(source.prompts_also_in))
+                for source in bench.study.generalist.values()
+                if source.prompts_also_in is not None
+            ],
             "labels": [
                 file_hash(str(bench.study.folder / source.labels))
                 for source in bench.study.generalist.values()
