@@ -205,11 +205,11 @@ CONTESTANTS: dict[str, Callable[[Any, Rows, Gate], None]] = {
     "titrant LoRA": titrant_lora,
     "TRL default": Trl(settings={}),
     "TRL no checkpointing": Trl(settings={"gradient_checkpointing": False}),
-    "TRL padding-free": Trl(settings={"gradient_checkpointing": False, "padding_free": True}),
+    "TRL padding-free": Trl(settings={"gradient_checkpointing": False, "padding_free": True, "max_length": None}),
     "TRL packed": Trl(
         settings={"gradient_checkpointing": False, "packing": True, "max_length": 1328, "per_device_train_batch_size": 1}
     ),
-    "TRL bf16 weights": Trl(settings={"gradient_checkpointing": False, "padding_free": True}, half=True),
+    "TRL bf16 weights": Trl(settings={"gradient_checkpointing": False, "padding_free": True, "max_length": None}, half=True),
     "transformers Trainer": transformers_trainer,
     "plain loop": plain_loop,
 }
