@@ -207,9 +207,16 @@ CONTESTANTS: dict[str, Callable[[Any, Rows, Gate], None]] = {
     "TRL no checkpointing": Trl(settings={"gradient_checkpointing": False}),
     "TRL padding-free": Trl(settings={"gradient_checkpointing": False, "padding_free": True, "max_length": None}),
     "TRL packed": Trl(
-        settings={"gradient_checkpointing": False, "packing": True, "max_length": 1328, "per_device_train_batch_size": 1}
+        settings={
+            "gradient_checkpointing": False,
+            "packing": True,
+            "max_length": 1328,
+            "per_device_train_batch_size": 1,
+        }
     ),
-    "TRL bf16 weights": Trl(settings={"gradient_checkpointing": False, "padding_free": True, "max_length": None}, half=True),
+    "TRL bf16 weights": Trl(
+        settings={"gradient_checkpointing": False, "padding_free": True, "max_length": None}, half=True
+    ),
     "transformers Trainer": transformers_trainer,
     "plain loop": plain_loop,
 }
@@ -265,9 +272,7 @@ def tokenizer() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     words = Tokenizer(WordLevel({"<pad>": 0, "<end>": 1, "<unknown>": 2}, unk_token="<unknown>"))
-    return PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", eos_token="<end>", unk_token="<unknown>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<end>", unk_token="<unknown>")
 
 
 def load(folder: str | None) -> Any:
@@ -379,7 +384,9 @@ def main() -> None:
             flush=True,
         )
     facts = {**machine(), "threads": arguments.threads, "rounds": arguments.rounds, "steps_a_round": arguments.steps}
-    products = share_of_products(arguments.threads, statistics.median(f["ours"]["tokens_per_second"] for f in found.values()))
+    products = share_of_products(
+        arguments.threads, statistics.median(f["ours"]["tokens_per_second"] for f in found.values())
+    )
     print(f"{products['share']:.0%} of the rate of bf16 products ({products['tera_per_second']:.2f} TFLOP/s)")
     section = {"facts": facts, "rivals": found, "products": products}
     add_section(arguments.json, f"training.{arguments.rows}.threads_{arguments.threads}", section)

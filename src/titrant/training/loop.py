@@ -26,11 +26,12 @@ from titrant.training.forward import Forward, activation_bytes_per_token, forwar
 from titrant.training.loss import token_weights
 from titrant.training.packing import first_fit_decreasing
 from titrant.training.schedule import learning_rate_at
+from titrant.training.shortcuts import shortcuts
 from titrant.training.weights import TrainableWeights
 
 log = logging.getLogger(__name__)
 
-REVISION = 2  # raised by hand with every change that can move a trained weight
+REVISION = 3  # raised by hand with every change that can move a trained weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ def train(
         model = adapted.get_base_model()
     else:
         model.requires_grad_(True)
-    with _reproducible(next(model.parameters()).device):
+    with _reproducible(next(model.parameters()).device), shortcuts(model):
         forward = forward_for(model)
         with _naming_lack_of_memory(step=None):
             weights = TrainableWeights(model, dtype=engine.dtype, settings=plan.settings)

@@ -63,7 +63,11 @@ class TrainableWeights:
 
     def gradient_norm(self) -> float:
         """The norm of the whole step's gradient, over all weights."""
-        norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for _, gradient in self._gradients()]
+        norms = [
+            torch.linalg.vector_norm(block, dtype=torch.float32)  # which makes a copy in fp32 first: a small one
+            for _, gradient in self._gradients()
+            for block in gradient.reshape(-1).split(_BLOCK.get(gradient.device.type, 1 << 22))
+        ]
         return float(torch.linalg.vector_norm(torch.stack(norms)))
 
     def step(self, *, learning_rate: float, gradient_norm: float) -> None:

@@ -1,0 +1,153 @@
+"""A shorter way back through norms.
+
+A root-mean-square norm in bf16 leaves autograd a dozen passes over float32 copies, and those copies to keep. Here the
+forward is the module's own code, to the bit; what is kept (the input alone) and the way back are ours, block by block
+while the block is in the cache: 1.4 ms in place of 2.4 for 1,348 rows of 576. A module is taken only when the formula,
+tried on it in float64, gives its gradients; others keep autograd's way. The same was tried for gated layers (silu(x) y)
+and gained nothing.
+
+Shapes: R rows, E width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+_BLOCK_ELEMENTS = 1 << 18  # in float32 a megabyte: the fastest of 2^14 to 2^22
+
+
+@contextlib.contextmanager
+def shortcuts(model: torch.nn.Module) -> Iterator[int]:
+    """Within it, modules of `model` take the short way where that is right; gives how many do."""
+    found: dict[type, Callable[[Any], Any] | None] = {}
+    taken: list[torch.nn.Module] = []
+    try:
+        for module in model.modules():
+            kind = type(module)
+            if "forward" in vars(module):
+                continue  # somebody else's forward
+            if kind not in found:
+                found[kind] = _short_way(module)
+            make = found[kind]
+            if make is not None:
+                module.forward = make(module)
+                taken.append(module)
+        yield len(taken)
+    finally:
+        for module in taken:
+            del module.forward
+
+
+def _short_way(module: torch.nn.Module) -> Callable[[Any], Any] | None:
+    """What makes the short forward of modules of this kind, where one is right."""
+    width = _norm_width(module)
+    if width is None:
+        return None
+    for plus in (0.0, 1.0):
+        make = functools.partial(_Norm, plus=plus)
+        if _same_gradients(module, make, width):
+            return make
+    return None
+
+
+def _same_gradients(module: torch.nn.Module, make: Callable[[Any], Any], width: int) -> bool:
+    """Whether the short way of a copy of `module`, in float64 and with random weights, is the module's own."""
+    generator = torch.Generator().manual_seed(3)
+    one = copy.deepcopy(module).to("cpu", torch.float64)
+    inputs = torch.randn(1, 5, width, generator=generator, dtype=torch.float64)
+    slopes = torch.randn(1, 5, width, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in one.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.3)
+    one.requires_grad_(True)
+    results = []
+    for forward in (one.forward, make(one)):
+        given = inputs.clone().requires_grad_(True)
+        try:
+            out = forward(given)
+            gradients = torch.autograd.grad(out, [given, *one.parameters()], slopes)
+        except (RuntimeError, TypeError, ValueError, AttributeError):
+            return False
+        results.append([out.detach(), *gradients])
+    return all(torch.allclose(theirs, ours, rtol=1e-6, atol=1e-6) for theirs, ours in zip(*results, strict=True))
+
+
+# --------------------------------------------------------------------------------------------------------------- norms
+
+
+def _norm_width(module: torch.nn.Module) -> int | None:
+    """The width of a module that could be a root-mean-square norm: one weight vector and a small constant."""
+    weights = list(module.parameters())
+    if len(weights) != 1 or weights[0].ndim != 1 or _epsilon(module) is None or list(module.children()):
+        return None
+    return len(weights[0])
+
+
+def _epsilon(module: torch.nn.Module) -> float | None:
+    for name in ("variance_epsilon", "eps"):
+        value = getattr(module, name, None)
+        if isinstance(value, float):
+            return value
+    return None
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """x / rms(x) * (weight + plus)."""
+
+    module: Any
+    plus: float
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        weight_E = next(self.module.parameters())
+        epsilon = _epsilon(self.module)
+        assert epsilon is not None, "a norm that was tried has a constant"
+        own = type(self.module).forward
+        out: torch.Tensor = _NormFunction.apply(hidden, weight_E, own, self.module, epsilon, self.plus)
+        return out
+
+
+class _NormFunction(torch.autograd.Function):  # type: ignore[misc]
+    """With n = x / rms(x), s the scale and g the slope of the output: the slope of the scale is the sum of g n over
+    rows, that of x is (g s - n mean(g s n)) / rms(x)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight_E: torch.Tensor, own: Any, module: Any, epsilon: float, plus: float
+    ) -> torch.Tensor:
+        ctx.save_for_backward(hidden, weight_E)
+        ctx.epsilon, ctx.plus = epsilon, plus
+        out: torch.Tensor = own(module, hidden)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden, weight_E = ctx.saved_tensors
+        width = hidden.shape[-1]
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        scale_E = weight_E.to(wide) + ctx.plus
+        grad_weight = torch.zeros_like(scale_E) if ctx.needs_input_grad[1] else None
+        grad_hidden = torch.empty_like(hidden, memory_format=torch.contiguous_format)
+        rows = max(1, _BLOCK_ELEMENTS // width)
+        parts = (part.reshape(-1, width).split(rows) for part in (hidden, grad, grad_hidden))
+        for inputs_RE, slopes_RE, out_RE in zip(*parts, strict=True):
+            normal = inputs_RE.to(wide, copy=True)
+            inverse_R1 = (normal.square().mean(-1, keepdim=True) + ctx.epsilon).rsqrt_()
+            normal *= inverse_R1
+            slopes = slopes_RE.to(wide)
+            product = slopes * normal
+            if grad_weight is not None:
+                grad_weight += product.sum(0)
+            mean_R1 = (product @ scale_E)[:, None].div_(width)
+            torch.mul(slopes, scale_E, out=product)
+            product.addcmul_(normal, mean_R1, value=-1.0).mul_(inverse_R1)
+            out_RE.copy_(product)
+        weight_slope = None if grad_weight is None else grad_weight.to(weight_E.dtype)
+        return grad_hidden, weight_slope, None, None, None, None
