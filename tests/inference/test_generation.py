@@ -32,6 +32,14 @@ def test_greedy_tokens_are_those_of_transformers(toy_model, prompts) -> None:
     assert write(answering_model(toy_model, dtype="fp32"), prompts) == expected
 
 
+def test_prompts_that_begin_alike_write_what_each_writes_alone(toy_model, prompts) -> None:
+    begin = tuple(range(30, 60))
+    alike = [replace(prompt, ids=begin + prompt.ids) for prompt in prompts]
+    alike += [replace(prompts[-1], key=f"short{cut}", ids=begin[:cut]) for cut in (20, 30)]
+    expected = tuple(by_transformers(toy_model, prompt) for prompt in alike)
+    assert write(answering_model(toy_model, dtype="fp32"), alike) == expected
+
+
 @pytest.mark.parametrize("batch_rows", [1, 3, 64])
 def test_batches_and_order_change_no_text(toy_model, prompts, batch_rows: int) -> None:
     answering = answering_model(toy_model, dtype="fp32", ragged=True)

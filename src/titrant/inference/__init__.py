@@ -3,13 +3,14 @@
 model        a copy of a model to answer with: its dtype, its head in float32, whether rows go without padding
 batches      which rows share a forward: by the rows alone, so that a rerun gives the same bits
 likelihood   log-probabilities of choices and of given answers
-generation   greedy text
+generation   greedy text, or drawn
+screening    the likeliest token, without float32 logits of the whole vocabulary
 """
 
 from titrant.inference.generation import write
 from titrant.inference.likelihood import choose, losses
 from titrant.inference.model import AnsweringModel, answering_model
 
-REVISION = 2  # raised by hand with every change that can move an answer
+REVISION = 3  # raised by hand with every change that can move an answer
 
 __all__ = ["REVISION", "AnsweringModel", "answering_model", "choose", "losses", "write"]

@@ -1,8 +1,9 @@
 """Greedy text, or text drawn at a temperature.
 
-Prompts go through the model end to end without padding, their keys and values are kept, and then all rows of a batch
-take one step at a time as one sequence of B tokens, each with its own position. The attention function of a step lets
-every token see the kept keys of its own row. A row that has ended leaves at once: the last row takes its place.
+Prompts go through the model end to end without padding, what they begin with in common once. Their keys and values
+are kept, and then all rows of a batch take one step at a time as one sequence of B tokens, each with its own position.
+The attention function of a step lets every token see the kept keys of its own row. A row that has ended leaves at once:
+the last row takes its place.
 
 Kept keys lie right-aligned, so that a step writes one column for all rows, and a sliding window is a slice.
 
@@ -23,7 +24,9 @@ from titrant.errors import RunFailed
 from titrant.identity import hash_text
 from titrant.inference.batches import Load, fixed_batches
 from titrant.inference.model import AnsweringModel
-from titrant.models.ragged import ATTENTION_NAME, RaggedLayout, ragged_attention
+from titrant.inference.screening import HeadScreen, head_screen
+from titrant.models.prefixes import lay_out
+from titrant.models.ragged import ATTENTION_NAME, ragged_attention
 from titrant.records import TokenPrompt, Written
 
 BATCH_ROWS = 64
@@ -44,20 +47,26 @@ def write(
         for prompt in prompts
     ]
     found: dict[int, Written] = {}
+    with torch.inference_mode():
+        screen = head_screen(answering)
     budgets = {"tokens": BATCH_TOKENS, "logits": answering.logit_rows, "rows": batch_rows}
     for batch in fixed_batches(loads, **budgets):
         some = [prompts[index] for index in batch]
         with torch.inference_mode():
-            written = _write_together(answering, some) if answering.ragged else _write_padded(answering, some)
+            written = _write_together(answering, some, screen) if answering.ragged else _write_padded(answering, some)
         found.update(zip(batch, written, strict=True))
     return tuple(found[index] for index in range(len(prompts)))
 
 
-def _write_together(answering: AnsweringModel, prompts: Sequence[TokenPrompt]) -> list[Written]:
+def _write_together(
+    answering: AnsweringModel, prompts: Sequence[TokenPrompt], screen: HeadScreen | None
+) -> list[Written]:
     """The continuations of one batch."""
     rows = [_Row(prompt=prompt, position=len(prompt.ids)) for prompt in prompts]
     kept = _Kept(columns=max(len(prompt.ids) for prompt in prompts))
-    tokens = _prefill(answering, prompts, kept)
+    if any(prompt.temperature > 0 for prompt in prompts):
+        screen = None  # a draw needs all logits
+    tokens = _prefill(answering, prompts, kept, screen)
     active = list(rows)
     while True:
         for place in reversed(range(len(active))):
@@ -67,7 +76,7 @@ def _write_together(answering: AnsweringModel, prompts: Sequence[TokenPrompt]) -
                 active.pop(), tokens.pop()
         if not active:
             return [row.written() for row in rows]
-        tokens = _step(answering, active, tokens, kept)
+        tokens = _step(answering, active, tokens, kept, screen)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,36 +101,55 @@ class _Row:
         return Written(ids=tuple(self.ids), stop="end" if self.ended else "length")
 
 
-def _prefill(answering: AnsweringModel, prompts: Sequence[TokenPrompt], kept: _Kept) -> list[int]:
-    """Keep the keys and values of all prompts; the first token behind each."""
+def _prefill(
+    answering: AnsweringModel, prompts: Sequence[TokenPrompt], kept: _Kept, screen: HeadScreen | None
+) -> list[int]:
+    """Keep the keys and values of all prompts, what they begin with in common computed once; the first token behind
+    each."""
     device, model = answering.device, answering.model
     kept.start(lengths=[len(prompt.ids) for prompt in prompts], device=device)
     tokens: list[int] = []
     for first, last in _slices([len(prompt.ids) for prompt in prompts], PREFILL_TOKENS):
-        layout = RaggedLayout.of_lengths([len(prompt.ids) for prompt in prompts[first:last]])
-        ids_T = torch.tensor([token for prompt in prompts[first:last] for token in prompt.ids], device=device)
-        ends = torch.tensor([start + row.length - 1 for start, row in zip(layout.starts, layout.segments, strict=True)])
-        kept.prefilling = (first, layout)
-        with ragged_attention(model, layout), _attending(model, _PREFILL, kept):
-            positions = torch.tensor(layout.positions(), device=device)
-            out = model(
-                input_ids=ids_T[None], position_ids=positions[None], use_cache=False, logits_to_keep=ends.to(device)
-            )
-        tokens.extend(_next_tokens(out.logits[0], [(prompt, len(prompt.ids)) for prompt in prompts[first:last]]))
+        # On a GPU the kernels for rows of many lengths know nothing of shared beginnings.
+        laid = lay_out([prompt.ids for prompt in prompts[first:last]], share=device.type == "cpu")
+        kept.prefilling = (first, [torch.from_numpy(place).to(device) for place in laid.places])
+        inputs = _inputs(laid.ids, laid.layout.positions(), device)
+        ends_B = torch.tensor([int(place[-1]) for place in laid.places], device=device)
+        rows = [(prompt, len(prompt.ids)) for prompt in prompts[first:last]]
+        with ragged_attention(model, laid.layout), _attending(model, _PREFILL, kept):
+            if screen is None:
+                tokens.extend(_next_tokens(model(**inputs, logits_to_keep=ends_B).logits[0], rows))
+            else:
+                tokens.extend(_screened(model.base_model(**inputs).last_hidden_state[0, ends_B], screen))
     return tokens
 
 
-def _step(answering: AnsweringModel, rows: Sequence[_Row], tokens: Sequence[int], kept: _Kept) -> list[int]:
+def _step(
+    answering: AnsweringModel, rows: Sequence[_Row], tokens: Sequence[int], kept: _Kept, screen: HeadScreen | None
+) -> list[int]:
     """Put the newest token of every row behind it; the next token of each."""
-    device, model = answering.device, answering.model
+    model = answering.model
     kept.next_column(len(rows))
-    positions = torch.tensor([row.position for row in rows], device=device)
-    with _attending(model, _STEP, kept):
-        ids = torch.tensor(list(tokens), device=device)
-        logits_BV = model(input_ids=ids[None], position_ids=positions[None], use_cache=False).logits[0]
+    inputs = _inputs(tokens, [row.position for row in rows], answering.device)
     for row in rows:
         row.position += 1
-    return _next_tokens(logits_BV, [(row.prompt, row.position) for row in rows])
+    with _attending(model, _STEP, kept):
+        if screen is None:
+            return _next_tokens(model(**inputs).logits[0], [(row.prompt, row.position) for row in rows])
+        return _screened(model.base_model(**inputs).last_hidden_state[0], screen)
+
+
+def _inputs(ids: Sequence[int], positions: Sequence[int], device: torch.device) -> dict[str, Any]:
+    """The arguments of a forward over one sequence; no mask, for the attention functions know the rows."""
+    ids_T, positions_T = torch.tensor(list(ids), device=device), torch.tensor(list(positions), device=device)
+    return {"input_ids": ids_T[None], "position_ids": positions_T[None], "use_cache": False}
+
+
+def _screened(hidden_BE: torch.Tensor, screen: HeadScreen) -> list[int]:
+    """The likeliest token of every row behind these hidden states."""
+    tokens, logits_B = screen.likeliest(hidden_BE.contiguous())
+    _refuse_non_finite(logits_B)
+    return tokens
 
 
 def _next_tokens(logits_BV: torch.Tensor, rows: Sequence[tuple[TokenPrompt, int]]) -> list[int]:
@@ -175,7 +203,8 @@ class _Kept:
     def __init__(self, *, columns: int) -> None:
         self.columns, self.width, self.rows = columns, columns + _FREE_COLUMNS, 0
         self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self.prefilling: tuple[int, RaggedLayout] | None = None
+        # the first prompt of a prefill in progress, and where the tokens of each of its prompts lie
+        self.prefilling: tuple[int, list[torch.Tensor]] | None = None
         self._empty_B = torch.zeros(0, dtype=torch.long)
         self._masks: dict[int, torch.Tensor] = {}
 
@@ -187,17 +216,17 @@ class _Kept:
     def keep(self, layer: int, key_1KTD: torch.Tensor, value_1KTD: torch.Tensor) -> None:
         """Keep what a layer made of the prompts in progress."""
         assert self.prefilling is not None
-        first, layout = self.prefilling
+        first, places = self.prefilling
         if layer not in self.layers:
             self.layers[layer] = (
                 key_1KTD.new_zeros(self.rows, key_1KTD.shape[1], self.width, key_1KTD.shape[3]),
                 value_1KTD.new_zeros(self.rows, value_1KTD.shape[1], self.width, value_1KTD.shape[3]),
             )
         keys, values = self.layers[layer]
-        for number, (start, row) in enumerate(zip(layout.starts, layout.segments, strict=True), start=first):
-            columns = slice(self.columns - row.length, self.columns)
-            keys[number, :, columns] = key_1KTD[0, :, start : start + row.length]
-            values[number, :, columns] = value_1KTD[0, :, start : start + row.length]
+        for number, place in enumerate(places, start=first):
+            columns = slice(self.columns - len(place), self.columns)
+            keys[number, :, columns] = key_1KTD[0].index_select(1, place)
+            values[number, :, columns] = value_1KTD[0].index_select(1, place)
 
     def next_column(self, rows: int) -> None:
         """Open a column for the next token of the rows that are left; make room when all columns are full."""

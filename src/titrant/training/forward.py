@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from titrant.models.heads import head_is_plain
 from titrant.models.prefixes import LaidOut, lay_out
 from titrant.models.ragged import ragged_hidden, ragged_logits, ragged_refusal
 from titrant.records import TokenRow
@@ -69,7 +70,7 @@ def forward_for(model: Any) -> Forward:
     if refusal is not None:
         log.warning("training with padding, which is slower and otherwise the same: %s", refusal)
     softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-    plain_head = _head_is_plain(model, softcap)
+    plain_head = head_is_plain(model, softcap)
     if not plain_head:
         log.warning("%s makes its logits in its own way: the loss is not cut into chunks", type(model).__name__)
     return Forward(model=model, ragged=refusal is None, plain_head=plain_head, softcap=softcap)
@@ -128,19 +129,3 @@ def _padded_inputs(ids: torch.Tensor, rows: Sequence[TokenRow]) -> dict[str, Any
     lengths = torch.tensor([len(row.ids) for row in rows], device=ids.device)
     mask = (torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]).long()
     return {"input_ids": ids, "attention_mask": mask, "use_cache": False}
-
-
-def _head_is_plain(model: Any, softcap: float | None) -> bool:
-    """Whether the head's matrix over the last hidden states gives the model's logits, soft-capping included."""
-    head = model.get_output_embeddings()
-    if not isinstance(head, torch.nn.Linear):
-        return False
-    ids = (torch.arange(8, device=head.weight.device) * 7919 + 11)[None] % model.get_input_embeddings().num_embeddings
-    with torch.no_grad():
-        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        logits = head(hidden)
-        if softcap is not None:
-            logits = torch.tanh(logits / softcap) * softcap
-        theirs = model(input_ids=ids, use_cache=False).logits
-    tolerance = 1e-4 if head.weight.dtype == torch.float32 else 2e-2
-    return bool(torch.allclose(logits.float(), theirs.float(), rtol=tolerance, atol=tolerance, equal_nan=True))
