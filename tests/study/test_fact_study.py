@@ -177,6 +177,18 @@ def test_what_makes_no_sense_is_said_with_its_place(tmp_path: Path, said: dict[s
         load_study(tmp_path / "study.yaml")
 
 
+def test_altered_doses_can_be_written_and_read_again(tmp_path: Path) -> None:
+    write_facts(tmp_path)
+    (tmp_path / "toy-model").mkdir()
+    study = {key: value for key, value in {"name": "toy", "model": "toy-model", **FACTS}.items() if value is not None}
+    (tmp_path / "study.yaml").write_text(json.dumps(study))
+    said = load_study(tmp_path / "study.yaml").effective()
+    again = tmp_path / "again.yaml"
+    again.write_text(json.dumps({**said, "model": None, "target": None}))
+    assert load_study(again).effective()["arms"] == said["arms"]
+    assert said["arms"]["doses"]["far"][1] == {"rows": 20, "alter": "false:0.5"}
+
+
 def test_facts_of_a_dose_can_be_cut_by_length(make_study: Callable[..., FakeStudy]) -> None:
     generalist = {"far": {**FACTS["generalist"]["far"], "max_tokens": 40}}
     arms = {"target_rows": [6], "doses": {"far": [2]}, "seeds": 1}

@@ -188,7 +188,7 @@ def _pools(study: Mapping[str, Any]) -> Iterator[Problem]:
             problem = "plain text is not asked anything, so an instruction has no place"
             yield Problem(path=(*path, "instruction"), problem=problem, fix="leave instruction out, or use rows")
         other, named = _word(source, "lengths_as"), _mapping(study, "generalist")
-        if other is not None and (other not in named or other == path[-1]):
+        if _given(source, "lengths_as") and other is not None and (other not in named or other == path[-1]):
             problem = "no other source of this name"
             yield _unknown((*path, "lengths_as"), problem, other, [name for name in named if name != path[-1]])
         if not _given(source, "facts"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -470,10 +471,13 @@ def _dose(value: Any) -> int | TokenDose | AlteredDose:
     return value if isinstance(value, TokenDose | AlteredDose) else whole(value, low=0)
 
 
+_ALTERATION = re.compile(r"shuffled|false:(1|0\.\d*[1-9]\d*)")  # as `Dose.alteration` has it
+
+
 def _alteration(value: Any) -> str:
-    """`shuffled`, or a mapping `{false: SHARE}`, as `Dose.alteration` writes it."""
-    if isinstance(value, str) and value == "shuffled":
-        return "shuffled"
+    """`shuffled`, or `{false: SHARE}`, as `Dose.alteration` writes it (`false:SHARE`, which is understood too)."""
+    if isinstance(value, str) and _ALTERATION.fullmatch(value):
+        return str(value)
     if isinstance(value, dict) and set(value) == {"false"}:
         return f"false:{real(value['false'], low=0, high=1, open_low=True):g}"
     return refuse("no such alteration", got=described(value), expected="shuffled, or {false: SHARE}")
