@@ -223,6 +223,48 @@ def test_a_skill_set_by_name_brings_its_prompt_choices_metric_and_marks(tmp_path
     assert len(marked) == sum(number % 25 < 20 for number in range(20, 50))
 
 
+def test_rows_of_ones_own_tasks_stand_on_rungs_by_the_columns_that_say_what_they_are(tmp_path: Path) -> None:
+    rows = [
+        {
+            "q": f"{question} {text_of(number)}",
+            "a": answer(number),
+            "about": about,
+            "sort": sort,
+            "text": f"t{number}",
+        }
+        for about, sort, question, answer in (
+            ("polite?", "tone", "Is this polite?", lambda number: ("yes", "no")[number % 2]),
+            ("tone", "tone", "What is its tone?", lambda number: ("warm", "cold", "flat")[number % 3]),
+            ("sum up", "writing", "Sum it up.", lambda number: f"it is about {number}"),
+        )
+        for number in range(60)
+    ]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = {"question": "q", "answer": "a", "task": "about", "kind": "sort", "group": "text"}
+    own = {"own": "mine.jsonl", "test_share": 0.2}
+    study = study_in(
+        tmp_path,
+        broad={"collection": own, "columns": columns},
+        tone={"collection": {**own, "rung": {"kinds": ["tone"]}}, "columns": columns},
+        closed={"collection": {**own, "rung": "classification"}, "columns": columns},
+    )
+    found = read_collections(load_study(study))
+    assert {name: (len(rows.train), len(rows.test)) for name, rows in found.items()} == {
+        "broad": (144, 36),
+        "tone": (96, 24),
+        "closed": (96, 24),
+    }
+    assert {item.group for item in found["broad"].test}.isdisjoint(row.group for row in found["broad"].train)
+    marks = {(item.task, item.rungs, item.metric, item.answer) for item in found["broad"].test}
+    assert {(task, metric, answer) for task, _, metric, answer in marks} == {
+        ("polite?", "exact_match", "choices"),
+        ("tone", "exact_match", "choices"),
+        ("sum up", "rouge_l", "text"),
+    }
+    assert {rungs for task, rungs, *_ in marks if task == "sum up"} == {("all",)}
+    assert {rungs for task, rungs, *_ in marks if task != "sum up"} == {("all", "classification", "tone")}
+
+
 def run_ladder(make_study: Callable[..., Any], **targets: Mapping[str, Any]) -> Any:
     def also(folder: Path) -> None:
         write_p3(folder)
@@ -330,6 +372,7 @@ def test_a_target_of_the_users_own_files_can_be_graded_and_capped(
     [
         ({"collection": {"p3": "p3.jsonl", "skill": "boolq"}}, "both p3 and skill are given"),
         ({"collection": {"rung": "all"}}, "the collection has no rows"),
+        ({"collection": {"own": "p3.jsonl"}, "columns": {"text": "q"}}, "needs a column that says which task"),
         ({"collection": {"skill": "boolq"}}, "a skill set needs the file of its rows"),
         ({"collection": {"skill": "boolk", "rows": "p3.jsonl"}}, "did you mean boolq"),
         ({"collection": {"p3": "p3.jsonl", "rung": "sentimant"}}, "did you mean sentiment"),

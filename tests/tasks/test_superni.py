@@ -124,3 +124,33 @@ def test_a_task_without_a_field_is_named(tmp_path: Path, broken: str) -> None:
     del content[broken]
     with pytest.raises(DataError, match=rf"task1\.json:1: .*{broken}"):
         read_superni(read_rows(clone(tmp_path, task1=content)))
+
+
+def test_rows_of_single_instances_make_the_same_tasks(tmp_path: Path) -> None:
+    rows = [
+        {"task_name": "task1_equal", "id": f"i{n}", "definition": "Say it", "inputs": f"case {n // 2}", "targets": said}
+        for n, said in enumerate(["yes", "yes!", "no", "no"] * 30)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_superni(read_rows(tmp_path / "rows.jsonl"), positive_examples=2)
+    assert len(found) == 60
+    assert (found[0].task, found[0].references) == ("task1_equal", ("yes", "yes!"))
+    assert found[0].prompt.startswith("Definition: Say it.\n\nNow complete the following example -\nInput: case 0.")
+    assert found[1].references == ("no",)
+
+
+def test_an_empty_input_is_encoded_as_the_rest(tmp_path: Path) -> None:
+    content = task("Title Generation", "a")
+    content["Instances"][0]["input"] = " "
+    found = read_superni(read_rows(clone(tmp_path, task1=content)), positive_examples=0)
+    assert found[0].prompt.endswith("Now complete the following example -\nInput: .\nOutput: ")
+
+
+def test_so_many_rows_of_a_task_are_chosen_by_content_and_not_by_their_order(tmp_path: Path) -> None:
+    content = task("Title Generation", *[f"title {n}" for n in range(30)])
+    first = {each.prompt for each in read_superni(read_rows(clone(tmp_path, task1=content)), rows_per_task=7)}
+    content["Instances"] = content["Instances"][::-1]
+    (tmp_path / "tasks" / "task1.json").write_text(json.dumps(content))
+    again = {each.prompt for each in read_superni(read_rows(tmp_path / "tasks"), rows_per_task=7)}
+    assert first == again
+    assert len(first) == 7

@@ -14,6 +14,7 @@ from titrant.study.fields import described
 from titrant.study.yaml_source import KeyPath, Plain, Problem
 
 _COMMON_COLUMNS = ("id", "group", "task", "label", "source")
+_COLLECTION_COLUMNS = ("dataset", "kind")
 _PARTNER = {"train": "test", "test": "train", "rows": "test_share", "test_share": "rows"}
 _CHOICE_METRICS = ("exact_match", "accuracy", "graded", "by_task")
 _OF_FILES = ("train", "test", "rows", "test_share", "columns", "instruction", "choices", "facts")
@@ -74,8 +75,12 @@ def _collections(study: Mapping[str, Any]) -> Iterator[Problem]:
                     problem = "by_task needs a collection of tasks, and this target is a file of rows"
                     yield Problem(path=(*path, key), problem=problem, fix=f"name a {key}, or give a collection")
             continue
+        own = _given(said, "own")
+        if own and "task" not in _mapping(target, "columns"):
+            problem = "a collection of your own needs a column that says which task a row is of"
+            yield Problem(path=(*path, "columns"), problem=problem, expected="columns: {task: NAME, …}")
         for key in _OF_FILES:
-            if _given(target, key):
+            if _given(target, key) and not (own and key in ("columns", "instruction")):
                 problem = f"a collection brings its own rows and prompts, so {key} has no place beside it"
                 yield Problem(path=(*path, key), problem=problem, fix=f"leave {key} or collection out")
         if _given(target, "validation") and not _is_share(target["validation"]):
@@ -85,7 +90,7 @@ def _collections(study: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _one_collection(path: KeyPath, said: Mapping[str, Any]) -> Iterator[Problem]:
-    kinds = [key for key in ("p3", "superni", "skill") if _given(said, key)]
+    kinds = [key for key in ("p3", "superni", "skill", "own") if _given(said, key)]
     if len(kinds) != 1:
         problem = f"both {' and '.join(kinds)} are given" if kinds else "the collection has no rows"
         yield Problem(
@@ -96,7 +101,7 @@ def _one_collection(path: KeyPath, said: Mapping[str, Any]) -> Iterator[Problem]
     if (kind == "skill") != _given(said, "rows"):
         problem = "a skill set needs the file of its rows" if kind == "skill" else f"rows has no place beside {kind}"
         yield Problem(path=(*path, "rows"), problem=problem, expected="skill: NAME and rows: FILE")
-    barred = {"skill": (*_OF_LADDERS, *_OF_SUPERNI), "p3": _OF_SUPERNI, "superni": ()}[kind]
+    barred = {"skill": (*_OF_LADDERS, *_OF_SUPERNI), "p3": _OF_SUPERNI, "own": _OF_SUPERNI, "superni": ()}[kind]
     for key in barred:
         if _given(said, key):
             yield Problem(path=(*path, key), problem=f"{key} says nothing about {kind}", fix="leave it out")
@@ -116,6 +121,7 @@ def _one_collection(path: KeyPath, said: Mapping[str, Any]) -> Iterator[Problem]
         yield _unknown((*path, "rung", "named"), "no such rung", str(rung["named"]), list(_RUNGS))
 
 
+_KINDS = "p3: FILE, or superni: FOLDER, or skill: NAME and rows: FILE, or own: FILE"
 _LISTS = ("train_tasks", "test_tasks")
 _RUNGS = ("all", "classification", "sentiment", "yelp")
 
@@ -149,8 +155,9 @@ def _columns(study: Mapping[str, Any]) -> Iterator[Problem]:
     known = sorted({name for shape in SHAPES.values() for name in shape.names}.union(_COMMON_COLUMNS))
     for path, owner in (*_targets(study), *_sources(study)):
         columns = owner.get("columns")
+        also = _COLLECTION_COLUMNS if _given(owner, "collection") else ()
         for name in columns if isinstance(columns, dict) else ():
-            if name not in known:
+            if name not in known and name not in also:
                 yield _unknown((*path, "columns", name), "no such column of a shape", name, known)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from titrant import sources, tasks
 from titrant.errors import DataError
@@ -60,7 +61,7 @@ def read_collections(study: Study, *, tokens_of: TokensOf | None = None) -> dict
     ladders: dict[str, dict[str, Target]] = {}
     for name, target in study.targets.items():
         if target.collection is not None:
-            ladders.setdefault(_ladder_of(target.collection), {})[name] = target
+            ladders.setdefault(_ladder_of(target), {})[name] = target
     found: dict[str, CollectionRows] = {}
     for members in ladders.values():
         found |= _read_ladder(members, tokens_of=tokens_of)
@@ -126,10 +127,11 @@ def collection_places(collection: Collection) -> list[Place]:
 # ------------------------------------------------------------------------------------------------------------- ladders
 
 
-def _ladder_of(collection: Collection) -> str:
+def _ladder_of(target: Target) -> str:
     """Equal for targets that stand on one ladder: all but the rung is the same."""
-    said = collection.model_dump(mode="json", exclude={"rung"})
-    return fingerprint([said, str(collection.place)])
+    assert target.collection is not None
+    said = target.collection.model_dump(mode="json", exclude={"rung"})
+    return fingerprint([said, str(target.collection.place), target.columns, target.instruction])
 
 
 def _read_ladder(members: Mapping[str, Target], *, tokens_of: TokensOf | None) -> dict[str, CollectionRows]:
@@ -215,12 +217,12 @@ class _Reading:
             )
             self.left_out += _counted((left.reason, left.rows) for left in found.left_out)
             self._split(found.instances)
+        elif collection.own is not None:
+            self._split_needed(_own_instances(next(iter(members.values()))))
         elif collection.train_tasks is not None:
             self._read_lists()
         else:
-            instances = self._superni(_task_rows(Path(str(collection.place)), None))
-            needed = self._tasks_of(instances)
-            self._split([instance for instance in instances if instance.task in needed])
+            self._split_needed(self._superni(_task_rows(Path(str(collection.place)), None)))
 
     @cached_property
     def rules(self) -> Mapping[str, RungRule]:
@@ -255,6 +257,10 @@ class _Reading:
         own = [Rung(name=rule.name, tasks=tuple(sorted(found))) for rule, found in tasks_by_rule.items()]
         self.marking = tuple(dict.fromkeys([*own, *self.rungs.values()]))
         return frozenset(task for rung in self.rungs.values() for task in rung.tasks)
+
+    def _split_needed(self, instances: Sequence[TaskInstance]) -> None:
+        needed = self._tasks_of(instances)
+        self._split([instance for instance in instances if instance.task in needed])
 
     def _split(self, instances: Sequence[TaskInstance]) -> None:
         split = tasks.split_by_text(instances, share=self.collection.test_share)
@@ -326,6 +332,64 @@ def _rung(
             got=str(own if ruled else named),
         )
     return Rung(name=name if ruled else named.name, tasks=tuple(sorted({*found, *asked})))
+
+
+def _own_instances(target: Target) -> tuple[TaskInstance, ...]:
+    """Rows of the user's own tasks. A task whose answers form a closed set, or whose rows bring choices, is chosen from
+    and scored by exact match; the others are written and scored by ROUGE-L."""
+    assert target.collection is not None
+    assert target.columns is not None
+    place = target.collection.place
+    columns = {name: said for name, said in target.columns.items() if name not in ("kind", "dataset")}
+    named = {name: str(said) for name, said in target.columns.items() if name in ("kind", "dataset")}
+    items = sources.load_items(
+        place,
+        probe="target",
+        target="own",
+        task="own",
+        metric="exact_match",
+        answer="text",
+        max_answer_tokens=target.max_answer_tokens,
+        columns=columns,
+        instruction=target.instruction,
+    )
+    values = {str(row.origin): row.values for row in sources.read_rows(place)} if named else {}
+    outputs: dict[str, list[str]] = {}
+    for item in items:
+        outputs.setdefault(item.task, []).append(item.references[0])
+    closed = {task: tasks.closed_set(said) for task, said in outputs.items()}
+    return tasks.first_of_tasks(
+        [_own_instance(item, closed[item.task], named, values) for item in items], target.collection.rows_per_task
+    )
+
+
+def _own_instance(
+    item: Item,
+    closed: tuple[str, ...] | None,
+    named: Mapping[str, str],
+    values: Mapping[str, Mapping[str, Any]],
+) -> TaskInstance:
+    where = str(item.origin)
+    if len(item.turns) != 1:
+        raise DataError("a row of a collection asks one thing, not a conversation", where=where)
+    if closed is not None and not set(item.references) <= set(closed):
+        closed = None
+    choices = item.choices or closed
+    assert item.origin is not None
+    said = {name: str(values[where].get(column, "")) for name, column in named.items()}
+    return TaskInstance(
+        row_id=item.row_id,
+        task=item.task,
+        dataset=said.get("dataset", "own"),
+        kind=said.get("kind", ""),
+        prompt=item.turns[0].text,
+        references=item.references,
+        choices=choices,
+        metric="rouge_l" if choices is None else "exact_match",
+        group=item.group,
+        split=None,
+        origin=item.origin,
+    )
 
 
 def _task_rows(place: Path, wanted: Sequence[str] | None) -> Iterator[RawRow]:

@@ -217,6 +217,13 @@ class Collection(Section):
     ] = None
     skill: Annotated[SkillName | None, Field(description="one of the nine skill sets, with its rows in rows")] = None
     rows: Annotated[Place | None, Field(description="the skill set's file, or the folder of data that holds it")] = None
+    own: Annotated[
+        Place | None,
+        Field(
+            description="rows of your own tasks, in any shape; the target's columns say which is the task, and perhaps "
+            "its kind, dataset and group (rows on the same text)"
+        ),
+    ] = None
     rung: Annotated[
         RungSpec,
         BeforeValidator(_rung),
@@ -249,7 +256,7 @@ class Collection(Section):
     @property
     def place(self) -> Place:
         """Where its rows are."""
-        found = self.p3 or self.superni or self.rows
+        found = self.p3 or self.superni or self.rows or self.own
         assert found is not None, "the study file has been checked"
         return found
 
