@@ -478,7 +478,7 @@ def _dose(value: Any) -> int | TokenDose | AlteredDose:
     return value if isinstance(value, TokenDose | AlteredDose) else whole(value, low=0)
 
 
-_ALTERATION = re.compile(r"shuffled|false:(1|0\.\d*[1-9]\d*)")  # as `Dose.alteration` has it
+_ALTERATION = re.compile(r"shuffled|false:(1|0\.\d*[1-9]\d*|[1-9](\.\d+)?e-\d\d)")  # as `Dose.alteration` has it
 
 
 def _alteration(value: Any) -> str:
