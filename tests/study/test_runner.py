@@ -234,6 +234,22 @@ def test_one_flipped_bit_in_any_file_of_a_finished_study_is_named(finished: Path
     assert store.damages() == []
 
 
+def test_a_question_that_stands_in_two_probes_is_asked_and_scored_in_both(tmp_path: Path) -> None:
+    target = {
+        "train": "train.jsonl", "test": "test.jsonl", "metric": "exact_match", "answer": "text", "max_answer_tokens": 4,
+        "columns": {"prompt": "prompt", "completion": "response"},
+    }  # fmt: skip
+    study = write_study(tmp_path / "study", target=target)
+    rows = [{"prompt": f"Say word {n} of ours.", "response": f"word {n}"} for n in range(18)]
+    write_rows(study.parent / "train.jsonl", rows[:12])
+    write_rows(study.parent / "test.jsonl", rows[12:])
+    write_rows(study.parent / "learned.jsonl", rows[12:15])
+    results = run(study, tmp_path / "out")
+    counts = Counter(score.probe for score in results.scores if score.arm == results.judged[0].verdict.baseline)
+    assert (counts["target"], counts["retention:learned"]) == (6 * 2, 3 * 2)
+    assert all(score.value is not None for score in results.scores)
+
+
 def test_other_numerics_are_refused_with_what_differs(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "out", tmp_path / "out")
     used = Store(tmp_path / "out").records()[0]["numerics"]["dtype"]

@@ -135,7 +135,7 @@ class Bench:
         return [name for name in self.study.targets if name not in targets]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Asked:
     """Items in token ids, by how they are answered."""
 
@@ -151,7 +151,7 @@ class Asked:
             losses=tuple(row for row in self.losses if row.key in keys),
         )
 
-    @property
+    @cached_property  # thousands of runs are asked the same items
     def tokens(self) -> int:
         """Tokens that answering takes: a question's context once for all its choices, a text to its full length."""
         return (
@@ -352,9 +352,9 @@ def _labelled(rows: Sequence[Example]) -> bool:
     return bool(rows) and rows[0].label is not None
 
 
-def _apart(items: Sequence[Item]) -> tuple[Item, ...]:
-    """Validation items under keys of their own, so that equal content in two probes is scored twice."""
-    return tuple(replace(item, key=f"validation:{item.key}") for item in items)
+def _apart(items: Sequence[Item], part: str = "validation") -> tuple[Item, ...]:
+    """Items under keys of their own, so that content that stands in two probes is asked and scored in both."""
+    return tuple(replace(item, key=f"{part}:{item.key}") for item in items)
 
 
 def _examples(path: str, said: Target, *, source: str) -> tuple[Example, ...]:
@@ -397,7 +397,7 @@ def _own_metric(target: Target) -> str:
 def _read_retention(study: Study) -> tuple[Item, ...]:
     items: list[Item] = []
     if study.retention.kept is not None:
-        items += sources.load_items(
+        kept = sources.load_items(
             study.retention.kept,
             probe=KEPT_PROBE,
             target=KEPT,
@@ -406,8 +406,9 @@ def _read_retention(study: Study) -> tuple[Item, ...]:
             answer="choices",
             max_answer_tokens=32,
         )
+        items += _apart(kept, KEPT)
     if study.retention.learned is not None:
-        items += sources.load_items(
+        learned = sources.load_items(
             study.retention.learned,
             probe=LEARNED_PROBE,
             target=LEARNED,
@@ -416,6 +417,7 @@ def _read_retention(study: Study) -> tuple[Item, ...]:
             answer="loss",
             max_answer_tokens=32,
         )
+        items += _apart(learned, LEARNED)
     return tuple(items)
 
 
