@@ -12,11 +12,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from fake_study import fake_prepare, page_as_text, trial_lab, write_study
 
+from titrant.cli.tables import show_check
 from titrant.errors import DataError, SpecError
 from titrant.study.collections import read_collections
 from titrant.study.page import report_data
 from titrant.study.results import scores_parquet
+from titrant.study.runner import run_study
 from titrant.study.spec import load_study
 
 WORDS = ("bolan", "kodor", "mifit", "tusum", "zenek", "radan", "pilor", "quest", "varda", "wexel", "yonda", "umbra")
@@ -335,7 +338,52 @@ def test_a_graded_score_decides_and_the_written_answer_stands_beside_it(make_stu
     assert judged.metric == "graded"
     assert judged.verdict.contrasts[0].difference.n_items == per_run
     for entry in study.results.judged:
-        assert report_data(study.results, study.store, judged=entry).items > 0
+        data = report_data(study.results, study.store, judged=entry)
+        assert (data.items > 0, data.metric, data.graded) == (True, "the graded score", None)
+        assert data.comparison is not None
+        assert any(
+            "nothing was written" in said.text
+            for item in data.comparison.items
+            for arm in item.answers
+            for said in arm.answers
+        ) == (entry.target != "yelp")
+
+
+def test_a_learning_rate_is_chosen_on_validation_rows_of_the_rung(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("titrant.study.bench.prepare", fake_prepare(tmp_path / "prepared"))
+    monkeypatch.setattr("titrant.report.page.render", page_as_text)
+    folder = tmp_path / "study"
+    folder.mkdir()
+    write_p3(folder)
+    path = write_study(
+        folder,
+        target={"collection": {"p3": "p3.jsonl"}, "validation": 0.2, "test_items": 9},
+        arms={"target_rows": [6], "doses": {"general": [4]}, "seeds": 1},
+        training={"passes": 1, "batch_rows": 4, "max_tokens": 400, "learning_rate": ["1e-5", "3e-5"]},
+        retention=None,
+    )
+    path.write_text(path.read_text().replace('"1e-5"', "1e-5").replace('"3e-5"', "3e-5"))
+    results = run_study(load_study(path), out=tmp_path / "out", jobs=0, lab=trial_lab())
+    data = results.design.bench.models["toy-model"].targets["toy"]
+    assert {item.metric for item in data.validation} == {"exact_match", "rouge_l"}
+    assert not {item.group for item in data.validation} & {row.group for row in data.train}
+    assert all(arm.training.learning_rate in (1e-5, 3e-5) for arm in results.design.arms)
+    assert results.judged[0].metric == "by_task"
+
+
+def test_the_check_looks_at_collections_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_p3(tmp_path)
+    study = study_in(tmp_path, stars={"collection": {"p3": "p3.jsonl", "rung": "yelp"}, "test_items": 4})
+    item = read_collections(load_study(study))["stars"].test[0]
+    leak = {"prompt": "Look at this.", "response": f"It said: {item.turns[0].text.upper()} And no more."}
+    with (tmp_path / "general.jsonl").open("a") as file:
+        file.write(json.dumps(leak) + "\n")
+    show_check(load_study(study), as_json=False)
+    assert "general.jsonl:2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -58,12 +58,13 @@ from titrant.study.bench import KEPT_PROBE, LEARNED_PROBE, TARGET_PROBE, ModelBe
 from titrant.study.collections import collection_places
 from titrant.study.design import PlannedRun, overlap_at, sizes_of
 from titrant.study.measures import target_measures
-from titrant.study.results import FailedCell, Judged, Results, cells
+from titrant.study.results import METRIC_WORDS, FailedCell, Judged, Results, cells
 from titrant.study.scores import GRADED, answer_columns, source_of
 
 MOST_ITEMS = 400
 MOST_TRAINING_POINTS = 120  # a run: the page thins them further
 GRADED_WORDS = "graded: the probability of a right answer among the choices"
+NOT_WRITTEN = "nothing was written: the score is the probability of the right answer"
 PACK_NOTE = "The rows are the embedded pack, written for this project: a demonstration, not a claim about the world."
 ONE_SEED_NOTE = "One seed: intervals are over items only, and another seed may come out otherwise."
 UNTUNED = "the untuned model is one whatever the seed: the interval is over items"
@@ -84,13 +85,13 @@ def report_data(results: Results, store: Store, *, judged: Judged | None = None)
     return ReportData(
         study=view.results.design.bench.study.name,
         target=mine.target,
-        metric=mine.metric,
-        graded=GRADED_WORDS if view.tables[GRADED] is not None else None,
+        metric=METRIC_WORDS.get(mine.metric, mine.metric),
+        graded=GRADED_WORDS if view.tables[GRADED] is not None and mine.metric != GRADED else None,
         verdict=mine.verdict,
         items=len(view.data.test),
         seeds=len(view.results.design.bench.study.arms.seeds),
         times_judged=results.times_judged,
-        curves=(*_dose_curves(view, "score"), *_dose_curves(view, "graded")),
+        curves=(*_dose_curves(view, "score"), *(() if mine.metric == GRADED else _dose_curves(view, "graded"))),
         sizes=_size_curves(view),
         lines=_lines(view),
         fairness=fairness,
@@ -704,6 +705,8 @@ def _side_by_side(view: _View, trio: Mapping[Role, Arm], keys: Iterable[str]) ->
                 written = None if answers.text is None else answers.text[at]
                 text = item.choices[int(answers.choice_I[at])] if item.answer == "choices" and item.choices else written
                 score, graded = (cell(arm.name, seed, key) for cell in scores)
+                if item.answer == "loss":
+                    text = NOT_WRITTEN
                 ended = bool(answers.ended_I[at])
                 by_item[key].append(SeedAnswer(seed=seed, text=text or "", score=score, graded=graded, ended=ended))
         for key, said in by_item.items():

@@ -137,7 +137,7 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
                 costs = _costs(design, store, model, target, size)
                 settings = Settings(
                     smallest_effect=bench.study.smallest_effect,
-                    metric=_METRIC_WORDS.get(metric, metric),
+                    metric=METRIC_WORDS.get(metric, metric),
                     overlap=overlap_at(bench, model, target, size),
                     allow_missing_runs=True,
                     steps_matched=bench.study.hold_equal == "steps",
@@ -165,7 +165,7 @@ def _metrics(bench: Bench) -> dict[str, str]:
     return {transfer_probe(name): target.metric for name, target in bench.study.targets.items()}
 
 
-_METRIC_WORDS = {GRADED: "the graded score", BY_TASK: "the score by task"}
+METRIC_WORDS = {GRADED: "the graded score", BY_TASK: "the score by task"}
 
 
 def _better_baseline(table: ScoreTable, verdict: Verdict) -> str:

@@ -48,9 +48,13 @@ class FastTokenizer:
             raise ModelError(f"the tokenizer cannot be read: {error}", where=str(path)) from None
         self._backend.no_truncation()
         self._backend.no_padding()
+        # One object for each id: a row of 200 tokens is then 1.6 kB and not 7, of which a large dose has many.
+        self._shared = list(range(self._backend.get_vocab_size(with_added_tokens=True)))
 
     def encode(self, text: str) -> list[int]:
-        return list(self._backend.encode(_encodable(text), add_special_tokens=False).ids)
+        shared, known = self._shared, len(self._shared)
+        ids = self._backend.encode(_encodable(text), add_special_tokens=False).ids
+        return [shared[token] if token < known else token for token in ids]
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._backend.decode(list(ids), skip_special_tokens=True))
