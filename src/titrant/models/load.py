@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from titrant.errors import ModelError
-from titrant.models.prepare import quiet_transformers
+from titrant.models.prepare import as_model_errors, quiet_transformers
 from titrant.records import PreparedModel
 from titrant.store import write_json
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
                     "chat_template.jinja", "chat_template.json", "generation_config.json")  # fmt: skip
+
+# A layer of the language model; what else a checkpoint brings (a vision tower, say) is rightly left out.
+_LAYER = re.compile(r"^(?!.*(vision|visual|audio|mtp))(.*\.)?(layers|h|blocks)\.\d+\.(?!.*(inv_freq|masked_bias)$)")
 
 
 def load_model(prepared: PreparedModel, *, device: str = "cpu") -> PreTrainedModel:
@@ -28,7 +32,7 @@ def load_model(prepared: PreparedModel, *, device: str = "cpu") -> PreTrainedMod
     from transformers import AutoModelForCausalLM
 
     folder = Path(prepared.folder)
-    with quiet_transformers():
+    with quiet_transformers(), as_model_errors(prepared.origin):
         model, told = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch.float32,
@@ -46,6 +50,14 @@ def load_model(prepared: PreparedModel, *, device: str = "cpu") -> PreTrainedMod
             got=", ".join(problems[:5]),
             expected=prepared.architecture,
             fix="use the whole model, not a part of it",
+        )
+    left_over = sorted(key for key in map(str, told["unexpected_keys"]) if _LAYER.search(key))
+    if left_over:
+        raise ModelError(
+            "the weights hold layers that the configuration does not know: part of the model would be left out",
+            where=prepared.origin,
+            got=", ".join(left_over[:5]),
+            fix="fetch config.json and the weights again, from one place",
         )
     loaded: PreTrainedModel = model.to(device).eval()
     return loaded

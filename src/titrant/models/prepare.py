@@ -14,17 +14,18 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from titrant.errors import ModelError
+from titrant.errors import ModelError, TitrantError
 from titrant.identity import fingerprint
 from titrant.models import control_tokens
 from titrant.models.cache import cache_folder, cached_entry, cached_hash
 from titrant.models.headers import read_gguf, read_safetensors
-from titrant.models.resolve import ModelFiles, read_object, resolve
+from titrant.models.resolve import ModelFiles, read_object, resolve, tensors_of
 from titrant.records import PreparedModel
 from titrant.store import read_json, write_json
 
@@ -38,6 +39,7 @@ _FACTS = "prepared.json"
 _LONE_DIGITS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings|embeddings?)\.weight$")
 log = logging.getLogger(__name__)
+_TEMPLATE_SECONDS = 10.0  # a conversation of two turns takes a thousandth of one
 
 
 def prepare(
@@ -71,18 +73,22 @@ def prepare(
 
 def _build(files: ModelFiles, hashes: dict[str, str], template: Template, folder: Path) -> None:
     """Fill the empty `folder` with the model in Hugging Face layout, and what is known of it."""
-    with quiet_transformers(), _as_model_errors(files.origin):
+    with quiet_transformers(), as_model_errors(files.origin):
+        _refuse_more_layers_than_weights(files)
         if files.kind == "gguf":
             licence = _dequantise(files, folder)
         else:
             licence = _adopt(files, folder)
-    tokenizer = _tokenizer(folder)
-    speech = _speech(folder, files.origin, tokenizer, template)
+        tokenizer = _tokenizer(folder)
+        speech = _speech(folder, files.origin, tokenizer, template)
     config = read_object(folder / "config.json")
     text_config = config.get("text_config") or {}
 
     def told(*keys: str) -> int | None:
-        return next((int(part[key]) for key in keys for part in (config, text_config) if part.get(key)), None)
+        sizes = [part[key] for key in keys for part in (config, text_config) if part.get(key)]
+        if any(type(size) is not int or size < 1 for size in sizes):
+            raise ModelError("a size in the configuration is none", where=f"{files.origin}: {keys[0]}", got=sizes)
+        return sizes[0] if sizes else None
 
     weights = {name: digest for name, digest in hashes.items() if _is_weight(name)}
     identity = {
@@ -107,6 +113,19 @@ def _build(files: ModelFiles, hashes: dict[str, str], template: Template, folder
         "licence": licence,
     }
     write_json(folder / _FACTS, facts)
+
+
+def _refuse_more_layers_than_weights(files: ModelFiles) -> None:
+    """A model is put together layer by layer before anybody looks for its weights: a billion of them takes days."""
+    tensors = len(tensors_of(files))
+    if files.kind == "gguf" or not tensors:
+        return
+    config = read_object(files.path / "config.json")
+    for part in (config, config.get("text_config") or {}):
+        for key in ("num_hidden_layers", "n_layer", "num_layers"):
+            if type(part.get(key)) is int and part[key] > tensors:
+                got = f"{part[key]} layers, {tensors} tensors"
+                raise ModelError("the model has fewer weights than layers", where=f"{files.origin}: {key}", got=got)
 
 
 # ------------------------------------------------------------------------------------------------------------- weights
@@ -297,11 +316,32 @@ def _conversation(folder: Path, origin: str) -> _Rendered:
     allowed = any(folder.glob("*.py"))
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=allowed)
     try:
-        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
-    except TemplateError as error:
+        text = _in_time(lambda: str(tokenizer.apply_chat_template(turns, tokenize=False)))
+    except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError, TimeoutError) as error:
         fix = "set template: plain in the study"
         raise ModelError("the chat template of this model fails", where=origin, got=error, fix=fix) from error
     return _Rendered(text=text, after_answer=text.rpartition(answer)[2])
+
+
+def _in_time(render: Callable[[], str]) -> str:
+    """What `render` gives; `TimeoutError` when a template, which is a program of a stranger's, comes to no end."""
+    results: list[str] = []
+    failures: list[Exception] = []
+
+    def work() -> None:
+        try:
+            results.append(render())
+        except Exception as error:  # noqa: BLE001 (carried to the calling thread, which raises it)
+            failures.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(_TEMPLATE_SECONDS)
+    if failures:
+        raise failures[0]
+    if not results:
+        raise TimeoutError(f"it does not come to an end in {_TEMPLATE_SECONDS:g} seconds")
+    return results[0]
 
 
 def _closing(tokenizer: Tokenizer, suffix: str, special: frozenset[int]) -> tuple[int, ...]:
@@ -403,20 +443,22 @@ def quiet_transformers() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _as_model_errors(origin: str) -> Iterator[None]:
+def as_model_errors(origin: str) -> Iterator[None]:
     """What transformers says about a model it cannot read, as an error of the user's model."""
     try:
         yield
-    except ModelError:
+    except TitrantError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, NotImplementedError, ImportError, RuntimeError) as error:
+    except OSError as error:
+        if error.errno is not None:  # the disk's, not transformers'
+            raise
+        raise ModelError("transformers cannot read this model", where=origin, got=error) from error
+    except Exception as error:  # a hostile configuration makes it raise anything
+        if isinstance(error, MemoryError) or "memory" in str(error):  # the machine's fault, and somebody else's to name
+            raise
         raise ModelError(
             "transformers cannot read this model",
             where=origin,
             got=f"{type(error).__name__}: {error}",
             fix="use a causal language model of an architecture that the installed transformers knows",
         ) from error
-    except OSError as error:
-        if error.errno is not None:  # the disk's, not transformers'
-            raise
-        raise ModelError("transformers cannot read this model", where=origin, got=error) from error

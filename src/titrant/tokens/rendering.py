@@ -208,7 +208,7 @@ class Renderer:
                     eos_token=self.model.eos,
                 )
             )
-        except TemplateError as error:
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
             roles = ", ".join(turn.role for turn in turns)
             raise DataError(f"the model's chat template refuses a conversation of {roles}: {error}") from None
 
