@@ -65,27 +65,41 @@ def test_a_gpu_is_taken_when_torch_is_built_for_it(cpu, monkeypatch, capability:
     assert current_numerics().device == "cpu"
 
 
-def test_the_driver_is_asked_for_the_first_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_driver_is_asked_for_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     class Driver:
+        """Three GPUs: 8.6, 9.0 and 8.6."""
+
         state = 0
 
         def cuInit(self, flags: int) -> int:  # noqa: N802
             return self.state
 
+        def cuDeviceGetCount(self, found) -> int:  # noqa: N802
+            found._obj.value = 3
+            return 0
+
         def cuDeviceGet(self, device, number: int) -> int:  # noqa: N802
+            device._obj.value = number
             return 0
 
         def cuDeviceGetAttribute(self, found, attribute: int, device) -> int:  # noqa: N802
-            found._obj.value = {75: 8, 76: 6}[attribute]
+            found._obj.value = {75: 9 if device.value == 1 else 8, 76: 0 if device.value == 1 else 6}[attribute]
             return 0
 
-    numerics._gpu_capability.cache_clear()
+    numerics._capabilities.cache_clear()
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
+    monkeypatch.setattr(numerics, "_version", lambda name: "2.13.0")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert numerics._gpu_capability() == 86
-    numerics._gpu_capability.cache_clear()
+    assert numerics.visible_gpus() == ("0", "2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, GPU-x,7")
+    assert numerics.visible_gpus() == ("5", "7")
+    monkeypatch.setattr(numerics, "_version", lambda name: "2.13.0+cpu")
+    assert numerics.visible_gpus() == ()
+    numerics._capabilities.cache_clear()
     monkeypatch.setattr(Driver, "state", 100)
     assert numerics._gpu_capability() is None
-    numerics._gpu_capability.cache_clear()
+    numerics._capabilities.cache_clear()
 
 
 def test_impossible_wishes_are_errors(cpu) -> None:

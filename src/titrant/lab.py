@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -29,7 +29,10 @@ from titrant.store import read_json, write_json
 
 
 class Specialist(Protocol):
-    """A model, tuned or not, that answers."""
+    """A model, tuned or not, that answers. `carried_out`: how it was trained (micro-batches, steps that had to be tried
+    again), for the record and never part of a result; empty where it was not."""
+
+    carried_out: Mapping[str, object]
 
     def choose(self, questions: Sequence[TokenQuestion]) -> tuple[tuple[float, ...], ...]:
         """For every question the sum of log-probabilities (nats) of each choice's tokens, end mark included."""
@@ -80,6 +83,7 @@ class FakeSpecialist:
 
     def __init__(self, salt: str, skill: float) -> None:
         self.salt, self.skill = salt, skill
+        self.carried_out: Mapping[str, object] = {}
 
     def _noise(self, *parts: object) -> float:
         """A number in (0, 1) that depends on the specialist and the parts alone."""

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,8 +57,10 @@ class HuggingFaceSpecialist:
         numerics: Numerics,
         ragged: bool | None = None,
         adapter: Adapter | None = None,
+        carried_out: Mapping[str, object] | None = None,
     ) -> None:
         self.model, self.prepared, self.numerics, self.adapter = model, prepared, numerics, adapter
+        self.carried_out: Mapping[str, object] = carried_out or {}
         self._ragged = ragged
         self._answering: AnsweringModel | None = None
 
@@ -139,7 +141,16 @@ class HuggingFaceLab:
         with _naming_failed_writes(checkpoints):
             trained = train(plan, model=copy, engine=self.engine, checkpoints=checkpoints, on_step=on_step, stop=stop)
         return HuggingFaceSpecialist(
-            trained.model, plan.model, numerics=self.numerics, ragged=trained.ragged, adapter=trained.adapter
+            trained.model,
+            plan.model,
+            numerics=self.numerics,
+            ragged=trained.ragged,
+            adapter=trained.adapter,
+            carried_out={
+                "micro_batch_tokens": trained.batch_tokens,
+                "padded": not trained.ragged,
+                "retried_steps": trained.retried_steps,
+            },
         )
 
     def _base(self, model: PreparedModel) -> _Base:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import os
 import platform
 from functools import cache
 from pathlib import Path
@@ -60,6 +61,35 @@ def cpu_instruction_set() -> str:
     return found or "generic"
 
 
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that a run may be placed on, as `CUDA_VISIBLE_DEVICES` names them: those of the first one's kind, for
+    runs on another kind would be others in their last bits. Empty without a driver or a GPU, or with a torch for CPUs.
+    """
+    if _torch_is_cpu_only():
+        return ()
+    return _alike(_named_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), len(_capabilities())), _capabilities())
+
+
+def _named_gpus(named: str | None, count: int) -> tuple[str, ...]:
+    """The names of the `count` GPUs that the driver shows.
+
+    >>> _named_gpus(None, 2), _named_gpus("GPU-1f,3", 2), _named_gpus("", 0)
+    (('0', '1'), ('GPU-1f', '3'), ())
+    """
+    if named is None:
+        return tuple(str(number) for number in range(count))
+    return tuple(name.strip() for name in named.split(",") if name.strip())[:count]
+
+
+def _alike(names: tuple[str, ...], capabilities: tuple[int, ...]) -> tuple[str, ...]:
+    """Those of the first one's compute capability.
+
+    >>> _alike(("0", "1", "2"), (90, 80, 90))
+    ('0', '2')
+    """
+    return tuple(name for name, found in zip(names, capabilities, strict=False) if found == capabilities[0])
+
+
 def package_versions() -> Tags:
     """(package, version) of what can change the bits of a result; `absent` where a package is not installed."""
     return tuple((name, _version(name)) for name in _PACKAGES)
@@ -86,20 +116,31 @@ def _cpu_flags() -> frozenset[str]:
     return frozenset(next(lines, "").partition(":")[2].split())
 
 
-@cache
 def _gpu_capability() -> int | None:
     """The compute capability of the first GPU as a number like 90; None without a driver or a GPU."""
+    found = _capabilities()
+    return found[0] if found else None
+
+
+@cache
+def _capabilities() -> tuple[int, ...]:
+    """The compute capability of every GPU that the driver shows this process."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return None
-    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    states = (
-        driver.cuInit(0),
-        driver.cuDeviceGet(ctypes.byref(device), 0),
-        driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device),
-        driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device),
-    )
-    if any(states):
-        return None
-    return 10 * major.value + minor.value
+        return ()
+    count = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return ()
+    found = []
+    for number in range(count.value):
+        device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+        states = (
+            driver.cuDeviceGet(ctypes.byref(device), number),
+            driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device),
+            driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device),
+        )
+        if any(states):
+            return ()
+        found.append(10 * major.value + minor.value)
+    return tuple(found)

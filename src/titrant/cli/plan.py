@@ -125,6 +125,8 @@ def _print_cost(cost: Cost, design: Design) -> None:
             f"about {max(cost.minutes, 0.1):.1f} minutes with {cost.jobs} worker processes{memory} "
             f"(measured: {cost.training_tokens_per_second:.0f} training tokens a second in one)"
         )
+    if cost.micro_batch_tokens is not None:
+        print(f"steps of more than {cost.micro_batch_tokens:,} tokens go in parts of at most so many")
 
 
 def outlook_lines(entry: Outlook, smallest_effect: float) -> list[str]:

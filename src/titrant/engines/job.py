@@ -88,6 +88,7 @@ def do_run(job: RunJob, *, store: Store, lab: Lab, decode: Decode, emit: Emit, s
     try:
         specialist = _trained(job, store=store, lab=lab, emit=emit, stop=stop)
         trained = time.monotonic()
+        carried_out = specialist.carried_out
         try:
             emit(Event(kind="answering", run_id=run_id, steps=job.run.steps, step=job.run.steps))
             answers = _answers(job, specialist, decode=decode, stop=stop)
@@ -110,6 +111,7 @@ def do_run(job: RunJob, *, store: Store, lab: Lab, decode: Decode, emit: Emit, s
         "training_seconds": round(trained - started, 3),
         "answering_seconds": round(time.monotonic() - trained, 3),
         "peak_memory_bytes": _peak_memory(),
+        **carried_out,
     }
     _publish(job, answers, timing, store)
     emit(Event(kind="done", run_id=run_id, step=job.run.steps, steps=job.run.steps))

@@ -20,8 +20,10 @@ from types import FrameType
 from typing import Any
 
 from titrant.engines.job import Event, RunJob, do_run, save_trained, weights_folder
+from titrant.engines.placement import Place, places
 from titrant.errors import Interrupted, RunFailed, TitrantError
 from titrant.lab import Lab
+from titrant.numerics import visible_gpus
 from titrant.redaction import guard_output, redacted
 from titrant.store import Ledger, Store
 
@@ -67,8 +69,8 @@ def execute(
     signals = _Signals()
     with signals:
         try:
-            for number in range(min(processes, len(jobs))):
-                workers.append(_started(number, list(jobs), str(root), lab, weights_only))
+            for number, place in enumerate(_places(jobs, min(processes, len(jobs)))):
+                workers.append(_started(number, place, list(jobs), str(root), lab, weights_only))
             _watch(workers, on_event, signals)
         finally:
             for worker in workers:
@@ -86,13 +88,20 @@ class _Worker:
     events: Connection
 
 
-def _started(number: int, jobs: list[RunJob], root: str, lab: LabSpec, weights_only: bool) -> _Worker:
+def _places(jobs: Sequence[RunJob], workers: int) -> tuple[Place, ...]:
+    """Where each of the workers runs; all jobs are of the same numerics."""
+    numerics = jobs[0].run.numerics
+    gpus = visible_gpus() if numerics.device == "cuda" else ()
+    return places(workers, threads=numerics.threads, cores=sorted(os.sched_getaffinity(0)), gpus=gpus)
+
+
+def _started(number: int, place: Place, jobs: list[RunJob], root: str, lab: LabSpec, weights_only: bool) -> _Worker:
     """A new worker. Each has a pipe of its own: one that is killed in the middle of a word disturbs no other. Signals
     wait until the worker can heed them."""
     context = multiprocessing.get_context("spawn")
     resource_tracker.ensure_running()  # which would let signals through again if it were started below
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_worker, args=(jobs, root, lab, theirs, weights_only), name=f"job-{number}")
+    process = context.Process(target=_worker, args=(place, jobs, root, lab, theirs, weights_only), name=f"job-{number}")
     signal.pthread_sigmask(signal.SIG_BLOCK, _HEEDED)
     try:
         process.start()
@@ -139,8 +148,9 @@ def _watch(workers: Sequence[_Worker], on_event: Callable[[Event], None], signal
         raise RunFailed("worker_died", f"a worker process ended without a word; {hint}")
 
 
-def _worker(jobs: list[RunJob], root: str, lab: LabSpec, events: Connection, weights_only: bool) -> None:
+def _worker(place: Place, jobs: list[RunJob], root: str, lab: LabSpec, events: Connection, weights_only: bool) -> None:
     """The main function of a worker process."""
+    place.take()
     signals = _Signals()
     with signals:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEEDED)

@@ -44,6 +44,7 @@ class Cost:
     minutes: float | None
     memory_bytes: int | None
     training_tokens_per_second: float | None
+    micro_batch_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,7 @@ def forecast_cost(
         minutes=minutes,
         memory_bytes=None if measured is None else measured.memory_bytes,
         training_tokens_per_second=None if measured is None else measured.training_rate,
+        micro_batch_tokens=None if measured is None else measured.micro_batch_tokens,
     )
 
 
@@ -167,6 +169,7 @@ class _Measured:
     answer_rate: float
     run_seconds: float
     memory_bytes: int
+    micro_batch_tokens: int | None
 
 
 def _measured(design: Design, lab: LabSpec) -> _Measured | None:
@@ -202,6 +205,7 @@ def _measured(design: Design, lab: LabSpec) -> _Measured | None:
         answer_rate=max(more, 1) / max(all_of_them - first, 1e-3),
         run_seconds=first,
         memory_bytes=max(time["peak_memory_bytes"] for time in times),
+        micro_batch_tokens=times[0].get("micro_batch_tokens"),
     )
 
 

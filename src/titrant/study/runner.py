@@ -18,8 +18,10 @@ from typing import Any, Literal
 
 from titrant.engines import Event, LabSpec, RunJob, execute
 from titrant.engines.job import weights_folder
+from titrant.engines.placement import workers_for
 from titrant.errors import SpecError, StoreDamaged, StoreMismatch
 from titrant.identity import plain
+from titrant.numerics import visible_gpus
 from titrant.records import Arm, Numerics, TrainingSettings
 from titrant.store import ABOUT, MANIFEST, Store, read_sealed
 from titrant.study.bench import Bench, read_bench
@@ -146,15 +148,19 @@ def export_arm(
 
 
 def jobs_for(bench: Bench, jobs: int | Literal["auto"], runs: int) -> int:
-    """How many worker processes: as many as cores and free memory carry, unless the user said."""
+    """How many worker processes: one a GPU, else as many as cores and free memory carry, unless the user said."""
     if jobs != "auto":
         return max(1, jobs)
-    if bench.numerics.device != "cpu":
-        return 1
-    cores = len(os.sched_getaffinity(0)) // bench.numerics.threads
+    numerics = bench.numerics
     largest = max(entry.model.parameters for entry in bench.models.values())
-    memory = _available_bytes() // (largest * _BYTES_PER_PARAMETER + _BYTES_PER_PROCESS)
-    return max(1, min(cores, memory, runs))
+    return workers_for(
+        runs,
+        threads=numerics.threads,
+        cores=len(os.sched_getaffinity(0)),
+        gpus=max(1, len(visible_gpus())) if numerics.device == "cuda" else 0,
+        memory_bytes=_available_bytes(),
+        run_bytes=largest * _BYTES_PER_PARAMETER + _BYTES_PER_PROCESS,
+    )
 
 
 def job_of(planned: PlannedRun, bench: Bench, *, keep_weights: bool = False) -> RunJob:

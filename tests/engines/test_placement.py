@@ -1,0 +1,84 @@
+"""Workers stay where they are put, one run on each GPU, and threads never follow the number of workers."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_jobs import make_jobs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from titrant.engines import LabSpec, execute, local
+from titrant.engines.placement import Place, places, workers_for
+
+
+@given(
+    workers=st.integers(1, 9),
+    threads=st.integers(1, 5),
+    cores=st.lists(st.integers(0, 64), min_size=1, max_size=20, unique=True),
+    gpus=st.lists(st.sampled_from("0123"), max_size=4, unique=True),
+)
+def test_no_core_is_given_twice_and_gpus_are_shared_evenly(
+    workers: int, threads: int, cores: list[int], gpus: list[str]
+) -> None:
+    found = places(workers, threads=threads, cores=cores, gpus=gpus)
+    assert len(found) == workers
+    given_cores = [core for place in found for core in place.cores]
+    assert len(given_cores) == len(set(given_cores))
+    assert set(given_cores) <= set(cores)
+    assert {len(place.cores) for place in found} in ({0}, {threads})
+    counts = [sum(place.gpu == gpu for place in found) for gpu in gpus]
+    assert not gpus or (sum(counts) == workers and max(counts) - min(counts) <= 1)
+
+
+def test_workers_that_leave_a_core_free_are_not_pinned() -> None:
+    assert [place.cores for place in places(2, threads=1, cores=[0, 1, 2])] == [(), ()]
+    assert [place.cores for place in places(3, threads=1, cores=[4, 5, 6])] == [(4,), (5,), (6,)]
+    assert [place.cores for place in places(1, threads=2, cores=[0, 1, 2])] == [(0, 1)]
+    assert [place.cores for place in places(3, threads=1, cores=[0, 1])] == [(), (), ()]
+
+
+def test_a_worker_a_gpu_and_one_where_memory_is_short() -> None:
+    plenty = {"memory_bytes": 1 << 40, "run_bytes": 1 << 30}
+    assert workers_for(20, threads=1, cores=16, gpus=4, **plenty) == 4
+    assert workers_for(3, threads=1, cores=16, gpus=4, **plenty) == 3
+    assert workers_for(20, threads=2, cores=5, gpus=0, **plenty) == 2
+    assert workers_for(20, threads=1, cores=8, gpus=0, memory_bytes=1 << 20, run_bytes=1 << 30) == 1
+
+
+def test_a_place_is_taken_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Any] = []
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cores: taken.append((pid, cores)))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    Place().take()
+    assert (taken, os.environ["CUDA_VISIBLE_DEVICES"]) == ([], "0,1,2")
+    Place(cores=(3,), gpu="2").take()
+    assert (taken, os.environ["CUDA_VISIBLE_DEVICES"]) == ([(0, (3,))], "2")
+
+
+def test_workers_run_where_they_are_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers, told by fake places that each has a GPU and the first core of this process."""
+    core = min(os.sched_getaffinity(0))
+    chosen = (Place(cores=(core,), gpu="GPU-a"), Place(cores=(core,), gpu="GPU-b"))
+    monkeypatch.setattr(local, "_places", lambda jobs, workers: chosen[:workers])
+    told = tmp_path / "told"
+    told.mkdir()
+    lab = LabSpec(module="fake_jobs", name="TellingLab", arguments={"told": str(told), "step_seconds": 0.2})
+    execute(make_jobs(tmp_path, seeds=4), root=tmp_path / "out", lab=lab, processes=2)
+    found = [json.loads(path.read_text()) for path in told.iterdir()]
+    assert sorted((tuple(one["cores"]), one["gpu"]) for one in found) == [((core,), "GPU-a"), ((core,), "GPU-b")]
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") not in ("GPU-a", "GPU-b")
+
+
+def test_runs_on_gpus_are_placed_on_those_that_are_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    jobs = make_jobs(tmp_path)
+    monkeypatch.setattr(local, "visible_gpus", lambda: ("0", "3"))
+    assert {place.gpu for place in local._places(jobs, 2)} == {None}
+    on_gpus = [replace(job, run=replace(job.run, numerics=replace(job.run.numerics, device="cuda"))) for job in jobs]
+    assert [place.gpu for place in local._places(on_gpus, 3)] == ["0", "3", "0"]
