@@ -4,11 +4,13 @@ import math
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from titrant import lab_hf
 from titrant.errors import Interrupted, RunFailed
 from titrant.identity import rng_for
 from titrant.lab_hf import HuggingFaceLab
@@ -199,3 +201,19 @@ def test_a_full_disk_is_an_error_of_the_system_whoever_was_writing(toy: Prepared
     assert while_saving.value.filename == str(tmp_path / "model")
     assert not list((tmp_path / "work").iterdir())
     trained(lab, plan_for(toy, steps=3), tmp_path / "work")
+
+
+def test_weights_stored_in_bf16_stay_in_half_the_memory_and_exact(
+    make_toy_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    from titrant.models.load import load_model
+    from titrant.models.prepare import prepare
+
+    exact = load_model(prepare(str(make_toy_folder(tmp_path / "toy")), cache=tmp_path / "cache", template="plain"))
+    assert lab_hf._in_half_the_memory(exact) is exact
+    for weights in exact.parameters():
+        weights.data = weights.data.to(torch.bfloat16).float()
+    half = lab_hf._in_half_the_memory(exact)
+    assert half.dtype == torch.bfloat16
+    again = lab_hf.copy_model(half, torch.float32)
+    assert all(torch.equal(one, other) for one, other in zip(exact.parameters(), again.parameters(), strict=True))

@@ -1,6 +1,6 @@
 """The real lab: transformers models, trained by `training`, answering by `inference`. Importing it imports torch.
 
-What runs have in common is done once a process: the untuned float32 weights are loaded once and copied for every
+What runs have in common is done once a process: the untuned weights are loaded once and copied for every
 training, and whether an architecture goes without padding is found out once.
 """
 
@@ -123,9 +123,10 @@ class HuggingFaceLab:
         _set_up(numerics)
 
     def untuned(self, model: PreparedModel) -> HuggingFaceSpecialist:
-        """The model as it came. Its float32 weights stay with the lab when it is closed."""
+        """The model as it came."""
         base = self._base(model)
-        return HuggingFaceSpecialist(base.model, model, numerics=self.numerics, ragged=base.ragged)
+        exact = base.model if base.model.dtype == torch.float32 else copy_model(base.model, torch.float32)
+        return HuggingFaceSpecialist(exact, model, numerics=self.numerics, ragged=base.ragged)
 
     def train(
         self,
@@ -162,16 +163,24 @@ class HuggingFaceLab:
                 refusal = ragged_refusal(loaded)
             if refusal is not None:
                 log.warning("answering with padding, which is slower and otherwise the same: %s", refusal)
-            self._bases[model.fingerprint] = _Base(model=loaded, ragged=refusal is None)
+            self._bases[model.fingerprint] = _Base(model=_in_half_the_memory(loaded), ragged=refusal is None)
         return self._bases[model.fingerprint]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Base:
-    """Untuned float32 weights that nothing changes, and whether their rows go without padding."""
+    """Untuned weights with their exact values, which nothing changes, and whether their rows go without padding."""
 
     model: Any
     ragged: bool
+
+
+def _in_half_the_memory(model: Any) -> Any:
+    """The model in bf16 where that holds every value exactly, as it does for models that are stored in bf16."""
+    half = torch.bfloat16
+    if not all(torch.equal(weights.to(half).to(weights.dtype), weights) for weights in model.parameters()):
+        return model
+    return copy_model(model, half)
 
 
 def _set_up(numerics: Numerics) -> None:

@@ -169,7 +169,7 @@ class _Measured:
     answer_rate: float
     run_seconds: float
     memory_bytes: int
-    micro_batch_tokens: int | None
+    micro_batch_tokens: int | None = None
 
 
 def _measured(design: Design, lab: LabSpec) -> _Measured | None:

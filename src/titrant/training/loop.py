@@ -44,7 +44,7 @@ class Engine:
 
     dtype: Literal["bf16", "fp32"] = "bf16"
     batch_tokens: int | None = None
-    activation_bytes: int = 3 << 29
+    activation_bytes: int = 1 << 30
     checkpoint_seconds: float = 600.0
 
 
