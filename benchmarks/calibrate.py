@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("coverage", "wrong", "firm", "exchange")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 SEED = 20260730
+STORED = ROOT / "benchmarks" / "data" / "six-seeds.parquet"
 TRIED = (
     "src/titrant/worlds.py",
     "src/titrant/advice.py",
@@ -76,10 +77,14 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--studies", type=int, default=4000, help="studies in a cell")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, one thread each")
     parser.add_argument("--method", default="titrant", help="titrant | always-cannot-tell")
-    parser.add_argument("--stored", help="a scores.parquet of real runs, to resample")
+    parser.add_argument(
+        "--stored", default=str(STORED), help="a scores.parquet of real runs, to resample (default: ours; none: none)"
+    )
     parser.add_argument("--folder", default=str(ROOT / "build" / "calibration"), help="where results are kept")
     parser.add_argument("--page", help="where the page goes (default: docs/calibration.md, when everything is run)")
     options = parser.parse_args(arguments)
+    if options.stored == "none":
+        options.stored = None
     if options.quick:
         options.studies = min(options.studies, 400)
     whole = not (options.only or options.match or options.quick) and options.method == "titrant"

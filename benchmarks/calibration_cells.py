@@ -30,6 +30,7 @@ COVERAGE_LOW, COVERAGE_HIGH = 0.935, 0.97
 WRONG_AT_MOST = 0.05
 FIRM_AT_LEAST = 0.80
 EXCHANGE_AT_LEAST = 0.90
+STORED_METRICS = ("exact_match", "graded")
 LARGEST_EFFECT = 0.4
 """Scores are 0 to 1 and start from the middle: larger effects than this are not simulated."""
 
@@ -233,9 +234,9 @@ def coverage_cells(stored: str | None) -> Iterator[Cell]:
                     yield replace(_covered(world), name=_covered(world).name + ", these rows", estimand="these rows")
     for seeds in (2, 3, 5):
         yield _covered(replace(grid, seeds=seeds, seeds_share=0.5, gains=(0.03,)))
-    if stored is not None:
-        for seeds in (3, 5, 10):
-            yield _covered(replace(grid, kind="stored", seeds=seeds, stored_path=stored))
+    for metric in STORED_METRICS if stored is not None else ():
+        for seeds in (2, 3, 5, 10):
+            yield _covered(replace(grid, kind="stored", seeds=seeds, stored_path=stored, stored_metric=metric))
 
 
 def wrong_cells(stored: str | None) -> Iterator[Cell]:
@@ -264,9 +265,10 @@ def wrong_cells(stored: str | None) -> Iterator[Cell]:
     for items in (50, 200, 1000):
         for changes in (2.7, 5, 10, 20):
             yield _rare(items, changes)
-    if stored is not None:
-        for seeds in (3, 5):
-            yield from _truths(World(kind="stored", seeds=seeds, stored_path=stored), doses=3, matched=False)
+    for metric in STORED_METRICS if stored is not None else ():
+        for seeds in (2, 3, 5):
+            world = World(kind="stored", seeds=seeds, stored_path=stored, stored_metric=metric)
+            yield from _truths(world, doses=3, matched=False)
 
 
 def _truths(world: World, *, doses: int, matched: bool) -> Iterator[Cell]:
@@ -362,7 +364,7 @@ def _covered(world: World) -> Cell:
 def _named(world: World) -> str:
     text = f"{world.kind}, {world.seeds} seeds, {world.items} items"
     if world.kind == "stored":
-        return text
+        return f"{text}, {world.stored_metric.replace('_', ' ')}"
     text += f", seeds' share {100 * world.seeds_share:.0f}%"
     if world.group_items is not None:
         text += ", grouped"

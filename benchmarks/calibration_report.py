@@ -70,8 +70,11 @@ def _page(rows: list[Row], *, studies: int, stored: str | None) -> Iterator[str]
     )
     yield ""
     if stored is None:
-        yield "Stored scores of real runs were not given (`--stored`), so that world is not in these tables."
-        yield ""
+        yield "Stored scores of real runs were not given (`--stored none`), so that world is not in these tables."
+    else:
+        yield f"The world `stored` resamples seeds and items of `{_shown(stored)}`: scores of real"
+        yield "runs, the whole of which it takes for the population."
+    yield ""
     yield f"**{len(rows)} cells, {len({id(row) for row, _ in missed})} missed.**"
     yield ""
     for row, name in missed:
@@ -151,6 +154,13 @@ def _verdict_table(rows: list[Row]) -> Iterable[str]:
         said = ", ".join(f"{100 * row['said'].get(word, 0.0):.1f}" for word in words)
         for share in row["shares"].values():
             yield f"| {row['name']} | {sizes} | {_share(share)} | {_mark(share['passed'])} | {rivals} | {said} |"
+
+
+def _shown(path: str) -> str:
+    """A path within the project as it stands there."""
+    root = Path(__file__).resolve().parent.parent
+    found = Path(path).resolve()
+    return str(found.relative_to(root)) if found.is_relative_to(root) else found.name
 
 
 def _share(share: dict[str, Any]) -> str:

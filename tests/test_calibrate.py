@@ -7,10 +7,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from titrant.worlds import World, simulate
+from titrant.worlds import World
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -132,21 +131,26 @@ def test_the_grid_holds_every_cell_that_is_asked_for(cells) -> None:
     assert len(set(names)) == len(names)
 
 
-def test_stored_scores_of_real_runs_are_a_world_of_their_own(cells, tmp_path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
-    scores = simulate(
-        World(kind="binary", gains=(0.05, 0.0), seeds=3, items=60, seeds_share=0.3), studies=1, seed=2
-    ).scores
-    rows = [
-        {"arm": f"arm {arm}", "seed": seed, "item": f"i{item}", "probe": "target", "value": float(value)}
-        for (_, arm, seed, item), value in np.ndenumerate(scores)
-    ]
-    path = str(tmp_path / "scores.parquet")
-    parquet.write_table(pa.Table.from_pylist(rows), path)
+def test_stored_scores_of_real_runs_are_a_world_of_their_own(cells) -> None:
+    path = str(BENCHMARKS / "data" / "six-seeds.parquet")
     made = [cell for cell in [*cells.coverage_cells(path), *cells.wrong_cells(path)] if cell.world.kind == "stored"]
-    assert {cell.purpose for cell in made} == {"coverage", "wrong"}
-    for cell in (made[0], made[-1]):
+    assert {(cell.purpose, cell.world.stored_metric) for cell in made} == {
+        (purpose, metric) for purpose in ("coverage", "wrong") for metric in ("exact_match", "graded")
+    }
+    for cell in (made[1], made[-1]):
         result = cells.measure(cell, studies=150, seed=1, method="titrant")
         assert passed(result), (cell.name, result["shares"])
+
+
+def test_real_runs_are_part_of_the_calibration_unless_left_out(cells) -> None:
+    calibrate = importlib.import_module("calibrate")
+    with_them, without = (calibrate._options(arguments) for arguments in ([], ["--stored", "none"]))
+    assert Path(with_them.stored).is_file()
+    assert without.stored is None
+
+
+def test_rare_changes_do_not_make_a_verdict_firm(cells) -> None:
+    for items in (50, 200):
+        result = cells.measure(cells._rare(items, 5), studies=1000, seed=1, method="titrant")
+        assert passed(result), result["shares"]
+        assert result["rivals"]["best mean wins"]["value"] < 0.05

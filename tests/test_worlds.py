@@ -33,7 +33,8 @@ def test_gain_and_standard_error_are_the_stated_ones(kind, group_items) -> None:
     if kind == "overlapping_draws":
         # Seeds that share rows vary together: of the seeds' 40%, n/N does not average out over the 3 seeds.
         expected *= np.sqrt(0.6 + 0.4 * (1 + 2 * 30 / 90))
-    assert estimates.std() == pytest.approx(expected, rel=0.07)
+    # The spread of a spread has no bound with heavy tails.
+    assert estimates.std() == pytest.approx(expected, rel=0.2 if kind == "heavy_tails" else 0.07)
 
 
 @pytest.mark.parametrize("kind", ["graded", "binary", "logistic_graded", "logistic_binary", "heavy_tails"])
@@ -150,6 +151,7 @@ def stored(tmp_path: Path) -> Path:
             "seed": seed,
             "item": f"i{item}",
             "probe": "target",
+            "metric": "exact_match",
             "value": float(scores[arm, seed, item]),
         }
         for arm in range(4)
@@ -158,12 +160,14 @@ def stored(tmp_path: Path) -> Path:
         if (arm, seed, item) != (3, 0, 0)
     ]
     path = tmp_path / "scores.parquet"
-    parquet.write_table(pa.Table.from_pylist([*rows, {**rows[0], "probe": "retention"}]), path)
+    beside = [{**row, "metric": "graded", "value": 0.3 + 0.4 * row["value"]} for row in rows]
+    parquet.write_table(pa.Table.from_pylist([*rows, *beside, {**rows[0], "probe": "retention"}]), path)
     return path
 
 
 def test_stored_scores_are_resampled_with_the_shift_imposed(stored: Path) -> None:
     assert sorted(stored_arms(str(stored))) == ["arm0", "arm1", "arm2"]
+    assert set(np.unique(stored_arms(str(stored), metric="graded")["arm0"])) == {0.3, 0.7}
     world = World(kind="stored", stored_path=str(stored), gains=(0.05, -0.05), seeds=3, items=60)
     made = simulate(world, studies=2000, seed=4)
     assert set(np.unique(made.scores)) == {0.0, 1.0}
@@ -172,12 +176,34 @@ def test_stored_scores_are_resampled_with_the_shift_imposed(stored: Path) -> Non
         assert abs(estimates.mean() - gain) < 4 * estimates.std() / np.sqrt(2000)
 
 
+REAL = Path(__file__).resolve().parent.parent / "benchmarks" / "data" / "six-seeds.parquet"
+
+
+def test_scores_of_real_runs_are_kept_and_each_metric_is_a_world_of_its_own() -> None:
+    right, graded = (stored_arms(str(REAL), metric=metric) for metric in ("exact_match", "graded"))
+    assert sorted(right) == sorted(graded) == ["32", "32+general:32", "32-matched", "general:32"]
+    assert {arm.shape for arm in (*right.values(), *graded.values())} == {(6, 270)}
+    assert set(np.unique(right["32"])) == {0.0, 1.0}
+    assert len(np.unique(graded["32"])) > 500
+
+
+def test_a_stored_world_draws_the_same_wherever_its_file_lies(tmp_path: Path) -> None:
+    copied = tmp_path / REAL.name
+    copied.write_bytes(REAL.read_bytes())
+    world = World(kind="stored", stored_path=str(REAL), seeds=2, items=20)
+    here, there = (simulate(replace(world, stored_path=str(path)), studies=3, seed=1).scores for path in (REAL, copied))
+    assert np.array_equal(here, there)
+
+
 def test_stored_scores_of_one_arm_are_refused(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
     path = tmp_path / "scores.parquet"
-    rows = [{"arm": "alone", "seed": seed, "item": "i", "probe": "target", "value": 1.0} for seed in (0, 1)]
+    rows = [
+        {"arm": "alone", "seed": seed, "item": "i", "probe": "target", "metric": "exact_match", "value": 1.0}
+        for seed in (0, 1)
+    ]
     parquet.write_table(pa.Table.from_pylist(rows), path)
     with pytest.raises(ScoresError, match="two arms"):
         stored_arms(str(path))

@@ -83,6 +83,7 @@ class World:
     drawn_rows: int = 30
     stored_path: str | None = None
     stored_probe: str = "target"
+    stored_metric: str = "exact_match"
 
     @property
     def arm_means(self) -> tuple[float, ...]:
@@ -141,7 +142,9 @@ class Components:
 
 def simulate(world: World, *, studies: int, seed: int, batch: int = 0) -> SimulatedStudies:
     """`studies` studies of `world`: the same numbers for the same world, count, seed and batch number."""
-    rng = rng_for(seed, "worlds", canonical_json(world), studies, batch)
+    # Where a file of scores lies is no part of what is drawn from it.
+    named = replace(world, stored_path=None if world.stored_path is None else Path(world.stored_path).name)
+    rng = rng_for(seed, "worlds", canonical_json(named), studies, batch)
     if world.kind == "stored":
         return _resampled(world, studies=studies, rng=rng)
     if world.kind == "rare_changes":
@@ -437,15 +440,18 @@ def _observed(world: World, latent_BASI: Array, rng: np.random.Generator) -> Arr
 
 
 @lru_cache(maxsize=4)
-def stored_arms(path: str, probe: str = "target") -> dict[str, Array]:
-    """Every arm of a scores.parquet as an array over its seeds and items, arms with missing cells left out.
+@lru_cache(maxsize=8)
+def stored_arms(path: str, probe: str = "target", metric: str = "exact_match") -> dict[str, Array]:
+    """Every arm of a scores.parquet on one probe and metric as an array over its seeds and items, arms with missing
+    cells left out.
 
     Only items and seeds that all kept arms share are used. Raises ScoresError with fewer than two complete arms.
     """
     import pyarrow.parquet as parquet
 
     columns = ["arm", "seed", "item", "value"]
-    table = parquet.read_table(Path(path), columns=columns, filters=[("probe", "=", probe)]).to_pydict()
+    chosen = [("probe", "=", probe), ("metric", "=", metric)]
+    table = parquet.read_table(Path(path), columns=columns, filters=chosen).to_pydict()
     cells: dict[str, dict[tuple[int, str], float]] = {}
     for arm, seed, item, value in zip(*(table[column] for column in columns), strict=True):
         if value is not None:
@@ -461,7 +467,7 @@ def stored_arms(path: str, probe: str = "target") -> dict[str, Array]:
         raise ScoresError(
             "stored scores to resample need two arms with the same seeds and items",
             where=path,
-            got=f"{len(complete)} complete arms, {len(seeds)} seeds, probe {probe}",
+            got=f"{len(complete)} complete arms, {len(seeds)} seeds, probe {probe}, metric {metric}",
             expected="at least 2 arms and 2 seeds",
         )
     return complete
@@ -476,7 +482,7 @@ def _resampled(world: World, *, studies: int, rng: np.random.Generator) -> Simul
     """
     if world.stored_path is None:
         raise ValueError("a world of stored scores needs stored_path")
-    stored_PSI = np.stack(list(stored_arms(world.stored_path, world.stored_probe).values()))
+    stored_PSI = np.stack(list(stored_arms(world.stored_path, world.stored_probe, world.stored_metric).values()))
     pool, stored_seeds, stored_items = stored_PSI.shape
     is_binary = bool(np.isin(stored_PSI, (0.0, 1.0)).all())
     means_A = np.array(world.arm_means)

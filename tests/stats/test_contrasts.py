@@ -69,6 +69,17 @@ def test_one_item_is_the_t_test_over_seeds() -> None:
     assert float(p_values(spread)[0]) == pytest.approx(stats.ttest_1samp(d, 0).pvalue)
 
 
+@pytest.mark.parametrize("seeds", [2, 4, 5, 10])
+@pytest.mark.parametrize("items", [2, 3, 5])
+def test_very_few_items_still_cover(items: int, seeds: int) -> None:
+    """Two items whose differences agree by luck would otherwise leave the many degrees of freedom of the seeds."""
+    rng = rng_for(0, "tests", "few-items", items, seeds)
+    scores = 0.06 * rng.standard_normal((3000, 2, 1, items)) + 0.06 * rng.standard_normal((3000, 2, seeds, items))
+    low, high = bounds(contrast_batch(moments(scores, layout(items)), [1], 0), 0.025)
+    covered = ((low <= 0) & (high >= 0)).mean()
+    assert covered >= 0.93 - 3 * np.sqrt(0.05 * 0.95 / 3000)
+
+
 def test_one_item_at_one_seed_has_no_interval_rather_than_a_number() -> None:
     spread = contrast_batch(moments(np.array([[[0.0]], [[1.0]]]), layout(1)), [1], 0)
     low, high = bounds(spread, 0.025)

@@ -312,6 +312,9 @@ def contrast_batch(
         freedom = _cochran if overlap else _satterthwaite
         variance, df = freedom(*parts, item_df=moments.item_df, seed_df=n_seeds - 1)
         method = f"crossed items and seeds, {'' if overlap else 'Satterthwaite and '}Cochran"
+    if 0 < moments.item_df <= 1:
+        # Two items (or groups) that agree by luck hide all their variance, and the parts' shares with it.
+        df = np.minimum(df, 1.0)
     constant = (item < SMALLEST_VARIANCE) & (own < SMALLEST_VARIANCE) & (error < SMALLEST_VARIANCE)
     return Spread(
         difference=difference,
