@@ -476,9 +476,10 @@ def stored_arms(path: str, probe: str = "target", metric: str = "exact_match") -
 def _resampled(world: World, *, studies: int, rng: np.random.Generator) -> SimulatedStudies:
     """Studies drawn from stored scores, which stand for the whole population of seeds and items.
 
-    Each study gives the stored arms new roles at random, draws seeds and items with replacement, the same ones for all
-    arms, and moves each arm's scores so that its mean over the population is what the world says: by mixing with all
-    right or all wrong, which keeps scores within 0 to 1 and right-or-wrong scores right or wrong.
+    Each study gives the stored arms new roles at random, draws items with replacement, the same ones for all arms, and
+    for each arm and seed one of the arm's runs (why not whole seeds: docs/decisions/0017-stored-world.md). It moves each
+    arm's scores so that its mean over the population is what the world says, by mixing with all right or all wrong,
+    which keeps scores within 0 to 1 and right-or-wrong scores right or wrong.
     """
     if world.stored_path is None:
         raise ValueError("a world of stored scores needs stored_path")
@@ -490,9 +491,9 @@ def _resampled(world: World, *, studies: int, rng: np.random.Generator) -> Simul
     for study in range(studies):
         baseline, *others = rng.permutation(pool)
         roles_A = np.array([baseline, *(others[k % len(others)] for k in range(len(means_A) - 1))])
-        seeds_S = rng.integers(stored_seeds, size=world.seeds)
+        runs_AS = rng.integers(stored_seeds, size=(len(means_A), world.seeds))
         items_I = rng.integers(stored_items, size=world.items)
-        drawn_ASI = stored_PSI[np.ix_(roles_A, seeds_S, items_I)]
+        drawn_ASI = stored_PSI[roles_A[:, None, None], runs_AS[..., None], items_I]
         scores_BASI[study] = _moved(drawn_ASI, stored_PSI[roles_A].mean(axis=(1, 2)), means_A, is_binary, rng)
     gains_BD = np.tile(np.array(world.gains), (studies, 1))
     return SimulatedStudies(world=world, scores=scores_BASI, gains=gains_BD, gains_these_rows=gains_BD, groups=None)

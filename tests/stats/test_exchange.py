@@ -95,6 +95,15 @@ def test_one_size_gives_no_rate_and_two_give_sign_and_bounds() -> None:
     assert (two.low, two.high) == (pytest.approx(0), pytest.approx(64))
 
 
+def test_with_two_sizes_a_bound_lies_at_a_size_and_never_between() -> None:
+    """Nothing is known of the curve between two sizes, so no line may be drawn there."""
+    found = rate([0.5, 0.6], 0.59, half=0.03)
+    assert (found.low, found.high) == (pytest.approx(0), None)
+    assert found.sentence == "384 generalist rows at 64 target rows are worth at least 0 target rows."
+    worse = rate([0.5, 0.6], 0.51, at=1, half=0.03)
+    assert (worse.low, worse.high) == (None, pytest.approx(0))
+
+
 def test_a_bent_curve_widens_the_interval_and_a_straight_one_does_not() -> None:
     straight = rate([0.5, 0.6, 0.7, 0.8], 0.55, half=1e-6)
     bent = rate([0.5, 0.6, 0.64, 0.656], 0.55, half=1e-6)

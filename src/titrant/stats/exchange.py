@@ -177,7 +177,12 @@ class TurningSize:
         dose = f"the gain of {self.dose_rows} generalist rows falls below {self.smallest_effect:g}"
         if self.step == "none" or (self.low is None and self.high is None):
             return f"Where {dose} cannot be pinned down: {self.reason}."
-        return f"{dose[0].upper()}{dose[1:]} at {_amount(self.value, self.low, self.high)} target rows."
+        at = (
+            _amount(self.value, self.low, self.high)
+            .replace("at least", "no fewer than")
+            .replace("at most", "no more than")
+        )
+        return f"{dose[0].upper()}{dose[1:]} at {at} target rows."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,7 +292,7 @@ def _solve(
         return _Solution(
             first=None, last=None, low=None, high=None, reason="scores do not surely change with the sizes"
         )
-    low, high = _hull(place_K, surely_above, surely_below)
+    low, high = _hull(place_K, surely_above, surely_below, between=between)
     first = last = None
     if between:
         first, last = _crossings(place_K, straight.value - threshold)
@@ -334,8 +339,11 @@ def _second_difference(x: Floats) -> Floats:
     )
 
 
-def _hull(place_K: Floats, surely_above: Floats, surely_below: Floats) -> tuple[float | None, float | None]:
-    """The smallest interval that holds every place not ruled out; None for an end that is open.
+def _hull(
+    place_K: Floats, surely_above: Floats, surely_below: Floats, *, between: bool
+) -> tuple[float | None, float | None]:
+    """The smallest interval that holds every place not ruled out; None for an end that is open. Ends lie between two
+    places where the curve can be read `between` sizes, else at the place that was ruled out.
 
     Without an interval for the readings (NaN) nothing is ruled out.
     """
@@ -350,6 +358,10 @@ def _hull(place_K: Floats, surely_above: Floats, surely_below: Floats) -> tuple[
         turn = int(np.flatnonzero(below)[0])
         return (float(place_K[max(turn - 1, 0)]), float(place_K[turn])) if turn else (None, None)
     first, last = int(kept[0]), int(kept[-1])
+    if not between:
+        ends = (None if first == 0 else first - 1, None if last == len(place_K) - 1 else last + 1)
+        low, high = (None if end is None else float(place_K[end]) for end in ends)
+        return low, high
     low = None if first == 0 else _zero(place_K, surely_above if above[first - 1] else surely_below, first - 1)
     high = None if last == len(place_K) - 1 else _zero(place_K, surely_below if below[last + 1] else surely_above, last)
     return low, high
@@ -388,10 +400,12 @@ def _reason(first: float | None, low: float | None, high: float | None, between:
 
 def _amount(value: float | None, low: float | None, high: float | None) -> str:
     if low is not None and high is not None:
-        return f"{value:.0f} ({low:.0f} to {high:.0f})" if value is not None else f"{low:.0f} to {high:.0f}"
+        interval = f"{round(low)} to {round(high)}"
+        return interval if value is None else f"{round(value)} ({interval})"
     if low is not None:
-        return f"at least {low:.0f}"
-    return f"at most {high:.0f}"
+        return f"at least {round(low)}"
+    assert high is not None, "an amount with two open ends is said in other words"
+    return f"at most {round(high)}"
 
 
 # ---------------------------------------------------------------------------------------------------------- interaction

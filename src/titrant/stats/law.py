@@ -65,7 +65,8 @@ def fit_law(arms: Sequence[ArmMean]) -> Law:
     sizes, doses = set(grid[:, 0]), set(grid[:, 1]) - {0.0}
     if len(sizes) < FEWEST_SIZES or len(doses) < FEWEST_DOSES:
         return silent_law(
-            f"{len(sizes)} target sizes and {len(doses)} doses, fewer than {FEWEST_SIZES} and {FEWEST_DOSES}"
+            f"{len(sizes)} target sizes and {len(doses)} {'dose' if len(doses) == 1 else 'doses'}, fewer than "
+            f"{FEWEST_SIZES} and {FEWEST_DOSES}"
         )
     if np.ptp(grid[:, 2]) == 0:
         return silent_law("all arms have the same score")

@@ -838,7 +838,7 @@ def _interval_words(low: float | None, high: float | None) -> str:
 
 
 def _whole(value: float) -> str:
-    return f"{value:,.0f}".replace("-0", "0").replace("-", "−")
+    return f"{round(value):,}".replace("-", "−")
 
 
 # ----------------------------------------------------------------------------------------------------------- provenance
