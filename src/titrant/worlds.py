@@ -477,7 +477,7 @@ def _resampled(world: World, *, studies: int, rng: np.random.Generator) -> Simul
     """Studies drawn from stored scores, which stand for the whole population of seeds and items.
 
     Each study gives the stored arms new roles at random, draws items with replacement, the same ones for all arms, and
-    for each arm and seed one of the arm's runs (why not whole seeds: docs/decisions/0017-stored-world.md). It moves each
+    for each arm and seed one of the arm's runs (not whole seeds: docs/decisions/0017-stored-world.md). It moves each
     arm's scores so that its mean over the population is what the world says, by mixing with all right or all wrong,
     which keeps scores within 0 to 1 and right-or-wrong scores right or wrong.
     """
