@@ -155,6 +155,6 @@ def test_a_training_row_that_asks_what_a_test_item_asks_is_left_out_though_their
     ]
     split = split_by_text(same, share=0.5)
     asked = {each.prompt.casefold().split()[-1] for each in split.held_out}
-    assert split.overlapping > 0
+    assert split.overlapping
     assert not asked & {each.prompt.casefold().split()[-1] for each in split.train}
-    assert len(split.train) + len(split.held_out) + split.overlapping == len(same)
+    assert len(split.train) + len(split.held_out) + len(split.overlapping) == len(same)

@@ -7,6 +7,7 @@ specialist are compared on the same items, and no specialist has seen a test tex
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -141,8 +142,8 @@ def _read_ladder(members: Mapping[str, Target], *, tokens_of: TokensOf | None) -
         return {name: _read_skill(name, target) for name, target in members.items()}
     read = _Reading(collection, members, tokens_of)
     test = tasks.common_items(read.held_out, read.wanted_items)
-    unasked = len(read.held_out) - len(test)
-    left_out = [*read.left_out, LeftOut(why="on a test text, beyond the number of test items", rows=unasked)]
+    read.leave_out("on a test text, beyond the number of test items", read.held_out)
+    read.leave_out("on a test text, beyond the number of test items", test, sign=-1)
     marks = tasks.marks_of(read.marking)
     found = {}
     for name, target in members.items():
@@ -161,7 +162,7 @@ def _read_ladder(members: Mapping[str, Target], *, tokens_of: TokensOf | None) -
             train=tasks.as_examples(mine, source=name),
             test=_items(test, name=name, target=target, probe="target", marks=marks, rung=rung),
             validation=_items(validation, name=name, target=target, probe="validation", marks=marks, rung=rung),
-            left_out=[entry for entry in left_out if entry.rows],
+            left_out=read.left_out_of(read.rungs[name]),
         )
     return found
 
@@ -210,12 +211,12 @@ class _Reading:
         self.collection, self.members, self.tokens_of = collection, members, tokens_of
         self.rungs: dict[str, Rung] = {}
         self.marking: tuple[Rung, ...] = ()
-        self.left_out: list[LeftOut] = []
+        self._left_out: Counter[tuple[str, str]] = Counter()
         if collection.p3 is not None:
             found = tasks.read_p3(
                 sources.read_rows(collection.p3), wanted=self._tasks_of, rows_per_task=collection.rows_per_task
             )
-            self.left_out += _counted((left.reason, left.rows) for left in found.left_out)
+            self._left_out.update({(left.reason, left.template): left.rows for left in found.left_out})
             self._split(found.instances)
         elif collection.own is not None:
             self._split_needed(_own_instances(next(iter(members.values()))))
@@ -240,6 +241,20 @@ class _Reading:
             wanted[rung] = None if count is None or before is None else max(count, before)
         return wanted
 
+    def leave_out(self, why: str, instances: Iterable[TaskInstance], *, sign: int = 1) -> None:
+        """Count instances that are in neither part."""
+        for instance in instances:
+            self._left_out[(why, instance.task)] += sign
+
+    def left_out_of(self, rung: Rung) -> list[LeftOut]:
+        """What was left out of the tasks of a rung; of all tasks for the rung of all."""
+        tasks_of_rung = set(rung.tasks)
+        return _counted(
+            (why, rows)
+            for (why, task), rows in self._left_out.items()
+            if task in tasks_of_rung or rung.name == tasks.P3_RUNGS[0].name
+        )
+
     def _tasks_of(self, instances: Sequence[TaskInstance]) -> frozenset[str]:
         """The tasks that are needed; finds the rungs on the way."""
         return self._find_rungs(instances, ())
@@ -263,9 +278,11 @@ class _Reading:
         self._split([instance for instance in instances if instance.task in needed])
 
     def _split(self, instances: Sequence[TaskInstance]) -> None:
-        split = tasks.split_by_text(instances, share=self.collection.test_share)
+        self._part(tasks.split_by_text(instances, share=self.collection.test_share))
+
+    def _part(self, split: tasks.TextSplit) -> None:
         self.train, self.held_out = split.train, split.held_out
-        self.left_out += _counted([("asks what a test item asks", split.overlapping)])
+        self.leave_out("asks what a test item asks", split.overlapping)
 
     def _read_lists(self) -> None:
         """The split lists' own tasks: nothing of a test task is trained on."""
@@ -280,10 +297,8 @@ class _Reading:
         train = self._superni(_task_rows(place, lists[0]), only=lists[0])
         test = self._superni(_task_rows(place, lists[1]), only=lists[1], limit=tasks.TEST_INSTANCES)
         needed = self._find_rungs(train, test)
-        self.held_out = tuple(instance for instance in test if instance.task in needed)
-        mine = [instance for instance in train if instance.task in needed]
-        self.train = tasks.without_asked(mine, self.held_out)
-        self.left_out += _counted([("asks what a test item asks", len(mine) - len(self.train))])
+        mine, asked = ([each for each in part if each.task in needed] for part in (train, test))
+        self._part(tasks.apart(mine, tuple(asked)))
 
     def _superni(
         self, rows: Iterator[RawRow], *, only: Sequence[str] | None = None, limit: int | None = None

@@ -8,6 +8,7 @@ from titrant.tasks.ladder import (
     Rung,
     RungRule,
     TextSplit,
+    apart,
     build_ladder,
     common_items,
     marks_of,
@@ -15,7 +16,6 @@ from titrant.tasks.ladder import (
     random_task_sets,
     rung_of,
     split_by_text,
-    without_asked,
 )
 from titrant.tasks.own import (
     TargetSplit,
@@ -46,6 +46,7 @@ __all__ = [
     "TaskInstance",
     "TextSplit",
     "answer_seen",
+    "apart",
     "as_examples",
     "as_items",
     "build_ladder",
@@ -67,5 +68,4 @@ __all__ = [
     "rung_of",
     "split_by_text",
     "split_rows",
-    "without_asked",
 ]

@@ -111,7 +111,7 @@ class TextSplit:
 
     train: tuple[TaskInstance, ...]
     held_out: tuple[TaskInstance, ...]
-    overlapping: int
+    overlapping: tuple[TaskInstance, ...]
 
 
 def build_ladder(
@@ -134,7 +134,7 @@ def build_ladder(
     on_rungs = {task for rung in rungs for task in rung.tasks}
     split = split_by_text([instance for instance in instances if instance.task in on_rungs], share=test_share)
     test = common_items(split.held_out, dict.fromkeys(rungs), per_task=test_items_per_task)
-    parted = len(split.held_out) - len(test) + split.overlapping
+    parted = len(split.held_out) - len(test) + len(split.overlapping)
     return Ladder(rungs=rungs, train=split.train, test=test, parted=parted)
 
 
@@ -175,14 +175,18 @@ def split_by_text(instances: Sequence[TaskInstance], *, share: float, name: str 
         held = {single[0]}
     held_out = tuple(instance for instance in instances if _text_of(instance) in held)
     rest = tuple(instance for instance in instances if _text_of(instance) not in held)
-    train = without_asked(rest, held_out)
-    return TextSplit(train=train, held_out=held_out, overlapping=len(rest) - len(train))
+    return apart(rest, held_out)
 
 
-def without_asked(train: Iterable[TaskInstance], asked: Iterable[TaskInstance]) -> tuple[TaskInstance, ...]:
-    """The training instances that ask nothing that is asked in `asked`, case and spaces aside."""
-    prompts = {_folded(instance.prompt) for instance in asked}
-    return tuple(instance for instance in train if _folded(instance.prompt) not in prompts)
+def apart(train: Sequence[TaskInstance], held_out: tuple[TaskInstance, ...]) -> TextSplit:
+    """The split, with the training instances that ask what is held out set apart, case and spaces aside."""
+    prompts = {_folded(instance.prompt) for instance in held_out}
+    overlapping = [_folded(instance.prompt) in prompts for instance in train]
+    return TextSplit(
+        train=tuple(instance for instance, over in zip(train, overlapping, strict=True) if not over),
+        held_out=held_out,
+        overlapping=tuple(instance for instance, over in zip(train, overlapping, strict=True) if over),
+    )
 
 
 def common_items(
