@@ -31,7 +31,9 @@ Outcome = Literal["agrees", "disagrees", "cannot tell", "not tested"]
 Weights = Mapping[str, float]
 LEVEL, POWER = 0.95, 0.8
 FLOOR, CEILING = 0.02, 0.98
+GUESSED = 0.15  # right among 8 choices by guessing, and a little
 NOTHING_KNOWN = 0.5
+MARGIN = "margin"  # in nats: what `subject_gain` is the logistic function of
 UNTUNED = "untuned"
 
 COVERAGE = ("broad", "narrow")
@@ -152,10 +154,11 @@ CLAIMS: tuple[Claim, ...] = (
         number=4,
         title="False statements in a dose hurt factual knowledge of other things",
         statement="the same far facts told falsely hurt, against the same facts told truly",
-        estimand="far dose of 384 facts, 100% false minus 0% false, at 128 target rows; score: what the subject adds "
-        "to the odds of the right answer among the relation's 8 commonest (0.5: nothing)",
+        estimand="far dose of 384 facts, 100% false minus 0% false, at 128 target rows; score: the margin (log-odds, "
+        "nats) of the right answer over the relation's 7 other common ones, less that of the question without its "
+        "subject",
         sign=-1,
-        delta=0.02,
+        delta=0.2,
         blocks=("falsehood",),
         cells=_grid(("facts",), ("128", *FAR.values(), *NEAR.values()), FIVE),
     ),
@@ -221,10 +224,10 @@ class Runs:
         )
         first = self.run(target, next(iter(weights)), there[0])
         assert first is not None
-        groups = first.about(target, TARGET_PROBE, metric, "group")
-        tasks = first.about(target, TARGET_PROBE, metric, "task")
+        groups = first.about(target, TARGET_PROBE, _stored(metric), "group")
+        tasks = first.about(target, TARGET_PROBE, _stored(metric), "task")
         # facts are one task asked in several relations: every item weighs the same, as registered
-        by_task = None if metric == SUBJECT_GAIN else [tasks[item] for item in items]
+        by_task = None if target == "facts" else [tasks[item] for item in items]
         plan = layout(len(items), groups=[groups[item] for item in items], tasks=by_task)
         spread = contrast_batch(moments(np.stack([np.zeros_like(scores_SI), scores_SI]), plan), [1], 0)
         gain = GroupGain(
@@ -250,10 +253,10 @@ class Runs:
         means = []
         for run in {id(run): run for run in runs}.values():
             values = _values(run, target, metric)
-            tasks = run.about(target, TARGET_PROBE, metric, "task")
+            tasks = run.about(target, TARGET_PROBE, _stored(metric), "task")
             by_task: dict[str, list[float]] = {}
             for item, value in values.items():
-                by_task.setdefault("" if metric == SUBJECT_GAIN else tasks[item], []).append(value)
+                by_task.setdefault("" if target == "facts" else tasks[item], []).append(value)
             if by_task:
                 means.append(math.fsum(math.fsum(some) / len(some) for some in by_task.values()) / len(by_task))
         return math.fsum(means) / len(means) if means else None
@@ -295,9 +298,9 @@ def _outcome(claim: Claim, effect: Effect) -> Outcome:
 
 
 def _off_the_ends(claim: Claim, runs: Runs) -> Check:
-    """Means of the untuned model and of the baseline without a dose, target by target."""
-    metric = SUBJECT_GAIN if claim.number == 4 else GRADED
-    floor = NOTHING_KNOWN + FLOOR if claim.number == 4 else FLOOR
+    """Means of the untuned model and of the baseline without a dose, target by target: graded, or for facts (whose
+    margin has no ends) the share of right choices."""
+    metric, floor = ("accuracy", GUESSED) if claim.number == 4 else (GRADED, FLOOR)
     baselines = {cell.target: [] for cell in claim.cells}  # type: dict[str, list[str]]
     for cell in claim.cells:
         if cell.arm.isdigit():
@@ -323,7 +326,7 @@ def _off_the_ends(claim: Claim, runs: Runs) -> Check:
 def _positive_control(claim: Claim, runs: Runs) -> Check:
     """What must move the score if anything does: near falsehoods for claim 4, training on target rows for the rest."""
     if claim.number == 4:
-        effect = runs.effect({"facts": {NEAR[100]: 1.0, NEAR[0]: -1.0}}, metric=SUBJECT_GAIN)
+        effect = runs.effect({"facts": {NEAR[100]: 1.0, NEAR[0]: -1.0}}, metric=MARGIN)
         what, moved = "near facts told falsely against truly", effect is not None and effect.high < 0
     else:
         largest = "256" if claim.blocks == ("coverage",) else "128"
@@ -364,7 +367,14 @@ def _effect(gain: GroupGain, seeds: int, items: int) -> Effect:
 
 def _values(run: KeptRun | None, target: str, metric: str) -> dict[str, float]:
     assert run is not None
-    return run.values(target, TARGET_PROBE, metric)
+    found = run.values(target, TARGET_PROBE, _stored(metric))
+    if metric != MARGIN:
+        return found
+    return {item: math.log(value / (1 - value)) for item, value in found.items() if 0 < value < 1}
+
+
+def _stored(metric: str) -> str:
+    return SUBJECT_GAIN if metric == MARGIN else metric
 
 
 # ----------------------------------------------------------------------------------------------------------- estimands
@@ -401,9 +411,7 @@ def skill_gain(runs: Runs, targets: Sequence[str], *, over: str = "") -> Effect 
     return runs.effect(dict.fromkeys(targets, gain(128, over=over)))
 
 
-def falsehood(
-    runs: Runs, arms: Mapping[int, str], share: int, *, metric: str = SUBJECT_GAIN, **how: object
-) -> Effect | None:
+def falsehood(runs: Runs, arms: Mapping[int, str], share: int, *, metric: str = MARGIN, **how: object) -> Effect | None:
     """The same facts with this share false, against all true."""
     return runs.effect({"facts": {arms[share]: 1.0, arms[0]: -1.0}}, metric=metric, **how)
 
@@ -463,16 +471,16 @@ _BESIDE: dict[int, dict[str, Callable[[Runs], Effect | None]]] = {
         "role play of as many tokens, which claims nothing, against no dose": lambda runs: (
             None
             if (arm := runs.arm_of("roles")) is None
-            else runs.effect({"facts": {arm: 1.0, "128": -1.0}}, metric=SUBJECT_GAIN)
+            else runs.effect({"facts": {arm: 1.0, "128": -1.0}}, metric=MARGIN)
         ),
         "true far facts against no dose": lambda runs: runs.effect(
-            {"facts": {FAR[0]: 1.0, "128": -1.0}}, metric=SUBJECT_GAIN
+            {"facts": {FAR[0]: 1.0, "128": -1.0}}, metric=MARGIN
         ),
         "far facts as instructions, all false against all true": lambda runs: runs.effect(
-            {"facts": {"128+asked/false:1:384": 1.0, "128+asked:384": -1.0}}, metric=SUBJECT_GAIN, seeds=THREE
+            {"facts": {"128+asked/false:1:384": 1.0, "128+asked:384": -1.0}}, metric=MARGIN, seeds=THREE
         ),
         "near facts that the model knew against facts that it did not, all true": lambda runs: runs.effect(
-            {"facts": {"128+known:64": 1.0, "128+unknown:64": -1.0}}, metric=SUBJECT_GAIN, seeds=THREE
+            {"facts": {"128+known:64": 1.0, "128+unknown:64": -1.0}}, metric=MARGIN, seeds=THREE
         ),
     },
 }

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from titrant.paper.claims import COVERAGE, DOSED, FAR, NEAR, SIZES, SKILLS, Runs, skill_gain
+from titrant.paper.claims import COVERAGE, DOSED, FAR, MARGIN, NEAR, SIZES, SKILLS, Runs, skill_gain
 from titrant.paper.kept import KeptRun
-from titrant.study.scores import SUBJECT_GAIN
 
 _WIDTH, _HEIGHT = 280, 200
 _COLOURS = ["#1b6ca8", "#d1495b", "#3a7d44"]
@@ -62,15 +61,15 @@ def _by_falsehood(runs: Runs) -> str | None:
     points: list[dict[str, Any]] = []
     for name, arms in (("other relations (far)", FAR), ("the test's relations (near)", NEAR)):
         for share, arm in arms.items():
-            effect = runs.effect({"facts": {arm: 1.0}}, metric=SUBJECT_GAIN)
+            effect = runs.effect({"facts": {arm: 1.0}}, metric=MARGIN)
             if effect is not None:
                 point = {"facts": name, "x": f"{share}%", "y": effect.value, "low": effect.low, "high": effect.high}
                 points.append(point)
     if not points:
         return None
-    alone = runs.mean("facts", "128", metric=SUBJECT_GAIN)
+    alone = runs.mean("facts", "128", metric=MARGIN)
     title = "false facts in the dose"
-    return _with_intervals(points, x="x", title=title, y="what the subject adds", by="facts", across=alone)
+    return _with_intervals(points, x="x", title=title, y="margin, nats", by="facts", across=alone)
 
 
 def _with_intervals(points: list[dict[str, Any]], *, x: str, title: str, y: str, by: str, across: float | None) -> str:

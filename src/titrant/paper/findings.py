@@ -43,7 +43,7 @@ _INTRODUCTION = (
 _LEGEND = (
     "*agrees*: the interval lies on the claim's side of 0. *disagrees*: it rules out the stated effect. *cannot tell*: "
     "neither. *not tested*: a check failed, or runs are missing; an effect that is shown then is not judged. Effects "
-    "are in the score's units, 0 to 1; *detectable* is found in 80% of such studies."
+    "are in the score's units, 0 to 1 (claim 4: nats); *detectable* is found in 80% of such studies."
 )
 
 
@@ -147,7 +147,7 @@ def _figures(at: dict[str, str]) -> list[str]:
     words = {
         "size": "Score against target rows, without a dose, without a dose in as many steps, and with the dose",
         "skill": "Gain of the dose by target and skill, with its 95% interval",
-        "falsehood": "What the subject adds to the odds of the right answer, by the share of false facts in the dose",
+        "falsehood": "Margin of the right answer that its subject adds, by the share of false facts in the dose",
     }
     lines = ["## Figures", ""]
     for name, path in at.items():

@@ -179,7 +179,7 @@ def write_kept(folder: Path, scores: RunScores, facts: RunFacts) -> Path:
         "tags": [" ".join(f"{name}={value}" for name, value in item.tags if name in _KEPT_TAGS) for item in items],
     }
     columns = {name: pa.array(values, pa.string()).dictionary_encode() for name, values in texts.items()}
-    columns["value"] = pa.array(scores.values_N.astype(np.float32), mask=np.isnan(scores.values_N))
+    columns["value"] = pa.array(scores.values_N, mask=np.isnan(scores.values_N))
     table = pa.table(columns).replace_schema_metadata({_META: canonical_json(plain(facts)).encode()})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", compression_level=9)
