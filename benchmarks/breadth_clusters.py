@@ -25,7 +25,7 @@ from titrant.sources import read_rows
 from titrant.study.breadth import breadth_of_file
 
 FILES = (
-    ("sentiment/yelp_review_full.jsonl.gz", None),
+    ("sentiment/yelp_polarity_sentences.jsonl.gz", None),
     ("skills/factual_webquestions.jsonl.gz", None),
     ("sentiment/sentence_sentiment_sets.jsonl.gz", "dataset"),
     ("classification/cl_benchmark_sets.jsonl.gz", "dataset"),

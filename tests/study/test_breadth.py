@@ -62,6 +62,12 @@ def test_odd_columns_are_mapped_and_a_missing_one_is_named(tmp_path: Path) -> No
         breadth_of_file(path, words_only=True)
 
 
+def test_columns_that_leave_the_instruction_out_make_the_rows_one_task(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.jsonl", TASKS)
+    found = breadth_of_file(path, columns={"text": "input", "label": "output"}, words_only=True)
+    assert (found.rung, found.measure("tasks")) == ("one_dataset", 1)
+
+
 def test_the_text_says_what_was_compared_and_explains_its_numbers(tmp_path: Path) -> None:
     found = breadth_of_file(write(tmp_path / "r.jsonl", TASKS), words_only=True)
     shown = "\n".join(breadth_lines(found))

@@ -63,7 +63,7 @@ def breadth_of_file(
     return breadth_of_rows(
         rows,
         in_file=in_file,
-        asks=shape.shape in _ASKS_ITSELF,
+        asks=shape.shape in _ASKS_ITSELF and not mapping.keys() & {"text", "question", "label"},
         tasks_from=mapping.get("task"),
         instruction=_PLACEHOLDER if needs else None,
         words_only=words_only,
