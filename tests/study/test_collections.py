@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import hub_mirror
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fake_study import fake_prepare, page_as_text, trial_lab, write_study
@@ -205,6 +207,39 @@ def test_examples_are_shown_only_while_a_prompt_is_within_the_models_length(tmp_
     fitting = read_collections(load_study(study), tokens_of=len)["stars"].test
     assert {item.turns[0].text.count("Positive Example") for item in fitting} == {1}
     assert all(len(item.turns[0].text) <= 260 for item in fitting)
+
+
+def test_a_copy_on_the_hub_makes_the_same_rungs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {
+            "task_name": f"task{kind}_{('stars', 'tell')[kind]}",
+            "id": f"{kind}-{number}",
+            "definition": f"Do as task {kind} says",
+            "inputs": text_of(number + 500 * kind),
+            "targets": ("good", "bad")[number % 2] if kind == 0 else f"told {number}",
+        }
+        for kind in (0, 1)
+        for number in range(60)
+    ]
+    target = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), target)
+    card = b"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*\n---\n"
+    files = {"README.md": card, "data/train-00000-of-00001.parquet": target.getvalue()}
+    study = study_in(
+        tmp_path,
+        everything={"collection": {"superni": "hub:team/ni:train", "test_share": 0.2}},
+        closed={"collection": {"superni": "hub:team/ni:train", "test_share": 0.2, "rung": "classification"}},
+    )
+    with hub_mirror.running({"team/ni": files}) as endpoint:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+        found = read_collections(load_study(study))
+    assert {name: (len(rows.train), len(rows.test)) for name, rows in found.items()} == {
+        "everything": (96, 24),
+        "closed": (48, 12),
+    }
+    assert {item.task for item in found["closed"].test} == {"task0_stars"}
+    assert found["closed"].test[0].turns[0].text.startswith("Definition: Do as task 0 says.")
 
 
 def test_a_skill_set_by_name_brings_its_prompt_choices_metric_and_marks(tmp_path: Path) -> None:
