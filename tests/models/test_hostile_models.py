@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from titrant.errors import ModelError
+from titrant.errors import ModelError, StoreDamaged
 from titrant.models.load import load_model
 from titrant.models.prepare import prepare
 
@@ -50,6 +51,21 @@ def refused(folder: Path, cache: Path) -> str:
     assert time.monotonic() - began < 30
     assert not list(cache.rglob(".tmp-*"))
     return str(caught.value)
+
+
+def test_one_flipped_bit_in_a_prepared_model_is_named_before_it_is_trained(tmp_path: Path, honest: Path) -> None:
+    prepared = prepare(str(honest), cache=tmp_path)
+    load_model(prepared)
+    for path in sorted(Path(prepared.folder).iterdir()):
+        if path.name == "manifest.json":
+            continue
+        data, times = path.read_bytes(), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+        path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+        os.utime(path, ns=times)  # a disk that flips a bit says nothing of it
+        with pytest.raises(StoreDamaged, match=rf"{path.name}: checksum differs.*Fix: delete"):
+            load_model(prepared)
+        path.write_bytes(data)
+    load_model(prepared)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

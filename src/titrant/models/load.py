@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from titrant.errors import ModelError
+from titrant.errors import ModelError, StoreDamaged
 from titrant.models.prepare import as_model_errors, quiet_transformers
 from titrant.records import PreparedModel
-from titrant.store import write_json
+from titrant.store import check_manifest, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -27,11 +27,16 @@ def load_model(prepared: PreparedModel, *, device: str = "cpu") -> PreTrainedMod
     """The model with its exact values in float32, in evaluation mode, on `device`.
 
     `ModelError` when the stored weights are not those of the architecture: transformers would start the rest at random.
+    `StoreDamaged` when a byte is not as it was prepared; every one is read for that, as loading does anyway, for a disk
+    that flips a bit changes neither size nor time.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     folder = Path(prepared.folder)
+    if problems := check_manifest(folder):
+        fix = f"delete {folder} and run again: the model is prepared anew"
+        raise StoreDamaged(f"the prepared model is not as it was written: {'; '.join(problems)}. Fix: {fix}")
     with quiet_transformers(), as_model_errors(prepared.origin):
         model, told = AutoModelForCausalLM.from_pretrained(
             folder,

@@ -255,6 +255,6 @@ def _scores(column: Coded) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 def _number(text: str) -> float:
     try:
-        return float(text)
+        return float(text) if "_" not in text else float("nan")  # Python takes 0_1 for 1, and nobody else does
     except ValueError:
         return float("nan")
