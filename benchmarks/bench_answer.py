@@ -7,23 +7,23 @@ medians of rounds, and ratios are medians of each round's ratio: of CPU seconds 
   lm-evaluation-harness' HFLM scores, at several batch sizes; and against HFLM itself where `lm_eval` is installed.
 - generation: this project against transformers' `generate` on length-sorted, left-padded batches, at several sizes.
 
-    python benchmarks/bench_answer.py --threads 1 --rounds 5 --json answer.json
+    python benchmarks/bench_answer.py --threads 1 --rounds 5 --json docs/performance.json
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import importlib.util
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from performance import add_section, machine
 
 if TYPE_CHECKING:
     from titrant.records import PreparedModel, TokenPrompt, TokenQuestion
@@ -36,7 +36,7 @@ def main() -> None:
     """Measure, print a table, and write the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=SMOLLM2)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="0: one a core")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--questions", type=int, default=48)
     parser.add_argument("--prompts", type=int, default=64)
@@ -45,23 +45,17 @@ def main() -> None:
     parser.add_argument("--only", choices=["choices", "generation"])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    options.threads = options.threads or len(os.sched_getaffinity(0))
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     import torch
 
     from titrant.models.allocator import keep_freed_memory
     from titrant.models.prepare import prepare
-    from titrant.numerics import current_numerics
 
     torch.set_num_threads(options.threads)
     keep_freed_memory()  # for all contestants: they share the process
     prepared = prepare(options.model)
-    result: dict[str, Any] = {
-        "numerics": {"isa": current_numerics().isa, "versions": dict(current_numerics().versions)},
-        "machine": platform.platform(),
-        "date": datetime.date.today().isoformat(),
-        "threads": options.threads,
-        "rounds": options.rounds,
-    }
+    result: dict[str, Any] = {"facts": {**machine(), "threads": options.threads, "rounds": options.rounds}}
     weights = _Weights(prepared)
     if options.only != "generation":
         questions = _questions(prepared, options.questions)
@@ -70,8 +64,7 @@ def main() -> None:
         prompts = _prompts(prepared, options.prompts, options.new_tokens)
         sizes = [size for size in options.batch_sizes if size > 1]
         result["generation"] = _race(_writers(weights, prompts, sizes), len(prompts), options)
-    if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    add_section(options.json, f"answering.threads_{options.threads}", result)
 
 
 def _race(contestants: dict[str, Contestant], items: int, options: argparse.Namespace) -> dict[str, Any]:
