@@ -1,4 +1,4 @@
-"""The shorter way back through norms gives autograd's gradients, or is not taken."""
+"""The shorter ways back give autograd's gradients, or is not taken."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +29,9 @@ def test_logits_are_the_same_bits_and_gradients_those_of_autograd(
     with shortcuts(model) as taken:
         again, ours = gradients(model)
     norms = sum("norm" in part.lower() and not list(one.children()) for part, one in model.named_modules())
-    assert taken == norms > 0
+    gated = sum(hasattr(one, "gate_proj") for one in model.modules())  # Phi-3 has a layer of its own for both
+    assert taken == norms + gated > 0
+    assert gated or name == "phi3"
     assert torch.equal(again, logits)
     for part, slope in slopes.items():
         assert float((ours[part] - slope).norm() / slope.norm()) < 1e-5, part

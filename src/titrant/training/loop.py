@@ -44,7 +44,7 @@ class Engine:
 
     dtype: Literal["bf16", "fp32"] = "bf16"
     batch_tokens: int | None = None
-    activation_bytes: int = 1 << 30
+    activation_bytes: int = 9 << 27
     checkpoint_seconds: float = 600.0
 
 

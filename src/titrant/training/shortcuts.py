@@ -1,10 +1,12 @@
-"""A shorter way back through norms.
+"""A shorter way back through norms, and a leaner one through gated layers.
 
 A root-mean-square norm in bf16 leaves autograd a dozen passes over float32 copies, and those copies to keep. Here the
 forward is the module's own code, to the bit; what is kept (the input alone) and the way back are ours, block by block
 while the block is in the cache: 1.4 ms in place of 2.4 for 1,348 rows of 576. A module is taken only when the formula,
-tried on it in float64, gives its gradients; others keep autograd's way. The same was tried for gated layers (silu(x) y)
-and gained nothing.
+tried on it in float64, gives its gradients; others keep autograd's way.
+
+A gated layer, act(gate(x)) * up(x), keeps its activation for the way back; made again there instead it costs no time
+that can be measured, and a seventh of all that a step keeps.
 
 Shapes: R rows, E width.
 """
@@ -47,6 +49,8 @@ def shortcuts(model: torch.nn.Module) -> Iterator[int]:
 
 def _short_way(module: torch.nn.Module) -> Callable[[Any], Any] | None:
     """What makes the short forward of modules of this kind, where one is right."""
+    if _is_gated(module):
+        return _Gated if _same_gradients(module, _Gated, _width_of(module)) else None
     width = _norm_width(module)
     if width is None:
         return None
@@ -151,3 +155,55 @@ class _NormFunction(torch.autograd.Function):  # type: ignore[misc]
             out_RE.copy_(product)
         weight_slope = None if grad_weight is None else grad_weight.to(weight_E.dtype)
         return grad_hidden, weight_slope, None, None, None, None
+
+
+# --------------------------------------------------------------------------------------------------------- gated layers
+
+
+def _is_gated(module: torch.nn.Module) -> bool:
+    """Whether a module could be act(gate(x)) * up(x), brought down again."""
+    parts = dict(module.named_children())
+    return all(name in parts for name in ("gate_proj", "up_proj", "down_proj")) and hasattr(module, "act_fn")
+
+
+def _width_of(module: Any) -> int:
+    return int(module.gate_proj.in_features)
+
+
+@dataclass(frozen=True)
+class _Gated:
+    """down(act(gate(x)) * up(x)), through the module's own layers."""
+
+    module: Any
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        one = self.module
+        between: torch.Tensor = _GatedFunction.apply(one.gate_proj(hidden), one.up_proj(hidden), one.act_fn)
+        out: torch.Tensor = one.down_proj(between)
+        return out
+
+
+class _GatedFunction(torch.autograd.Function):  # type: ignore[misc]
+    """act(gate) * up."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor, act: Any) -> torch.Tensor:
+        ctx.save_for_backward(gate, up)
+        ctx.act = act
+        out: torch.Tensor = act(gate) * up
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        gate, up = ctx.saved_tensors
+        grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
+        width = gate.shape[-1]
+        rows = max(1, _BLOCK_ELEMENTS // width)
+        parts = (part.reshape(-1, width).split(rows) for part in (gate, up, grad, grad_gate, grad_up))
+        for gates, ups, slopes, out_gate, out_up in zip(*parts, strict=True):
+            with torch.enable_grad():
+                inputs = gates.detach().requires_grad_(True)
+                active = ctx.act(inputs)
+            torch.mul(slopes, active.detach(), out=out_up)
+            out_gate.copy_(torch.autograd.grad(active, inputs, slopes * ups)[0])
+        return grad_gate, grad_up, None
