@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -112,43 +113,46 @@ def narrow_or_broad(found: Breadth) -> Literal["narrow", "broad"] | None:
 
 
 def breadth_lines(found: Breadth) -> tuple[str, ...]:
-    """The breadth as text to read: what, how much, and what it means."""
+    """The breadth as text to read: what, how much, and what it means, within 100 columns."""
     by = {measure.name: measure for measure in found.measures}
     features = f"sentence vectors ({PACKAGE})" if found.features == "embeddings" else "words alone (TF-IDF)"
+    lines = []
     if found.rows_in_file > found.rows:
-        lines_in = f"{found.rows_in_file:,} rows in the file, of which {found.rows:,} were drawn by their content\n"
-    else:
-        lines_in = ""
+        lines.append(f"{found.rows_in_file:,} rows in the file, of which {found.rows:,} were drawn by their content")
     some = "" if found.prompt_rows == found.rows else f" of {found.prompt_rows:,} of them"
-    lines = [f"{lines_in}{found.rows:,} rows; prompts{some} compared by {features}"]
+    lines.append(f"{found.rows:,} rows; prompts{some} compared by {features}")
     if found.why_words is not None:
         lines.append(f"note: {found.why_words}")
-    lines.append(f"\non the ladder   {found.rung_words}")
-    lines.extend(f"                {reason}" for reason in found.because)
-    lines.append(
-        f"\ntasks           {_number(by['tasks'].value)}, worth {_number(by['effective_tasks'].value)} of equal size"
-    )
-    lines.append(f"                {by['tasks'].means}")
-    lines.extend(f"  {group.share:5.1%}  {group.name}: {_cut(group.example or '', 76)}" for group in found.tasks[:5])
+    lines += ["", *_entry("on the ladder", found.rung_words)]
+    for reason in found.because:
+        lines += _entry("", reason)
+    tasks, effective = _number(by["tasks"].value), _number(by["effective_tasks"].value)
+    lines += ["", *_entry("tasks", f"{tasks}, worth {effective} of equal size (exp of the entropy of their sizes)")]
+    lines += _entry("", by["tasks"].means)
+    lines += [f"  {group.share:5.1%}  {group.name}: {_cut(group.example or '', 70)}" for group in found.tasks[:5]]
     if "clusters" in by and by["clusters"].value is not None:
-        lines.append(f"clusters        {_number(by['clusters'].value)}: {by['clusters'].means}")
-    lines.append(f"\nprompts         {by['different_prompts'].value:.0%} different: {by['different_prompts'].means}")
-    for name, title in (("mean_distance", "distance"), ("effective_prompts", "diversity")):
-        lines.append(f"{title:<16}{by[name].value:.2f}: {by[name].means}")
+        lines += _entry("clusters", f"{_number(by['clusters'].value)}: {by['clusters'].means}")
+    different = by["different_prompts"]
+    lines += ["", *_entry("prompts", f"{different.value:.0%} different: {different.means}")]
+    lines += _entry("distance", f"{by['mean_distance'].value:.2f}: {by['mean_distance'].means}")
+    lines += _entry("diversity", f"{by['effective_prompts'].value:.0f}: {by['effective_prompts'].means}")
     starts = ", ".join(f"{group.name} {group.share:.0%}" for group in found.openings[:5])
-    lines.append(f"openings        {by['opening_entropy_bits'].value:.1f} bits: {starts}")
+    lines += _entry("openings", f"{by['opening_entropy_bits'].value:.1f} bits: {starts}")
     bits, worth = by["format_entropy_bits"].value, by["effective_formats"].value
-    lines.append(f"\nanswer formats  {bits:.2f} bits, worth {worth:.1f} formats in equal parts")
-    lines.extend(f"  {group.share:5.1%}  {group.name}" for group in found.formats)
-    middle, long = by["median_answer_words"].value, by["long_answer_words"].value
-    lines.append(f"answers         {_number(middle)} words in the middle, nine in ten have at most {_number(long)}")
-    for labels in found.label_sets:
-        lines.append(
-            f"label set       {_cut(', '.join(labels.labels), 70)} ({labels.tasks} tasks, {labels.rows:,} rows)"
-        )
+    lines += ["", *_entry("answer formats", f"{bits:.2f} bits, worth {worth:.1f} formats in equal parts")]
+    lines += [f"  {group.share:5.1%}  {group.name}" for group in found.formats]
+    middle, long = _number(by["median_answer_words"].value), _number(by["long_answer_words"].value)
+    lines += _entry("answers", f"{middle} words in the middle, nine in ten have at most {long}")
+    for entry in found.label_sets:
+        lines += _entry("label set", f"{_cut(', '.join(entry.labels), 70)} ({entry.tasks} tasks, {entry.rows:,} rows)")
     if not found.label_sets:
-        lines.append("label sets      none: no task has 50 answers of at most 20 different short ones")
+        lines += _entry("label sets", "none: no task has 50 answers of at most 20 different short ones")
     return tuple(lines)
+
+
+def _entry(title: str, text: str) -> list[str]:
+    """A title and its text beside it, wrapped."""
+    return textwrap.wrap(text, 100, initial_indent=f"{title:<16}", subsequent_indent=" " * 16, break_on_hyphens=False)
 
 
 def _held(rows: Iterable[Example], most: int) -> tuple[list[Example], int]:
