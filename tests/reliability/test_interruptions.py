@@ -120,6 +120,23 @@ def test_stopped_twice_a_study_leaves_checkpoints_and_then_ends_as_a_calm_one(tm
     assert without_times(calm_content(out)) == without_times(calm_content(calm))
 
 
+def test_a_worker_whose_parent_was_killed_stops_and_the_next_attempt_takes_over(tmp_path: Path) -> None:
+    study, log, out = write_study(tmp_path / "study"), tmp_path / "log", tmp_path / "out"
+    run = ("run", str(study), "--out", str(out), "--jobs", "1")
+    killed = Process(tmp_path, *run, lab={"log": str(log), "step_seconds": 0.2})
+    wait_for(lambda: trainings(log, "step2"))
+    killed.process.kill()
+    code, printed, said = Process(
+        tmp_path, *run, lab={"log": str(log)}
+    ).ended()  # at once, while the orphan may still work
+    assert code == 0, said
+    assert "verdict: " in printed
+    assert "Traceback" not in killed.ended()[2]
+    done = trainings(log)
+    assert done == sorted(["general/0", "general/1", "general+toy/0", "general+toy/1", *["toy/0", "toy/1"] * 2])
+    assert Store(out).damages() == []
+
+
 def test_a_signal_while_a_worker_starts_up_ends_without_a_traceback(tmp_path: Path) -> None:
     study, out = write_study(tmp_path / "study"), tmp_path / "out"
     started = Process(tmp_path, "run", str(study), "--out", str(out), "--jobs", "1", lab={})

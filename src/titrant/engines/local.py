@@ -159,6 +159,8 @@ def _worker(place: Place, jobs: list[RunJob], root: str, lab: LabSpec, events: C
             _work(jobs, Path(root), lab, events.send, signals, weights_only)
         except Interrupted:
             pass
+        except BrokenPipeError:
+            pass  # nobody listens any more: the process that started this one is dead, and its successor goes on
         except (TitrantError, OSError) as error:
             events.send(error)
         except Exception as error:  # noqa: BLE001  (it is passed on whole to the parent, which raises)
