@@ -290,7 +290,7 @@ def _clusters(space: NDArray[np.float32], texts: Sequence[str], apart: float) ->
 def _format(answer: str, labels: set[str]) -> str:
     """Which of `FORMATS` an answer has.
 
-    >>> [_format(text, {"refund"}) for text in ("refund", "No.", "-3.5 %", "on Friday", "It rained all day long.")]
+    >>> [_format(text, {"refund"}) for text in ("refund", "No.", "-3.5 %", "on Friday", "It rained on us all day.")]
     ['label', 'yes or no', 'number', 'phrase', 'sentence']
     """
     text = answer.strip()

@@ -353,6 +353,36 @@ def test_incomplete_items_are_dropped_only_when_asked_and_counted() -> None:
     assert any("1 incomplete item left out, which had 5 scores" in note for note in found["notes"])
 
 
+def test_doses_without_a_baseline_are_unknown_with_the_reason_and_a_smaller_size_does_not_stand_in() -> None:
+    found = judge(sized(n48_0=0.0, n48_96=0.2, n160_96=0.1, n160_352=0.2))
+    assert (found["verdict"], found["arm"], found["baseline"]) == ("cannot_tell", None, None)
+    assert "no arm without a dose has scores at this target size" in found["sentence"]
+    assert found["next_step"]["kind"] == "dose"
+    for contrast in found["contrasts"]:
+        assert (contrast["difference"], contrast["low"], contrast["p"], contrast["baseline"]) == (
+            None,
+            None,
+            None,
+            None,
+        )
+        assert contrast["reason"] == "no arm without a dose has scores at this target size"
+    assert [part["verdict"] for part in found["by_target_rows"]] == ["mix", "cannot_tell"]
+    assert {entry["reason"] for entry in found["worth"]["exchange_rates"]} != {None}
+    json.dumps(found, allow_nan=False)
+    with pytest.raises(ScoresError, match="no arm without a dose at any target size"):
+        judge(sized(n160_96=0.1, n160_352=0.2))
+
+
+def test_every_open_verdict_has_a_next_step_even_of_doses_of_unknown_size() -> None:
+    before = np.tile([0.0, 1.0], (3, 20))
+    after = before.copy()
+    for seed in range(3):
+        after[seed, 4 * seed : 4 * seed + 20] = 1 - after[seed, 4 * seed : 4 * seed + 20]
+    found = edge({"alone": before, "mixed": after}, smallest_effect=0.002)
+    assert (found["verdict"], found["next_step"]["kind"]) == ("cannot_tell", "dose")
+    assert "another dose" in found["next_step"]["sentence"]
+
+
 def test_only_a_baseline_cannot_tell_and_asks_for_a_dose() -> None:
     found = edge({"alone": np.ones((2, 3))})
     assert found["verdict"] == "cannot_tell"
@@ -473,6 +503,17 @@ def test_a_study_finds_its_baselines_by_kind_and_leaves_the_other_arms_out() -> 
     assert found.verdict == "mix"
     assert found.sentence.startswith("Mix ")
     assert "accuracy is" in found.sentence
+
+
+def test_a_matched_baseline_stands_in_for_a_plain_one_that_failed() -> None:
+    scores = [score for score in records(FAMILY) if score.arm != "n160"]
+    found = judge_tables(tables_from_scores(scores), settings=Settings(allow_missing_runs=True))[0]
+    assert (found.baseline, found.matched, found.verdict) == ("n160-matched", None, "mix")
+    assert "not matched" not in found.sentence
+    neither = [score for score in scores if score.arm != "n160-matched"]
+    found = judge_tables(tables_from_scores(neither), settings=Settings(allow_missing_runs=True))[0]
+    assert (found.baseline, found.verdict) == ("", "cannot_tell")
+    json.dumps(verdict_json(found), allow_nan=False)
 
 
 def test_a_failed_run_leaves_its_seed_out_and_makes_it_provisional() -> None:

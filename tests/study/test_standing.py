@@ -50,6 +50,29 @@ def test_results_stand_until_something_changes(make_study: Make) -> None:
     assert recommended_arm(found, found.judged[0]) == recommended_arm(results, results.judged[0])
 
 
+class DoseOnlyLab(FakeLab):
+    """A lab that fails wherever 12 target rows are trained on alone."""
+
+    def train(self, plan: Any, **options: Any) -> Any:
+        if len(plan.rows) == 12:
+            raise RunFailed("non_finite", "the loss is not finite", step=2)
+        return super().train(plan, **options)
+
+
+def test_a_study_whose_baselines_all_failed_ends_in_a_report_that_says_so(make_study: Make, lab_of: Make) -> None:
+    study = make_study(lab=lab_of(DoseOnlyLab), **{**SMALL, "smallest_effect": 0.2})
+    results = finish(study.design, study.store)
+    judged = results.judged[0]
+    assert (judged.verdict.verdict, judged.verdict.target_rows, judged.better_baseline) == ("cannot_tell", 12, "")
+    assert "no arm without a dose has scores" in judged.verdict.sentence
+    page = (study.store.root / "report.html").read_text()
+    assert "Doses without a baseline to compare with" in page
+    assert json.loads((study.store.root / "verdict.json").read_text())["baseline"] is None
+    found = standing_of(study)
+    assert found is not None
+    assert verdict_object(found) == verdict_object(results)
+
+
 def test_results_with_failed_runs_stand_too(make_study: Make, lab_of: Make) -> None:
     study = make_study(lab=lab_of(UnstableLab), **SMALL)
     results = finish(study.design, study.store)

@@ -56,7 +56,8 @@ def score_text(metric: str, prediction: str, references: Sequence[str]) -> TextS
     >>> score_text("exact_match", "The answer!", ["the  answer"]).value
     1.0
     >>> score_text("rouge_l", "北京", ["北京"])
-    TextScore(value=None, reason='ROUGE knows Latin letters and digits only, and finds none in any reference')
+    TextScore(value=None, reason='ROUGE knows Latin letters and digits only, and finds none in any reference',
+              unread_references=1)
     """
     if metric not in METRICS:
         raise KeyError(f"no metric {metric!r}: {', '.join(METRICS)}")

@@ -191,6 +191,8 @@ def _contrast_table(
     role = {verdict.baseline: "plain baseline, ", verdict.matched: "matched baseline, "}.get(baseline, "")
     rival = f"from the {role}{shortened(baseline, limit=NAME_LIMIT)}"
     caption = f"Difference in {metric} {rival}"
+    if not baseline:
+        caption = "Doses without a baseline to compare with"
     kind, _, other = probe.partition(":")
     if kind == "transfer":
         caption = f"On the test items of {shortened(other, limit=NAME_LIMIT)}: difference {rival}"

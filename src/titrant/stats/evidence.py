@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from titrant.advice import Against, DoseEvidence, Evidence, Kept
+from titrant.advice import Against, DoseEvidence, Evidence, Kept, unknown_estimate
 from titrant.errors import ScoresError
 from titrant.records import Contrast, Estimate, NextStep
 from titrant.stats.contrasts import Floats, Layout, Spread, TaskWeights, bounds, contrast_batch, layout, moments
@@ -20,6 +20,7 @@ from titrant.stats.table import Completed, ScoreTable, TableArm, complete
 OUTSIDE = ("untuned", "generalist_alone")
 THESE_ROWS = "these rows"
 ROWS_LIKE_THESE = "rows like these"
+NO_BASELINE = "no arm without a dose has scores at this target size"
 SAME_EVERYWHERE = (
     "every cell shows the same difference; the interval is for the share of items on which it could be another"
 )
@@ -48,10 +49,14 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """Arms of one verdict: doses in rising order, the plain baseline, and the matched one where there is one."""
+    """Arms of one verdict: doses in rising order, the plain baseline, and the matched one where there is one.
+
+    `baseline` is None where only doses have scores: nothing can be told of them. Where only the matched one has scores
+    it is the baseline.
+    """
 
     doses: tuple[str, ...]
-    baseline: str
+    baseline: str | None
     matched: str | None
     target_rows: int | None
 
@@ -63,7 +68,7 @@ def families(table: ScoreTable, *, baseline: str | None = None, matched: str | N
     """The families of a table, the largest target size first.
 
     A named baseline makes the family of its own target size (of all arms, where sizes are unknown) the first. Other
-    sizes have the arm of that size without a dose; a size without such an arm has no family.
+    sizes have the arm of that size without a dose; doses of a size without such an arm are a family that cannot tell.
     """
     arms = [arm for arm in table.arms if arm.kind not in OUTSIDE and arm.target_rows != 0]
     named = {arm.name: arm for arm in table.arms}
@@ -86,7 +91,8 @@ def families(table: ScoreTable, *, baseline: str | None = None, matched: str | N
         if (family := _sized([arm for arm in table.arms if arm.target_rows == size], baseline, matched, size))
         is not None
     ]
-    if not found:
+    known = all(arm.kind is not None for arm in arms)  # a study's arms: a baseline without scores is one that failed
+    if not found or not (known or any(family.baseline for family in found)):
         raise ScoresError("no arm without a dose at any target size", expected="an arm of dose 0, or --baseline ARM")
     return tuple(found)
 
@@ -103,11 +109,15 @@ def _sized(arms: Sequence[TableArm], baseline: str | None, matched: str | None, 
             expected="one baseline",
             fix="name it with --baseline, and the one with as many steps as the largest dose with --matched",
         )
-    return _family(arms, alone[0], own_matched, size) if alone else None
+    if alone:
+        return _family(arms, alone[0], own_matched, size)
+    if own_matched is not None:
+        return _family(arms, own_matched, None, size)
+    return _family(arms, None, None, size) if any(arm.dose for arm in arms) else None
 
 
-def _family(arms: Sequence[TableArm], baseline: str, matched: str | None, size: int | None) -> Family:
-    if baseline == matched:
+def _family(arms: Sequence[TableArm], baseline: str | None, matched: str | None, size: int | None) -> Family:
+    if baseline is not None and baseline == matched:
         raise ScoresError("baseline and matched baseline are the same arm", got=baseline)
     doses = [arm for arm in arms if arm.name not in (baseline, matched) and arm.kind not in OUTSIDE]
     doses.sort(key=lambda arm: (arm.dose if arm.dose is not None else 0, arm.source or "", arm.name))
@@ -140,6 +150,8 @@ def gather(
 ) -> Evidence:
     """The evidence of one family. Raises ScoresError where scores are missing and may not be. `retention` and
     `transfer` are told beside it and decide nothing."""
+    if family.baseline is None:
+        return _without_baseline(table, family, settings)
     arms = [table.arm_index(name) for name in (family.baseline, *_maybe(family.matched), *family.doses)]
     whole = complete(
         table.take(arms),
@@ -168,7 +180,7 @@ def gather(
         gain_least=_maybe_number(numbers.fit.best.min(-1)) if numbers is not None else None,
         smallest_detectable=None,
         estimand=settings.estimand,
-        steps_matched=settings.steps_matched,
+        steps_matched=settings.steps_matched or table.arms[arms[0]].kind == "matched",
         kept=tuple(kept for probe in retention for kept in _kept(probe, family, settings)),
         transfer=tuple(contrast for probe in transfer for contrast in _transfer(probe, family, settings)),
         task_weights=settings.task_weights if cut.tasks is not None else None,
@@ -176,6 +188,51 @@ def gather(
         notes=_notes(whole, cut, plan, settings),
     )
     return _with_prospects(evidence, numbers, plan, len(cut.seeds), settings)
+
+
+def _without_baseline(table: ScoreTable, family: Family, settings: Settings) -> Evidence:
+    """Doses that no arm without a dose stands beside: every number is unknown, with the reason."""
+    cut = table.take([table.arm_index(name) for name in family.doses])
+    unknown = unknown_estimate(
+        level=settings.level, method="none", n_items=len(cut.items), n_seeds=len(cut.seeds), reason=NO_BASELINE
+    )
+    doses = []
+    for arm in cut.arms:
+        contrast = Contrast(
+            arm=arm.name,
+            baseline="",
+            probe=table.probe,
+            target_rows=arm.target_rows,
+            difference=unknown,
+            p=None,
+            p_adjusted=None,
+            dose=arm.dose,
+            source=arm.source,
+        )
+        against = Against(contrast=contrast, low_90=None, high_90=None, high_95=None)
+        doses.append(
+            DoseEvidence(arm=arm.name, dose=arm.dose, source=arm.source, plain=against, matched=None, gap_high=None)
+        )
+    sentence = "Next: train the same target rows without a dose; there is nothing to compare the doses with."
+    return Evidence(
+        doses=tuple(doses),
+        baseline="",
+        matched=None,
+        target_rows=family.target_rows,
+        metric=settings.metric,
+        level=settings.level,
+        smallest_effect=settings.smallest_effect,
+        n_seeds=len(cut.seeds),
+        n_items=len(cut.items),
+        n_groups=None,
+        gain_best=None,
+        gain_smallest=None,
+        gain_least=None,
+        smallest_detectable=None,
+        estimand=settings.estimand,
+        next_step=NextStep(kind="dose", seeds=None, items=None, tokens=None, minutes=None, sentence=sentence),
+        steps_matched=True,
+    )
 
 
 def _numbers(table: ScoreTable, plan: Layout, n_baselines: int, settings: Settings) -> _Numbers:
@@ -385,7 +442,7 @@ def _kept(table: ScoreTable, family: Family, settings: Settings) -> list[Kept]:
     """Retention of every dose against the plain baseline, with single intervals."""
     known = {arm.name for arm in table.arms}
     doses = [name for name in family.doses if name in known]
-    if family.baseline not in known or not doses:
+    if family.baseline is None or family.baseline not in known or not doses:
         return []
     whole = complete(
         table.take([table.arm_index(family.baseline), *(table.arm_index(name) for name in doses)]),
@@ -415,7 +472,7 @@ def _transfer(table: ScoreTable, family: Family, settings: Settings) -> list[Con
     """The family's contrasts on another target's items, simultaneous over the doses, against each baseline that was
     asked them."""
     known = {arm.name for arm in table.arms}
-    baselines = [name for name in (family.baseline, *_maybe(family.matched)) if name in known]
+    baselines = [name for name in (*_maybe(family.baseline), *_maybe(family.matched)) if name in known]
     doses = [name for name in family.doses if name in known]
     if not baselines or not doses:
         return []
@@ -541,7 +598,11 @@ def _next_step(
             f"rows, whose effect may be plainer{_price(tokens, minutes)}, or a larger smallest effect."
         )
         return NextStep(kind="dose", seeds=None, items=None, tokens=tokens, minutes=minutes, sentence=sentence)
-    return None
+    sentence = (
+        "Neither 20 seeds nor 50 times the items would settle it as it stands. Next: another dose, whose effect may be "
+        "plainer, or a larger smallest effect."
+    )
+    return NextStep(kind="dose", seeds=None, items=None, tokens=None, minutes=None, sentence=sentence)
 
 
 def _price(tokens: int | None, minutes: float | None) -> str:

@@ -158,7 +158,7 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
         },
         "smallest_effect": verdict.smallest_effect,
         "level": verdict.level,
-        "baseline": verdict.baseline,
+        "baseline": verdict.baseline or None,
         "matched": verdict.matched,
         "provisional_reasons": list(verdict.provisional_reasons),
         "notes": list(verdict.notes),
@@ -171,7 +171,7 @@ def _contrast_json(contrast: Contrast) -> dict[str, Any]:
     estimate = contrast.difference
     found = {
         "arm": contrast.arm,
-        "baseline": contrast.baseline,
+        "baseline": contrast.baseline or None,
         "target_rows": contrast.target_rows,
         "difference": estimate.value,
         "low": estimate.low,

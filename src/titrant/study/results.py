@@ -41,7 +41,7 @@ class Judged:
     """The verdict on one model and target, then those of its other target sizes (evidence only).
 
     `better_baseline` is the baseline of the verdict with the higher mean; the plain one where they tie, as it costs
-    less, or where it is the only one.
+    less, or where it is the only one; empty where no baseline has scores.
     """
 
     model: str

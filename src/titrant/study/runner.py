@@ -306,16 +306,21 @@ def _keep_model(results: Results, store: Store, lab: LabSpec, jobs: int | Litera
     study = results.design.bench.study
     if study.keep_weights == "none":
         return
+    finished = store.finished()
     for judged in results.judged:
-        arm = recommended_arm(results, judged)
-        planned = results.design.cell(arm, study.arms.seeds[0])
+        named = judged.verdict.arm is not None or judged.better_baseline
+        runs = [results.design.cell(recommended_arm(results, judged), seed) for seed in study.arms.seeds if named]
+        planned = next((run for run in runs if run.run.run_id in finished), None)
+        if planned is None:
+            watcher.say("no model is handed over: no run of a baseline was finished")
+            continue
         folder = store.root / "model"
         if len(results.judged) > 1:
             folder = folder / judged.model / judged.target
         if publish_model(folder, planned, judged, results, store, only_check=True):
             continue
         if not weights_folder(store, planned.run.run_id).is_dir():
-            watcher.say(f"training the recommended arm {arm.name} again for its weights")
+            watcher.say(f"training the recommended arm {planned.run.arm.name} again for its weights")
             job = job_of(planned, results.design.bench, keep_weights=True)
             execute([job], root=store.root, lab=lab, processes=0 if jobs == 0 else 1, weights_only=True)
         publish_model(folder, planned, judged, results, store, only_check=False)

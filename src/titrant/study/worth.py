@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from titrant.stats.contrasts import TaskWeights
-from titrant.stats.evidence import Family, families
+from titrant.stats.evidence import families
 from titrant.stats.exchange import GroupGain, Interaction, group_interaction, mean_gain
 from titrant.stats.family import holm
 from titrant.stats.table import ScoreTable, TableArm
@@ -92,20 +92,24 @@ def _gains(bench: Bench, scores: Scores, model: str, target: str) -> dict[tuple[
         return {}
     size = verdict_size(bench, model, target)
     family = next((family for family in families(table) if family.target_rows == size), None)
-    if family is None:
+    if family is None or family.baseline is None:
         return {}
     overlap = overlap_at(bench, model, target, size) or 0.0
     arms = {arm.name: arm for arm in table.arms}
     return {
         (arms[name].source, arms[name].dose or 0): _gain(
-            table, family, arms[name], target=target, task_weights=said.task_weights, overlap=overlap
+            table,
+            family.matched or family.baseline,
+            arms[name],
+            target=target,
+            task_weights=said.task_weights,
+            overlap=overlap,
         )
         for name in family.doses
     }
 
 
 def _gain(
-    table: ScoreTable, family: Family, arm: TableArm, *, target: str, task_weights: TaskWeights, overlap: float
+    table: ScoreTable, fair: str, arm: TableArm, *, target: str, task_weights: TaskWeights, overlap: float
 ) -> GroupGain | None:
-    fair = family.matched or family.baseline
     return gain_of(table, arm=arm.name, baseline=fair, name=target, task_weights=task_weights, overlap=overlap)
