@@ -97,7 +97,8 @@ class Breadth:
     prompts looked at.
 
     `features` is `embeddings` or `words`; `why_words` says why there are no embeddings. `tasks_by` says where the tasks
-    come from: a column, clusters of prompts, or one task by construction.
+    come from: a column, clusters of prompts, or one task by construction. `left_out` counts rows with a fault,
+    the first of which is `first_fault`.
     """
 
     rows: int
@@ -114,6 +115,8 @@ class Breadth:
     rung: Rung
     rung_words: str
     because: tuple[str, ...]
+    left_out: int = 0
+    first_fault: str | None = None
 
     def measure(self, name: str) -> float | None:
         """The value of a measure by name."""

@@ -97,3 +97,13 @@ def test_of_a_very_large_file_the_same_rows_are_drawn_whatever_its_order(
     assert one == other
     assert (one.rows, one.rows_in_file) == (15, 60)
     assert breadth_lines(one)[0] == "60 rows in the file, of which 15 were drawn by their content"
+
+
+def test_rows_with_a_fault_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows = [*TASKS, {"instruction": "Say nothing", "input": "", "output": "", "set": "french"}]
+    found = breadth_of_file(write(tmp_path / "r.jsonl", rows), words_only=True)
+    assert (found.rows, found.rows_in_file, found.left_out) == (60, 61, 1)
+    assert "r.jsonl:61: the output is empty" in str(found.first_fault)
+    assert any(line.startswith("left out        1 rows cannot be used") for line in breadth_lines(found))
+    with pytest.raises(DataError, match=r"bad\.jsonl:1: the output is empty"):
+        breadth_of_file(write(tmp_path / "bad.jsonl", rows[-1:]), words_only=True)

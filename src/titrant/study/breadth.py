@@ -34,8 +34,8 @@ def breadth_of_file(
 ) -> Breadth:
     """The breadth of the rows at `path`; `columns` maps our names of columns to the file's.
 
-    `task_column` names the task of a row; by default the first of `TASK_COLUMNS` that every row has. `DataError` where
-    the rows cannot be read.
+    `task_column` names the task of a row; by default the first of `TASK_COLUMNS` that there is. Rows with a fault are
+    left out and counted. `DataError` where the file cannot be read.
     """
     shape = sources.detect_shape(path)
     if task_column is not None and task_column not in shape.columns:
@@ -53,22 +53,27 @@ def breadth_of_file(
     if named is not None and named not in taken:
         mapping["task"] = named
     needs = shape.shape in ("text_label", "input_output") or "label" in mapping
+    faults: list[DataError] = []
     streamed = sources.stream_examples(
         path,
         source="rows",
         task="rows",
         columns=mapping or None,
         instruction=_PLACEHOLDER if needs else None,
+        on_fault=faults.append,
     )
     rows, in_file = _held(streamed, MOST_ROWS)
-    return breadth_of_rows(
+    if not rows:
+        raise faults[0] if faults else DataError("the file holds no rows", where=str(path))
+    found = breadth_of_rows(
         rows,
-        in_file=in_file,
         asks=shape.shape in _ASKS_ITSELF and not mapping.keys() & {"text", "question", "label"},
         tasks_from=mapping.get("task"),
         instruction=_PLACEHOLDER if needs else None,
         words_only=words_only,
     )
+    first = str(faults[0]) if faults else None
+    return replace(found, rows_in_file=in_file + len(faults), left_out=len(faults), first_fault=first)
 
 
 def breadth_of_rows(
@@ -78,16 +83,14 @@ def breadth_of_rows(
     tasks_from: str | None = None,
     instruction: str | None = None,
     words_only: bool = False,
-    in_file: int | None = None,
 ) -> Breadth:
     """The breadth of rows, with sentence vectors where their package is installed. `instruction` is what stands before
-    every prompt without being the row's own, and is taken off. `in_file` counts those that `rows` are a sample of."""
+    every prompt without being the row's own, and is taken off."""
     vectors, why = _vectors(words_only)
     own = [_without(row, instruction) for row in rows] if instruction else rows
-    found = breadth_of(
+    return breadth_of(
         own, closed_set=tasks.closed_set, asks=asks, tasks_from=tasks_from, vectors=vectors, why_words=why
     )
-    return found if in_file is None else replace(found, rows_in_file=in_file)
 
 
 def breadth_of_target(study: Study, name: str, rows: Sequence[Example]) -> Breadth:
@@ -117,8 +120,10 @@ def breadth_lines(found: Breadth) -> tuple[str, ...]:
     by = {measure.name: measure for measure in found.measures}
     features = f"sentence vectors ({PACKAGE})" if found.features == "embeddings" else "words alone (TF-IDF)"
     lines = []
-    if found.rows_in_file > found.rows:
+    if found.rows_in_file - found.left_out > found.rows:
         lines.append(f"{found.rows_in_file:,} rows in the file, of which {found.rows:,} were drawn by their content")
+    if found.left_out:
+        lines += _entry("left out", f"{found.left_out} rows cannot be used, the first: {found.first_fault}")
     some = "" if found.prompt_rows == found.rows else f" of {found.prompt_rows:,} of them"
     lines.append(f"{found.rows:,} rows; prompts{some} compared by {features}")
     if found.why_words is not None:
