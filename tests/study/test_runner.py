@@ -165,6 +165,22 @@ def test_a_failed_run_is_named_has_no_scores_and_is_not_tried_again(tmp_path: Pa
     assert "as the test asked" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_the_model_is_that_of_a_seed_that_was_finished(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", arms={"target_rows": [6], "doses": {"general": [4]}, "seeds": 3})
+    run(study, tmp_path / "out", fails={"kind": "non_finite", "seed": 0})
+    assert read_json(tmp_path / "out" / "model" / "titrant.json")["seed"] == 1
+
+
+def test_a_study_whose_baselines_all_failed_ends_without_a_model_and_says_why(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", arms={"target_rows": [6], "doses": {"general": [4]}, "seeds": 2})
+    said: list[str] = []
+    lab = LabSpec(module="fake_study", name="FailsAlone", arguments={"rows": 6})
+    results = run_study(load_study(study), out=tmp_path / "out", jobs=0, lab=lab, watcher=Watcher(say=said.append))
+    assert results.judged[0].verdict.verdict == "cannot_tell"
+    assert "no model is handed over: no run of a baseline was finished" in said
+    assert not (tmp_path / "out" / "model").exists()
+
+
 def test_nothing_is_judged_where_nothing_was_scored(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path / "study"))
     design, store = stored_design(study, out=tmp_path / "out")

@@ -259,3 +259,15 @@ class FailsAtOneRate(TrialLab):
     def _go_wrong(self, plan: TrainingPlan) -> None:
         if plan.settings.learning_rate == self.rate:
             raise RunFailed("non_finite", "as the test asked", step=2)
+
+
+class FailsAlone(TrialLab):
+    """Trainings on so many rows fail as with a loss that is no number: those without a dose."""
+
+    def __init__(self, *, rows: int) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def _go_wrong(self, plan: TrainingPlan) -> None:
+        if len(plan.rows) == self.rows:
+            raise RunFailed("non_finite", "as the test asked", step=2)
