@@ -83,8 +83,8 @@ def verdict_lines(results: Results, judged: Any) -> list[str]:
     lines.append(f"verdict: {verdict.verdict.replace('_', ' ')}{provisional}")
     lines.append(verdict.sentence)
     lines += [f"note: {note}" for note in verdict.notes]
-    if verdict.next_step is not None:
-        lines.append(f"next: {verdict.next_step.sentence}")
+    if verdict.next_step is not None and verdict.next_step.sentence not in verdict.sentence:
+        lines.append(verdict.next_step.sentence)
     if results.failed:
         lines.append(f"failed: {len(results.failed)} runs have no scores; the report names them")
     if results.times_judged > 1:
