@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import jsonschema
 import pytest
 from fake_study import fake_prepare, page_as_text, trial_lab
+from ruamel.yaml import YAML
 
 from titrant.records import PreparedModel
 from titrant.store import read_json
 from titrant.study.runner import run_study
-from titrant.study.spec import load_study
+from titrant.study.spec import json_schema, load_study
 
 STUDIES = Path(__file__).parents[2] / "studies" / "ladders"
 ROOT = Path(os.environ.get("TITRANT_DATA_ROOT", Path(__file__).parents[3] / "shared" / "data"))
@@ -65,6 +67,8 @@ def _with_data() -> None:
 def test_a_ready_ladder_study_loads_and_its_data_are_found_without_the_variable(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    said = YAML(typ="safe", pure=True).load(path.read_text())
+    jsonschema.validate(said, json_schema(), cls=jsonschema.Draft202012Validator)
     assert load_study(path, environment=ENVIRONMENT).targets
     beside = Path(__file__).parents[2]
     if (beside / "../shared/data").exists():

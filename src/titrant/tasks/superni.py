@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from titrant.errors import DataError
 from titrant.identity import hash_text
-from titrant.records import RawRow
+from titrant.records import Origin, RawRow
 from titrant.tasks.collection import TaskInstance, closed_set, first_of_tasks, text_of, texts_of
 
 EXACT_MATCH_CATEGORIES = frozenset(
@@ -142,31 +143,38 @@ def metric_of(category: str, *, closed: bool) -> str:
     return "exact_match" if closed else "rouge_l"
 
 
+@dataclass(slots=True)
+class _Flat:
+    """A task put together from rows of single instances: what it says, and the references of each input."""
+
+    definition: Any
+    origin: Origin
+    references: dict[str, list[str]] = field(default_factory=dict)
+
+    def task(self, name: str) -> RawRow:
+        instances = [
+            {"id": f"{name}-{number}", "input": given, "output": list(dict.fromkeys(outputs))}
+            for number, (given, outputs) in enumerate(self.references.items())
+        ]
+        values = {"name": name, "Definition": self.definition, "Categories": ["unknown"], "Positive Examples": []}
+        return RawRow(values={**values, "Instances": instances}, origin=self.origin)
+
+
 def _task_objects(rows: Iterable[RawRow]) -> Iterator[RawRow]:
     """Task objects as they come, then those put together from rows of single instances, in the order of their names."""
-    flat: dict[str, list[RawRow]] = {}
+    flat: dict[str, _Flat] = {}
     for row in rows:
-        if "task_name" in row.values and "inputs" in row.values:
-            flat.setdefault(text_of(row.values["task_name"], "task_name", row.origin), []).append(row)
-        else:
+        if "task_name" not in row.values or "inputs" not in row.values:
             yield row
+            continue
+        name = text_of(row.values["task_name"], "task_name", row.origin)
+        given = text_of(row.values["inputs"], "inputs", row.origin, empty=True)
+        if name not in flat:
+            flat[name] = _Flat(row.values.get("definition"), row.origin)
+        known = flat[name].references.setdefault(given, [])
+        known.extend(texts_of(row.values.get("targets"), "targets", row.origin))
     for name in sorted(flat):
-        references: dict[str, list[str]] = {}
-        for row in flat[name]:
-            given = text_of(row.values["inputs"], "inputs", row.origin, empty=True)
-            references.setdefault(given, []).extend(texts_of(row.values.get("targets"), "targets", row.origin))
-        first = flat[name][0]
-        values = {
-            "name": name,
-            "Definition": first.values.get("definition"),
-            "Categories": ["unknown"],
-            "Positive Examples": [],
-            "Instances": [
-                {"id": f"{name}-{number}", "input": given, "output": list(dict.fromkeys(outputs))}
-                for number, (given, outputs) in enumerate(references.items())
-            ],
-        }
-        yield RawRow(values=values, origin=first.origin)
+        yield flat.pop(name).task(name)
 
 
 def _instances_of(
