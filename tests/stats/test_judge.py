@@ -597,6 +597,34 @@ def test_a_large_file_takes_seconds(tmp_path: Path) -> None:
     assert time.process_time() - start < 5
 
 
+def test_a_hundred_files_in_one_call_give_a_line_each_in_their_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from titrant.cli.tables import show_judgements
+
+    files = [
+        write(
+            tmp_path / f"{number:03}.csv",
+            study({"alone": 0.0, "mixed": 0.1 + 0.001 * number}, seeds=2, items=20, name=f"file {number}"),
+        )
+        for number in range(100)
+    ]
+    show_judgements(
+        files,
+        baseline="alone",
+        matched=None,
+        smallest_effect=0.01,
+        level=0.95,
+        drop_incomplete=False,
+        by_item=False,
+        as_json=True,
+    )
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 100
+    for number in (0, 57, 99):
+        assert lines[number] == json.loads(json.dumps(judge(files[number], baseline="alone")))
+
+
 @pytest.mark.slow
 def test_fifty_arms_five_seeds_and_two_thousand_items_take_ten_seconds_and_a_gibibyte(tmp_path: Path) -> None:
     import resource
