@@ -146,13 +146,15 @@ def show_advice(study: Study, *, breadth: str | None, skill: str | None, as_json
     from titrant.study.advise import Breadth, Skill, advise
     from titrant.study.bench import raw_rows
     from titrant.study.breadth import breadth_of_target, narrow_or_broad
+    from titrant.study.spec import TokenDose
 
     if breadth not in (None, "narrow", "broad"):
         raise SpecError("no such breadth", where="--breadth", got=breadth, expected="narrow or broad")
     if skill not in (None, "understanding", "reasoning", "facts"):
         raise SpecError("no such skill", where="--skill", got=skill, expected="understanding, reasoning or facts")
     rows = raw_rows(study)
-    doses = [dose for ladder in study.arms.doses.values() for dose in ladder if isinstance(dose, int)]
+    ladders = [dose for ladder in study.arms.doses.values() for dose in ladder]
+    doses = [dose if isinstance(dose, int) else dose.rows for dose in ladders if not isinstance(dose, TokenDose)]
     doses += [blend.total for blend in study.arms.blends]
     for name, target in rows.targets.items():
         sizes = [len(target.train) if size == "all" else int(size) for size in study.arms.target_rows]
@@ -162,7 +164,7 @@ def show_advice(study: Study, *, breadth: str | None, skill: str | None, as_json
             target_rows=max(sizes),
             doses=doses,
             smallest_effect=study.smallest_effect,
-            items=len(target.test),
+            items=len({item.group or item.key for item in target.test}),
             breadth=cast("Breadth | None", word),
             coverage=measured.measure("effective_tasks") if measured is not None else None,
             skill=cast("Skill | None", skill or study.targets[name].skill),
@@ -171,6 +173,8 @@ def show_advice(study: Study, *, breadth: str | None, skill: str | None, as_json
         if as_json:
             print_json({"target": name, **plain(found), "breadth_measured": plain(measured)})
             continue
+        if len(rows.targets) > 1:
+            print(f"target {name}")
         if measured is not None:
             print(f"breadth: {word or 'between narrow and broad'}, measured ({measured.rung_words})")
         print(found.sentence)

@@ -51,7 +51,7 @@ ASSUMED: dict[str, Components] = {
 """Assumed where nothing has been measured. Right or wrong: a pair of runs disagrees on 18% of the items, and seeds move
 a difference by 0.02 (one standard deviation). Graded: a fourth of that variance in items and error, half in seeds."""
 
-GRADED_METRICS = ("rouge_l", "f1", "graded")
+GRADED_METRICS = ("rouge_l", "f1", "graded", "subject_gain")
 
 
 def assumed_components(metric: str) -> Components:
