@@ -53,11 +53,6 @@ def verdicts(design: Design, gain: float, name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seeds", [2, 5])
-def test_graded_scores_are_assumed_to_vary_less_than_right_or_wrong_ones() -> None:
-    for metric in ("graded", "subject_gain", "f1"):
-        assert assumed_components(metric).item < assumed_components("accuracy").item
-
-
 def test_the_detectable_effect_is_found_in_80_percent(seeds: int) -> None:
     design = replace(DESIGN, seeds=seeds)
     effect = prospects(design).smallest_detectable
@@ -127,3 +122,8 @@ def test_dear_training_asks_for_items_and_dear_answers_for_seeds() -> None:
 def test_assumptions_say_that_they_are_assumed() -> None:
     assert assumed_components("accuracy").origin == "assumed"
     assert assumed_components("rouge_l").item < assumed_components("exact_match").item
+
+
+def test_graded_scores_are_assumed_to_vary_less_than_right_or_wrong_ones() -> None:
+    for metric in ("graded", "subject_gain", "f1"):
+        assert assumed_components(metric).item < assumed_components("accuracy").item
