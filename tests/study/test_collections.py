@@ -488,6 +488,14 @@ def test_a_rung_that_nothing_stands_on_is_refused_by_name(tmp_path: Path) -> Non
         assert "targets.mine.collection.rung" in str(caught.value)
 
 
+def test_a_rung_by_rule_never_bears_the_name_of_another_set_of_tasks(tmp_path: Path) -> None:
+    write_p3(tmp_path)
+    rule = {"datasets": ["ag_news"]}
+    study = study_in(tmp_path, sentiment={"collection": {"p3": "p3.jsonl", "rung": rule}, "test_items": 3})
+    marks = {item.rungs for item in read_collections(load_study(study))["sentiment"].test}
+    assert marks == {("all", "classification", "sentiment (by rule)")}
+
+
 def test_one_item_asked_in_two_ways_is_refused(make_study: Callable[..., Any]) -> None:
     facts = {"skill": "webquestions", "rows": "data"}
     with pytest.raises(SpecError, match="two targets ask the same item in different ways"):

@@ -346,7 +346,8 @@ def _rung(
             where=f"targets.{name}.collection.rung",
             got=str(own if ruled else named),
         )
-    return Rung(name=name if ruled else named.name, tasks=tuple(sorted({*found, *asked})))
+    called = f"{name} (by rule)" if name in rules else name  # no mark means two sets of tasks
+    return Rung(name=called if ruled else named.name, tasks=tuple(sorted({*found, *asked})))
 
 
 def _own_instances(target: Target) -> tuple[TaskInstance, ...]:
