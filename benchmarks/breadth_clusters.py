@@ -44,11 +44,16 @@ def rows_of(prompts: Sequence[str]) -> list[Example]:
     ]
 
 
-def agreement(prompts: Sequence[str], truth: Sequence[str], vectors: Vectors | None) -> dict[str, float]:
-    """Clusters of the prompts against the truth."""
+def agreement(
+    prompts: Sequence[str], truth: Sequence[str], vectors: Vectors | None, apart: float | None = None
+) -> dict[str, float]:
+    """Clusters of the prompts against the truth, at the cut of the settings or at `apart`."""
+    settings = BreadthSettings()
+    if apart is not None:
+        settings = BreadthSettings(apart_vectors=apart, apart_words=apart)
     rows = rows_of(prompts)
     known = dict(zip((row.key for row in rows), truth, strict=True))
-    found = cluster_prompts(rows, vectors=vectors, settings=BreadthSettings())
+    found = cluster_prompts(rows, vectors=vectors, settings=settings)
     pairs = [(known[key], cluster) for key, cluster in found.items()]
     score = adjusted_mutual_info_score([pair[0] for pair in pairs], [pair[1] for pair in pairs])
     return {"rows": len(pairs), "tasks": len(set(truth)), "clusters": len(set(found.values())), "agreement": score}
@@ -58,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("TITRANT_DATA_ROOT", "../shared/data")))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--cuts", action="store_true", help="the two collections and the cuts only")
     said = parser.parse_args()
     superni = [row.values for row in read_rows(said.data / "superni" / "superni_tasks_full.jsonl.gz")]
     p3 = [row.values for row in read_rows(said.data / "multitask" / "p3_t0_train_templates.jsonl.gz")]
@@ -74,7 +80,16 @@ def main() -> None:
         for way, vectors in ways.items():
             result[f"{name}, {way}"] = found = agreement(prompts, truth, vectors)
             print(f"{name}, by {way}: " + ", ".join(f"{key} {value:.3g}" for key, value in found.items()), flush=True)
-    for file, task in FILES:
+    prompts, truth = collections["Super-NaturalInstructions"]
+    for way, vectors in ways.items():
+        for cut in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+            found = agreement(prompts, truth, vectors, cut)
+            result[f"Super-NaturalInstructions, {way}, cut at {cut}"] = found
+            print(
+                f"cut at {cut:g}, by {way}: agreement {found['agreement']:.2f}, {found['clusters']} clusters",
+                flush=True,
+            )
+    for file, task in () if said.cuts else FILES:
         for way, vectors in ways.items():
             columns = {"text": "input", "label": "output"} if file.startswith(("sentiment", "class")) else None
             breadth = breadth_of_file(said.data / file, task_column=task, columns=columns, words_only=vectors is None)

@@ -48,7 +48,7 @@ class BreadthSettings:
     `prompt_rows` bounds the rows whose prompts are looked at, `texts` the different prompts among them. A run of
     `run_words` words that stands in `run_share` of these rows (and in `run_rows` at least) is wording of a template.
     Prompts whose average cosine distance is below `apart_vectors` (for words: `apart_words`) are one cluster. The
-    values are those that best give back the tasks of two public collections: docs/breadth.md.
+    values were chosen on collections whose tasks are known: docs/breadth.md.
     """
 
     prompt_rows: int = 4000
