@@ -269,3 +269,26 @@ def test_probing_writes_labels_that_a_study_takes(tmp_path: Path, toy_prepared: 
     said = json.loads((tmp_path / "out.jsonl.probe.json").read_text())
     assert said["settings"] == {"prompts": 2, "shots": 2, "samples": 1, "temperature": 0.5, "seed": 0}
     assert said["lab"] == "titrant.lab.FakeLab"
+
+
+def test_a_plan_says_what_labels_cost_whether_they_are_there_or_not(
+    tmp_path: Path, toy_prepared: PreparedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from titrant.knowledge import ProbeSettings
+    from titrant.study.probe import facts_to_probe, label_lines, probe_cost
+    from titrant.tokens import renderer_for
+
+    monkeypatch.setattr("titrant.study.probe.prepare", lambda spec, **_: toy_prepared)
+    write_facts(tmp_path)
+    (tmp_path / "toy-model").mkdir()
+    said = {key: value for key, value in {"name": "toy", "model": "toy-model", **selecting("known")}.items() if value}
+    (tmp_path / "study.yaml").write_text(json.dumps(said))
+    study = load_study(tmp_path / "study.yaml")
+    (missing,) = label_lines(study)
+    facts = facts_to_probe(tmp_path / "facts.jsonl", role="dose", relations=["is located in"])
+    cost = probe_cost(facts, renderer_for(toy_prepared), ProbeSettings())
+    assert cost.prompts == 10 * cost.facts == 10 * len(facts)
+    assert f"{cost.prompts} prompts, {cost.tokens:,} tokens" in missing
+    assert "titrant probe" in missing
+    labels_of(tmp_path)
+    assert label_lines(study) == ["labels of far: 120 facts, 1200 prompts, 9,000 tokens"]
