@@ -101,9 +101,6 @@ def labelled(row_id: str, *, known: bool) -> Label:
     return Label(
         id=row_id,
         relation="capital",
-        subject="s",
-        question="q",
-        answers=("a",),
         label="highly" if known else "unknown",
         greedy_rate=float(known),
         sample_rate=None,

@@ -204,8 +204,7 @@ def labels_of(folder: Path, *, model: str = "f" * 32) -> None:
     rows = [json.loads(line) for line in (folder / "facts.jsonl").read_text().splitlines()]
     lines = [
         {
-            "id": row["id"], "relation": "is located in", "subject": subject_of(row["question"]),
-            "question": row["question"], "answers": [row["answer"]],
+            "id": row["id"], "relation": "is located in",
             "label": "highly" if int(row["id"][1:]) % 4 < 2 else "unknown",
             "greedy_rate": float(int(row["id"][1:]) % 4 < 2), "sample_rate": None, "prior_rate": 0.0,
         }

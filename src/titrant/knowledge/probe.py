@@ -57,13 +57,11 @@ class Probing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """What the model knows of one fact. Rates are shares of answers that are right; None without samples."""
+    """What the model knows of one fact. Rates are shares of answers that are right; None without samples. The fact's own
+    words are left where they are: labels can be kept where the data may not be copied."""
 
     id: str
     relation: str
-    subject: str
-    question: str
-    answers: tuple[str, ...]
     label: Knowledge
     greedy_rate: float
     sample_rate: float | None
@@ -165,7 +163,7 @@ def read_labels(rows: Iterable[RawRow]) -> tuple[Label, ...]:
 def label_row(label: Label) -> dict[str, Any]:
     """A label as a row of the output, with the verdict on the prior beside it."""
     fields = {name: getattr(label, name) for name in Label.__slots__}
-    return {**fields, "answers": list(label.answers), "known": label.known}
+    return {**fields, "known": label.known}
 
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -200,9 +198,6 @@ def _label(fact: Fact, greedy: list[str], sampled: list[str], prior: float, sett
     return Label(
         id=fact.row_id,
         relation=fact.relation,
-        subject=fact.subject,
-        question=fact.pattern.question.replace("{}", fact.subject),
-        answers=fact.answers,
         label=found,
         greedy_rate=right / len(greedy),
         sample_rate=drawn / len(sampled) if settings.samples else None,
@@ -220,9 +215,6 @@ def _read_label(row: RawRow) -> Label:
         return Label(
             id=str(said["id"]),
             relation=str(said["relation"]),
-            subject=str(said["subject"]),
-            question=str(said["question"]),
-            answers=tuple(said["answers"]),
             label=label,
             greedy_rate=float(said["greedy_rate"]),
             sample_rate=None if sample is None else float(sample),
