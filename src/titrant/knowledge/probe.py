@@ -57,8 +57,8 @@ class Probing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """What the model knows of one fact. Rates are shares of answers that are right; None without samples. The fact's own
-    words are left where they are: labels can be kept where the data may not be copied."""
+    """What the model knows of one fact. Rates are shares of answers that are right; None without samples. The words of
+    the fact stay where they are: labels can be kept where the data may not be copied."""
 
     id: str
     relation: str
