@@ -18,7 +18,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,9 +116,15 @@ def _tasks(options: argparse.Namespace) -> Iterator[Task]:
     for part in options.only or PARTS:
         cells = [cell for cell in makers[part]() if options.match in cell.name]
         for cell in cells[::13] if options.quick else cells:
-            key = fingerprint([cell, options.studies, options.method, SEED, code], length=24)
+            key = fingerprint([_placeless(cell), options.studies, options.method, SEED, code], length=24)
             path = Path(options.folder) / f"{part}-{key}.json"
             yield Task(cell=cell, studies=options.studies, method=options.method, path=path)
+
+
+def _placeless(cell: Cell) -> Cell:
+    """The cell whatever folder its file of scores lies in; what the file holds is hashed beside it."""
+    path = cell.world.stored_path
+    return cell if path is None else replace(cell, world=replace(cell.world, stored_path=Path(path).name))
 
 
 def _measured(tasks: list[Task], *, jobs: int) -> dict[Path, dict[str, Any]]:
