@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from titrant.cli.run import verdict_lines
 from titrant.errors import DataError, SpecError
 from titrant.report.page import render
 from titrant.store import Store
@@ -105,6 +107,17 @@ def test_an_item_of_one_target_among_the_rows_of_another_is_refused(make_study: 
 def test_transfer_needs_another_target(make_study: Make) -> None:
     with pytest.raises(SpecError, match="transfer is from one target to another"):
         make_study(transfer=True)
+
+
+def test_a_mix_is_printed_with_what_its_dose_is_worth_and_where_it_stops_paying(asked: Any) -> None:
+    judged = asked.results.judged[0]
+    chosen = replace(judged.verdict, verdict="mix", arm="12+general:8")
+    mix = replace(judged, verdicts=(chosen, *judged.verdicts[1:]))
+    worth = [line for line in verdict_lines(asked.results, mix) if line.startswith("worth: ")]
+    assert len(worth) == 2
+    assert "8 generalist rows at 12 target rows" in worth[0]
+    assert "the gain of 8 generalist rows falls below 0.05" in worth[1].lower()
+    assert not any(line.startswith("worth: ") for line in verdict_lines(asked.results, judged))
 
 
 # -------------------------------------------------------------------------------------------------------------- skills

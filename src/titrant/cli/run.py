@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from titrant.cli.output import print_json
 from titrant.cli.progress import Progress
 from titrant.errors import SpecError
 from titrant.study.card import copy_whole
-from titrant.study.results import Results, verdict_object
+from titrant.study.results import Judged, Results, verdict_object
 from titrant.study.runner import Watcher, finish, run_study, stored_design
 from titrant.study.spec import Study
 
@@ -73,7 +73,18 @@ def _print_results(results: Results, root: Path, *, as_json: bool) -> int:
     return 1 if results.failed else 0
 
 
-def verdict_lines(results: Results, judged: Any) -> list[str]:
+def _worth_of_arm(judged: Judged) -> list[str]:
+    """What the recommended dose is worth at its target size, and where it stops paying; against the fair curve."""
+    rates = [found for found in judged.worth.rates if found.arm == judged.verdict.arm and found.rate.step != "none"]
+    if not rates:
+        return []
+    first = rates[0]
+    dose = (first.source, first.rate.dose_rows, first.rate.against)
+    sizes = [found for found in judged.worth.thresholds if (found.source, found.size.dose_rows, found.against) == dose]
+    return [first.rate.sentence, *(found.size.sentence for found in sizes)]
+
+
+def verdict_lines(results: Results, judged: Judged) -> list[str]:
     """The verdict as a person reads it on a terminal."""
     verdict = judged.verdict
     lines = []
@@ -82,6 +93,7 @@ def verdict_lines(results: Results, judged: Any) -> list[str]:
     provisional = f" (provisional: {'; '.join(verdict.provisional_reasons)})" if verdict.provisional else ""
     lines.append(f"verdict: {verdict.verdict.replace('_', ' ')}{provisional}")
     lines.append(verdict.sentence)
+    lines += [f"worth: {sentence}" for sentence in _worth_of_arm(judged)]
     lines += [f"note: {note}" for note in verdict.notes]
     if verdict.next_step is not None and verdict.next_step.sentence not in verdict.sentence:
         lines.append(verdict.next_step.sentence)
