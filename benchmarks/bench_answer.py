@@ -3,8 +3,8 @@
 Contestants answer the same questions in turn, in one process, so that a busy machine is busy for all. Figures are
 medians of rounds, and ratios are medians of each round's ratio: of CPU seconds with one thread, else of wall seconds.
 
-- choices: this project against a forward over padded batches with one row a choice and full logits, which is how
-  lm-evaluation-harness' HFLM scores, at several batch sizes; and against HFLM itself where `lm_eval` is installed.
+- choices: this project against lm-evaluation-harness' HFLM at several batch sizes; where `lm_eval` is not installed,
+  against a forward over padded batches with one row a choice and full logits, which is how it scores.
 - generation: this project against transformers' `generate` on length-sorted, left-padded batches, at several sizes.
 
     python benchmarks/bench_answer.py --threads 1 --rounds 5 --json docs/performance.json
@@ -128,11 +128,12 @@ def _choosers(weights: _Weights, questions: Sequence[TokenQuestion], sizes: Sequ
     from titrant.inference import choose
 
     found: dict[str, Contestant] = {"ours": lambda: choose(weights.ours, questions)}
+    installed = importlib.util.find_spec("lm_eval") is not None
     for size in sizes:
-        found[f"padded rows, batch {size}"] = lambda size=size: _padded_choices(weights.plain, questions, size)
-    if importlib.util.find_spec("lm_eval") is not None:
-        for size in sizes:
+        if installed:
             found[f"lm-eval HFLM, batch {size}"] = _hflm(weights, questions, size)
+        else:
+            found[f"padded rows, batch {size}"] = lambda size=size: _padded_choices(weights.plain, questions, size)
     return found
 
 

@@ -383,13 +383,18 @@ def main() -> None:
             f" {ours['peak_mib']:5.0f} MiB, loss {ours['mean_loss']:.4f}: {found[rival]['ours_is_faster']:.2f} times",
             flush=True,
         )
-    facts = {**machine(), "threads": arguments.threads, "rounds": arguments.rounds, "steps_a_round": arguments.steps}
-    products = share_of_products(
-        arguments.threads, statistics.median(f["ours"]["tokens_per_second"] for f in found.values())
-    )
+        add_section(
+            arguments.json, f"training.{arguments.rows}.threads_{arguments.threads}", section_of(found, arguments)
+        )
+    products = section_of(found, arguments)["products"]
     print(f"{products['share']:.0%} of the rate of bf16 products ({products['tera_per_second']:.2f} TFLOP/s)")
-    section = {"facts": facts, "rivals": found, "products": products}
-    add_section(arguments.json, f"training.{arguments.rows}.threads_{arguments.threads}", section)
+
+
+def section_of(found: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+    """What goes into the file of figures."""
+    facts = {**machine(), "threads": arguments.threads, "rounds": arguments.rounds, "steps_a_round": arguments.steps}
+    ours = statistics.median(one["ours"]["tokens_per_second"] for one in found.values())
+    return {"facts": facts, "rivals": found, "products": share_of_products(arguments.threads, ours)}
 
 
 if __name__ == "__main__":

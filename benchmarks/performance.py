@@ -71,6 +71,9 @@ def add_section(path: Path | None, name: str, section: dict[str, Any]) -> None:
     if path is None:
         return
     whole = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    older = whole.get(name, {})
+    if "rivals" in section and older.get("facts") == section["facts"]:
+        section = {**section, "rivals": {**older["rivals"], **section["rivals"]}}  # a race of the same day goes on
     whole[name] = section
     path.write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
