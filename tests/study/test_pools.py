@@ -118,6 +118,18 @@ def test_a_source_of_the_catalogue_comes_from_the_hub_and_is_locked_beside_the_s
     assert json.loads((tmp_path / "sources.lock.json").read_text())["sources"]["dolly"]["revision"] == hub_mirror.COMMIT
 
 
+def test_a_licence_of_the_hub_does_not_hide_that_parts_are_not_for_commercial_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"README.md": b"---\nlicense: odc-by\n---\n", "rows.jsonl": json.dumps(LAYOUTS["tulu3"][0]).encode()}
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    with hub_mirror.running({card("tulu3").hub: files}) as endpoint:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        pool = raw_rows(load_study(study_with(tmp_path, {"source": "tulu3"}))).pools["pool"]
+    assert pool.non_commercial
+    assert str(pool.licence).startswith("odc-by (ODC-BY-1.0 as a collection; parts have licences of their own")
+
+
 def test_the_columns_of_a_card_are_used_where_a_copy_has_them(tmp_path: Path) -> None:
     original = [{"inputs": "x", "inputs_pretokenized": "Is it?", "targets_pretokenized": "yes"}]
     renamed = [{"prompt": "Is it?", "completion": "yes"}]

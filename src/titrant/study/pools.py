@@ -84,8 +84,16 @@ def read_pool(study: Study, name: str, *, reserve: int = 1) -> PoolRows:
     licence = said.licence or card.licence.value
     if path is None:
         pin = sources.pin_at_first_use(card, study.folder / LOCK_NAME, part=said.part)
-        path, licence = Place(pin.place), said.licence or pin.licence or card.licence.value
+        path, licence = Place(pin.place), said.licence or _both(pin.licence, card)
     return _of_catalogue(study, name, card, path, licence, reserve=reserve)
+
+
+def _both(of_hub: str | None, card: Card) -> str | None:
+    """What the hub says of a licence; where its one word hides what the card knows of commercial use, both."""
+    if of_hub is None:
+        return card.licence.value
+    hides = card.non_commercial and not sources.is_non_commercial(of_hub)
+    return f"{of_hub} ({card.licence.value})" if hides else of_hub
 
 
 def _large(
