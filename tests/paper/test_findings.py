@@ -185,6 +185,18 @@ def test_the_rate_that_validation_chose_is_the_one_that_is_judged() -> None:
     assert chosen.facts.learning_rate == 3e-5
 
 
+def test_the_untuned_model_is_the_one_that_was_asked_what_the_arms_were_asked() -> None:
+    def untuned(block: str, items: str) -> KeptRun:
+        run = kept("narrow", "untuned", 0, 0.3)
+        columns = {**run.columns, "item": [f"{items}{item}" for item in run.columns["item"]]}
+        return KeptRun(replace(run.facts, block=block, recipe_id=block), columns)
+
+    runs = Runs([untuned("warmup", "other "), untuned("coverage", "")])
+    found = runs.run("narrow", "untuned", 2)
+    assert found is not None
+    assert found.facts.block == "coverage"
+
+
 def test_a_page_of_nothing_says_not_tested_of_every_claim(tmp_path: Path) -> None:
     (written,) = write_findings(tmp_path / "scores", tmp_path / "docs" / "findings.md")
     text = written.read_text()

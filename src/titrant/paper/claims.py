@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
-from titrant.paper.grid import chosen_rates
+from titrant.paper.grid import BLOCKS, chosen_rates
 from titrant.paper.kept import KeptRun
 from titrant.stats.contrasts import contrast_batch, layout, moments
 from titrant.stats.exchange import GroupGain, mean_gain
@@ -169,16 +169,20 @@ class Runs:
     """Kept runs by target, arm and seed: those of the learning rate that validation chose."""
 
     def __init__(self, runs: Sequence[KeptRun]) -> None:
+        # two blocks may ask one target in different ladders: the first block's untuned model is the registered one
+        order = {block: place for place, block in enumerate(BLOCKS)}
         usable = [run for run in runs if run.facts.refusal is None]
+        usable.sort(key=lambda run: order.get(run.facts.block, len(order)))
         rates = chosen_rates(usable, 0)
         self._found: dict[tuple[str, str, int], KeptRun] = {}
         self._untuned: dict[str, KeptRun] = {}
         for run in usable:
             facts = run.facts
             if facts.kind == UNTUNED:
-                self._untuned |= dict.fromkeys({name for name, _, _ in run.kinds}, run)
+                for target in {name for name, _, _ in run.kinds}:
+                    self._untuned.setdefault(target, run)
             elif rates.get((facts.target, facts.arm), facts.learning_rate) == facts.learning_rate:
-                self._found[facts.target, facts.arm, facts.seed] = run
+                self._found.setdefault((facts.target, facts.arm, facts.seed), run)
 
     def run(self, target: str, arm: str, seed: int) -> KeptRun | None:
         """The run of an arm; the untuned model's serves every seed."""
