@@ -13,6 +13,7 @@ from pathlib import Path
 from titrant.paper.claims import CLAIMS, Found, Runs, judge, said
 from titrant.paper.figures import figures
 from titrant.paper.kept import KeptRun, current, read_kept
+from titrant.report.wording import plural
 from titrant.store import write_text
 
 SIZES = ("core", "extended", "full")
@@ -135,9 +136,9 @@ def _run_words(runs: Sequence[KeptRun]) -> str:
     minutes = sum(run.facts.training_seconds + run.facts.answering_seconds for run in runs) / 60
     machines = sorted({f"{run.facts.numerics['device']} {run.facts.numerics['dtype']}" for run in runs})
     return (
-        f"{len(runs)} runs of {models}, {rows} target rows, {seeds} seeds, {tokens:,} training tokens, {minutes:,.0f} "
-        f"minutes ({', '.join(machines)}). Held equal: passes over the target rows, rows a step, the learning rates "
-        "tried."
+        f"{plural(len(runs), 'run')} of {models}, {rows} target rows, {plural(seeds, 'seed')}, {tokens:,} training "
+        f"tokens, {minutes:,.0f} minutes ({', '.join(machines)}). Held equal: passes over the target rows, rows a "
+        "step, the learning rates tried."
     )
 
 
