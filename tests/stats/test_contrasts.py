@@ -184,12 +184,26 @@ def test_the_p_value_of_rare_changes_is_where_a_bound_touches_zero() -> None:
 
 def test_changes_that_most_items_show_are_left_to_the_t_interval() -> None:
     scores = crossed(2, 3, 60, name="not-rare")
-    assert not contrast_batch(moments(scores, layout(60)), [1], 0).rare.any()
+    assert (contrast_batch(moments(scores, layout(60)), [1], 0).unseen == 0).all()
     scores[1, :, :40] = scores[0, :, :40]
-    assert contrast_batch(moments(scores, layout(60)), [1], 0).rare.all()
+    assert (contrast_batch(moments(scores, layout(60)), [1], 0).unseen > 0).all()
     groups = [str(item // 3) for item in range(60)]
     scores[1, :, ::3] += 0.01
-    assert not contrast_batch(moments(scores, layout(60, groups=groups)), [1], 0).rare.any()
+    assert (contrast_batch(moments(scores, layout(60, groups=groups)), [1], 0).unseen == 0).all()
+
+
+def test_many_changes_that_go_both_ways_add_next_to_nothing_and_those_of_one_way_all_of_it() -> None:
+    scores = np.zeros((3, 2, 200))
+    scores[0, :, :40] = 1.0
+    scores[1, :, 40:80] = 1.0  # 40 lost, 40 won
+    scores[2, :, :120] = 1.0  # 80 won
+    both, one_way = contrast_batch(moments(scores, layout(200)), [1, 2], 0).unseen
+    assert both == pytest.approx(0.7 * 6 / 80)
+    assert one_way == pytest.approx(0.7)
+    few = scores.copy()
+    few[1] = few[0]
+    few[1, :, :2], few[1, :, 40:42] = 0.0, 1.0
+    assert contrast_batch(moments(few, layout(200)), [1], 0).unseen[0] == pytest.approx(0.7)
 
 
 def test_all_wrong_against_all_right_is_surely_different_and_stays_within_one() -> None:

@@ -42,6 +42,9 @@ UNSEEN_WEIGHT = 0.7
 """How much of the bound on what was never seen is added for rare changes: the least that keeps one-sided errors at
 their level where all changes go one way (docs/decisions/0016-rare-changes.md)."""
 
+FEW_CHANGES = 6
+"""So few changes do not show whether they go one way."""
+
 
 # -------------------------------------------------------------------------------------------------------------- layout
 
@@ -247,8 +250,9 @@ class Spread:
     """Differences (arm minus baseline), their standard errors and degrees of freedom; all of one shape.
 
     `item`, `seed` and `error` are the parts of the squared standard error (variance of the mean; `seed` moderated where
-    seeds are few). `constant` marks differences that are the same in every cell, for which no variance speaks; `rare`
-    those that most clusters do not show at all. `df` 0: no interval can be had.
+    seeds are few). `constant` marks differences that are the same in every cell, for which no variance speaks. `unseen`
+    is the share of the bound on what was never seen that rare changes add; 0 for what most clusters show. `df` 0: no
+    interval can be had.
     """
 
     difference: Floats
@@ -258,7 +262,7 @@ class Spread:
     seed: Floats
     error: Floats
     constant: NDArray[np.bool_]
-    rare: NDArray[np.bool_]
+    unseen: Floats
     n_clusters: int
     n_seeds: int
     method: str
@@ -324,7 +328,7 @@ def contrast_batch(
         seed=parts[1],
         error=parts[2],
         constant=constant & ((moments.item_df > 0) | (n_seeds > 1)),
-        rare=_rare(moments, arms, baseline) & ~constant,
+        unseen=np.where(constant, 0.0, _unseen(moments, arms, baseline, difference)),
         n_clusters=moments.n_clusters,
         n_seeds=n_seeds,
         method=method,
@@ -347,14 +351,17 @@ def _parts(moments: Moments, arms: Sequence[int], baseline: int | NDArray[np.int
     return difference_BKS, item, error
 
 
-def _rare(moments: Moments, arms: Sequence[int], baseline: int | NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Contrasts that most clusters do not show at all, B×K."""
+def _unseen(moments: Moments, arms: Sequence[int], baseline: int | NDArray[np.intp], difference: Floats) -> Floats:
+    """What rare changes add to the bounds, B×K, in shares of the bound on what was never seen: all of `UNSEEN_WEIGHT`
+    where changes are few or go one way, little where as many go up as down (a symmetric sum needs no more than t)."""
     if moments.same_BAA is None or moments.n_clusters < 2:
-        return np.zeros((*moments.mean_BAS.shape[:-2], len(arms)), dtype=bool)
+        return np.zeros_like(difference)
     base_B = np.broadcast_to(np.asarray(baseline, dtype=np.intp), moments.mean_BAS.shape[:-2])
     same_BK, _ = _picked(moments.same_BAA, base_B, list(arms))
-    rare: NDArray[np.bool_] = same_BK > 1 - RARE_SHARE
-    return rare
+    changed = np.maximum(1 - same_BK, 1 / moments.n_clusters)
+    one_sided = np.minimum(np.abs(difference) / changed, 1.0)
+    few = np.minimum(FEW_CHANGES / (changed * moments.n_clusters), 1.0)
+    return np.where(changed < RARE_SHARE, UNSEEN_WEIGHT * np.maximum(one_sided, few), 0.0)
 
 
 def _picked(matrix_BAA: Floats, base_B: NDArray[np.intp], index: list[int]) -> tuple[Floats, Floats]:
@@ -456,14 +463,14 @@ def bounds(spread: Spread, tail: float | Floats) -> tuple[Floats, Floats]:
     from -1 to 1, so the bounds are c - u(1 + c) and c + u(1 - c).
 
     Where most clusters show no difference at all, the few that do are what the variance is estimated from, and the t
-    interval is too short: it would be shorter with one change seen than with none. So `UNSEEN_WEIGHT`·u is added to its
-    half width.
+    interval is too short: it would be shorter with one change seen than with none. So a share of u (`unseen`) is added
+    to its half width.
     """
     tails = np.broadcast_to(np.asarray(tail, dtype=np.float64), spread.difference.shape)
     point = t_point_array(1 - tails, spread.df)
     half = np.where(spread.df > 0, point * spread.standard_error, np.nan)
     share = 1 - tails ** (1 / max(spread.units, 1))
-    half = np.where(spread.rare, half + UNSEEN_WEIGHT * share, half)
+    half = half + spread.unseen * share
     low = np.where(spread.constant, spread.difference - share * (1 + spread.difference), spread.difference - half)
     high = np.where(spread.constant, spread.difference + share * (1 - spread.difference), spread.difference + half)
     return low, high
@@ -483,8 +490,8 @@ def p_values(spread: Spread) -> Floats:
         found = 2 * special.stdtr(np.where(spread.df > 0, spread.df, np.nan), -t)
     exact = np.minimum(2 * (1 + np.abs(spread.difference)) ** (-float(spread.units)), 1.0)
     p: Floats = np.where(spread.constant, exact, found)
-    if spread.rare.any():
-        p = np.where(spread.rare, _rare_p(spread), p)
+    if (spread.unseen > 0).any():
+        p = np.where(spread.unseen > 0, _rare_p(spread), p)
     return p
 
 

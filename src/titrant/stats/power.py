@@ -177,7 +177,7 @@ def _reach(found: Moments, spread: Spread, doses: list[int], baseline: int, *, l
         tails = np.full_like(spread.df, (1 - level) / 2 / len(doses))
         return t_point_array(1 - tails, spread.df) * spread.standard_error
     few = slice(0, FACTOR_STUDIES)
-    names = ("difference", "standard_error", "df", "item", "seed", "error", "constant", "rare")
+    names = ("difference", "standard_error", "df", "item", "seed", "error", "constant", "unseen")
     some = replace(spread, **{name: getattr(spread, name)[few] for name in names})
     cut = replace(found, mean_BAS=found.mean_BAS[few], item_BAA=found.item_BAA[few], error_BAA=found.error_BAA[few])
     family = simultaneous(some, correlations(cut, doses, baseline, some), level=level)
