@@ -7,13 +7,15 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from fake_study import fake_prepare, page_as_text, trial_lab
+from fake_study import fake_prepare, page_as_text, toy_model, trial_lab
 from ruamel.yaml import YAML
 
 from titrant.records import PreparedModel
 from titrant.store import read_json
+from titrant.study.collections import read_collections
 from titrant.study.runner import run_study
 from titrant.study.spec import json_schema, load_study
+from titrant.tokens import renderer_for
 
 STUDIES = Path(__file__).parents[2] / "studies" / "ladders"
 ROOT = Path(os.environ.get("TITRANT_DATA_ROOT", Path(__file__).parents[3] / "shared" / "data"))
@@ -89,6 +91,22 @@ def _check(out: Path, *, items: dict[str, int]) -> None:
     assert ("facts" not in items) or ("exact_match", "answer seen in training") in of_facts
     assert (out / "report.html").is_file()
     assert (out / "scores.parquet").is_file()
+
+
+def test_a_real_prompt_of_a_rung_and_of_a_skill_set_as_the_model_gets_it(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(SMALL.replace("test_items: 21", "test_items: 200"))
+    found = read_collections(load_study(tmp_path / "study.yaml", environment=ENVIRONMENT))
+    renderer = renderer_for(toy_model(tmp_path / "prepared"))
+    stars = {item.task: item for item in found["yelp"].test}
+    assert len(stars) == 7
+    shown = renderer.prompt(stars["yelp_review_full_based_on_that"].turns)
+    assert shown.text.endswith("\n===\nBased on that, my rating is\n\n\nAnswer:")
+    assert stars["yelp_review_full_based_on_that"].choices == ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
+    assert stars["yelp_review_full_on_a_scale"].choices == ("1", "2", "3", "4", "5")
+    assert stars["yelp_review_full_on_a_scale"].rungs == ("all", "classification", "sentiment", "yelp")
+    question = renderer.prompt(found["boolq"].test[0].turns).text
+    assert question.endswith("\nAnswer with True or False.\n\nAnswer:")
+    assert "\n\nQuestion: " in question
 
 
 def test_real_rungs_and_skill_sets_end_in_verdicts_with_a_fake_lab(
