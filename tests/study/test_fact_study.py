@@ -270,6 +270,55 @@ def test_probing_writes_labels_that_a_study_takes(tmp_path: Path, toy_prepared: 
     assert said["lab"] == "titrant.lab.FakeLab"
 
 
+def test_a_probe_that_was_stopped_goes_on_with_what_it_had(
+    tmp_path: Path, toy_prepared: PreparedModel, lab_of: Callable[[type], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from titrant.knowledge import ProbeSettings
+    from titrant.lab import FakeLab, FakeSpecialist
+    from titrant.study.probe import write_labels
+
+    asked: list[str] = []
+
+    class Stopping(FakeLab):
+        """Stops once, at its third batch."""
+
+        def untuned(self, model: PreparedModel) -> FakeSpecialist:
+            found = super().untuned(model)
+            write = found.write
+
+            def counted(prompts: Any) -> Any:
+                if len(asked) == 80:
+                    asked.append("stop")
+                    raise KeyboardInterrupt
+                asked.extend(prompt.key for prompt in prompts)
+                return write(prompts)
+
+            found.write = counted  # type: ignore[method-assign]
+            return found
+
+    monkeypatch.setattr("titrant.study.probe._AT_ONCE", 40)
+    write_facts(tmp_path)
+    said = {
+        "model": "toy-model",
+        "settings": ProbeSettings(prompts=2, shots=2),
+        "role": "dose",
+        "prepared": toy_prepared,
+    }
+
+    def labels(name: str) -> bytes:
+        write_labels(tmp_path / "facts.jsonl", out=tmp_path / name, lab=lab_of(Stopping), **said)  # type: ignore[arg-type]
+        return (tmp_path / name).read_bytes()
+
+    with pytest.raises(KeyboardInterrupt):
+        labels("out.jsonl")
+    assert (tmp_path / "out.jsonl.part").is_file()
+    first = labels("out.jsonl")
+    answered = [key for key in asked if key != "stop"]
+    assert len(answered) == len(set(answered)) > 80
+    assert not (tmp_path / "out.jsonl.part").is_file()
+    assert labels("calm.jsonl") == first
+
+
 def test_a_plan_says_what_labels_cost_whether_they_are_there_or_not(
     tmp_path: Path, toy_prepared: PreparedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

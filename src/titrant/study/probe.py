@@ -9,19 +9,19 @@ from pathlib import Path
 from titrant import knowledge, sources
 from titrant.engines import LabSpec
 from titrant.errors import DataError
-from titrant.identity import hash_text, plain
+from titrant.identity import fingerprint, hash_text, plain
 from titrant.knowledge import Fact, Label, ProbeSettings, Probing
 from titrant.lab import Specialist
 from titrant.models.prepare import Template, prepare
 from titrant.numerics import current_numerics
 from titrant.records import Item, PreparedModel, TokenPrompt
-from titrant.store import read_json, write_json, write_jsonl
+from titrant.store import read_json, read_jsonl, write_json, write_jsonl
 from titrant.study.spec import Study
 from titrant.tokens import Renderer, renderer_for
 
 SIDECAR = ".probe.json"
 MAX_ANSWER_TOKENS = 12
-_AT_ONCE = 2048
+_AT_ONCE = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +78,8 @@ def write_labels(
     say: Callable[[str], None] = lambda _: None,
     prepared: PreparedModel | None = None,
 ) -> ProbeReport:
-    """Probe the facts of a file and write a label a line to `out`, with what they were made with beside it. Nothing is
-    written before the end: a probe that is stopped starts again."""
+    """Probe the facts of a file and write a label a line to `out`, with what they were made with beside it. Answers so
+    far stand in OUT.part, so a probe that is stopped goes on."""
     facts = facts_to_probe(rows, role=role, relations=relations)
     prepared = prepared or prepare(model, template=template)
     renderer = renderer_for(prepared)
@@ -88,8 +88,9 @@ def write_labels(
     numerics = current_numerics("auto", 1, "auto")
     spec = lab or LabSpec(module="titrant.lab_hf", name="HuggingFaceLab", arguments={"numerics": numerics})
     specialist = spec.make().untuned(prepared)
+    part = _Part(out.with_name(out.name + ".part"), [prepared.fingerprint, settings, [fact.row_id for fact in facts]])
     try:
-        labels = knowledge.probe_facts(facts, _answerer(specialist, renderer, facts, settings, say), settings)
+        labels = knowledge.probe_facts(facts, _answerer(specialist, renderer, facts, settings, part, say), settings)
     finally:
         specialist.close()
     write_jsonl(out, [knowledge.label_row(label) for label in labels])
@@ -105,6 +106,7 @@ def write_labels(
             "lab": f"{spec.module}.{spec.name}",
         },
     )
+    part.path.unlink(missing_ok=True)
     counts: dict[str, int] = {name: sum(label.label == name for label in labels) for name in knowledge.CLASSES}
     return ProbeReport(path=out, counts=counts, known=sum(label.known for label in labels), cost=cost)
 
@@ -151,20 +153,33 @@ def label_lines(study: Study) -> list[str]:
     return lines
 
 
+class _Part:
+    """The answers of a probe in the making, a batch a line, under the name of what is asked of whom."""
+
+    def __init__(self, path: Path, about: object) -> None:
+        self.path, self.name = path, fingerprint(about)
+        lines = read_jsonl(path) if path.is_file() else []
+        self.batches: list[list[str]] = [list(line["texts"]) for line in lines if line["name"] == self.name]
+
+    def add(self, texts: list[str]) -> None:
+        self.batches.append(texts)
+        write_jsonl(self.path, [{"name": self.name, "texts": batch} for batch in self.batches])
+
+
 def _answerer(
     specialist: Specialist,
     renderer: Renderer,
     facts: Sequence[Fact],
     settings: ProbeSettings,
+    part: _Part,
     say: Callable[[str], None],
 ) -> knowledge.Answerer:
     def answer(asked: Sequence[Probing]) -> Sequence[str]:
-        texts: list[str] = []
-        for start in range(0, len(asked), _AT_ONCE):
+        for start in range(len(part.batches) * _AT_ONCE, len(asked), _AT_ONCE):
             prompts = [_prompt(renderer, probing, facts, settings) for probing in asked[start : start + _AT_ONCE]]
-            texts += [renderer.tokenizer.decode(written.ids) for written in specialist.write(prompts)]
-            say(f"{len(texts):,} of {len(asked):,} prompts answered")
-        return texts
+            part.add([renderer.tokenizer.decode(written.ids) for written in specialist.write(prompts)])
+            say(f"{min(start + _AT_ONCE, len(asked)):,} of {len(asked):,} prompts answered")
+        return [text for batch in part.batches for text in batch]
 
     return answer
 
