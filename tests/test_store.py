@@ -265,6 +265,13 @@ def test_missing_and_unreadable_files_are_damage_with_a_name(tmp_path: Path) -> 
             read(tmp_path / "b.json")
 
 
+@pytest.mark.parametrize("content", [b"1,2\n", b"[1\n2]\n", b'{"a": 1}{"b": 2}\n', b"]\n["])
+def test_lines_that_are_no_values_of_their_own_are_damage(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.jsonl").write_bytes(content)
+    with pytest.raises(StoreDamaged, match=r"a\.jsonl: not readable as JSON Lines"):
+        read_jsonl(tmp_path / "a.jsonl")
+
+
 def test_what_a_dead_writer_left_is_removed_by_the_next_and_a_living_ones_is_not(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", "pass"])
     dead.wait()

@@ -220,6 +220,17 @@ def test_damaged_answers_never_enter_a_verdict(tmp_path: Path) -> None:
         assert after[f"{tmp_path}/out/{name}"] == before[f"{tmp_path}/out/{name}"]
 
 
+def test_damaged_step_reports_never_enter_a_report(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "out", tmp_path / "out")
+    reports = next(path for path in sorted((tmp_path / "out" / "runs").glob("*/training.jsonl")))
+    data = reports.read_bytes()
+    place = data.index(b'"loss":') + 9
+    reports.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    design, store = stored_design(load_study(finished / "study" / "study.yaml"), out=tmp_path / "out")
+    with pytest.raises(StoreDamaged, match=r"training\.jsonl: missing, or not as it was stored\. Fix: delete"):
+        finish(design, store)
+
+
 def test_the_remedy_for_a_damaged_run_restores_it(finished: Path, tmp_path: Path) -> None:
     import shutil
 

@@ -39,6 +39,7 @@ from titrant.store import (
     read_sealed_lines,
     sealed_line,
     sync_folder,
+    values_of_jsonl,
     write_json,
     write_jsonl,
     write_manifest,
@@ -130,6 +131,12 @@ def save_trained(job: RunJob, *, store: Store, lab: Lab, emit: Emit, stop: Stop)
 def weights_folder(store: Store, run_id: str) -> Path:
     """Where a run's weights wait until the verdict says whose are kept."""
     return store.root / "weights" / run_id
+
+
+def checked_training(store: Store, run_id: str, *, manifest: str | None) -> list[dict[str, Any]]:
+    """`read_training` of a run in the store, every byte compared with what was stored; `StoreDamaged` otherwise."""
+    path = store.run_folder(run_id) / TRAINING
+    return values_of_jsonl(store.checked_bytes(run_id, TRAINING, manifest=manifest), path)
 
 
 def read_training(folder: Path) -> list[dict[str, Any]]:

@@ -120,20 +120,14 @@ def prospects(design: Design, *, studies: int = SIMULATED_STUDIES) -> Prospects:
             settled_share=None,
             reason="one item at one seed shows no variance" if design.doses >= 1 else "no dose",
         )
-    found = _simulated_moments(design, studies)
-    doses = list(range(design.baselines, design.baselines + design.doses))
-    delta, level = design.smallest_effect, design.level
+    delta = design.smallest_effect
     needed, inside, ruled_95, ruled_975, highs = [], [], [], [], []
-    for baseline in range(design.baselines):
-        spread = contrast_batch(found, doses, baseline, overlap=design.overlap)
-        reach = _reach(found, spread, doses, baseline, level=level)
-        needed.append((np.maximum(delta, reach) - spread.difference)[:, 0])
-        low_90, high_90 = bounds(spread, 1 - level)
-        _, high_95 = bounds(spread, (1 - level) / 2)
-        inside.append((low_90 > -delta) & (high_90 < delta))
-        ruled_95.append(high_90 < delta)
-        ruled_975.append(high_95 < delta)
-        highs.append(high_90)
+    for seen in _imagined(replace(design, smallest_effect=0.0), studies):
+        needed.append((np.maximum(delta, seen.reach) - seen.difference)[:, 0])
+        inside.append((seen.low_90 > -delta) & (seen.high_90 < delta))
+        ruled_95.append(seen.high_90 < delta)
+        ruled_975.append(seen.high_95 < delta)
+        highs.append(seen.high_90)
     no_difference = np.stack(inside, -1).all((-1, -2))
     alone = (np.stack(ruled_95, -1).all(-1) | np.stack(ruled_975, -1).any(-1)).all(-1)
     upwards = float(np.quantile(np.max(needed, axis=0), AIM))
@@ -143,6 +137,39 @@ def prospects(design: Design, *, studies: int = SIMULATED_STUDIES) -> Prospects:
         no_difference_share=float(no_difference.mean()),
         settled_share=float((no_difference | alone).mean()),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What imagined studies show of the doses against one baseline, B×K each."""
+
+    difference: Floats
+    reach: Floats
+    low_90: Floats
+    high_90: Floats
+    high_95: Floats
+
+
+@lru_cache(maxsize=64)
+def _imagined(design: Design, studies: int) -> tuple[_Seen, ...]:
+    """Studies of this design, against each baseline. They do not depend on the smallest effect, and a search for the
+    cheapest next step asks of the same design with several."""
+    found = _simulated_moments(design, studies)
+    doses = list(range(design.baselines, design.baselines + design.doses))
+    level, seen = design.level, []
+    for baseline in range(design.baselines):
+        spread = contrast_batch(found, doses, baseline, overlap=design.overlap)
+        low_90, high_90 = bounds(spread, 1 - level)
+        seen.append(
+            _Seen(
+                difference=spread.difference,
+                reach=_reach(found, spread, doses, baseline, level=level),
+                low_90=low_90,
+                high_90=high_90,
+                high_95=bounds(spread, (1 - level) / 2)[1],
+            )
+        )
+    return tuple(seen)
 
 
 def _simulated_moments(design: Design, studies: int) -> Moments:

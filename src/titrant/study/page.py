@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import titrant
 from titrant import metrics
-from titrant.engines.job import ANSWERS, read_training
+from titrant.engines.job import ANSWERS, checked_training
 from titrant.identity import fingerprint
 from titrant.records import Arm, Draw, Item, Verdict
 from titrant.report.data import (
@@ -128,6 +128,16 @@ class _View:
     judged: Judged
 
     @cached_property
+    def finished(self) -> dict[str, dict[str, Any]]:
+        """The ledger's record of every finished run."""
+        return self.store.finished()
+
+    def training(self, planned: PlannedRun) -> list[dict[str, Any]]:
+        """The step reports of a finished run, checked."""
+        run_id = planned.run.run_id
+        return checked_training(self.store, run_id, manifest=self.finished[run_id].get("manifest"))
+
+    @cached_property
     def bench(self) -> ModelBench:
         return self.results.design.bench.models[self.judged.model]
 
@@ -144,7 +154,7 @@ class _View:
     @cached_property
     def runs(self) -> dict[str, tuple[PlannedRun, ...]]:
         """The finished runs of every arm, by its name."""
-        finished = self.store.finished()
+        finished = self.finished
         found: dict[str, list[PlannedRun]] = {arm.name: [] for arm in self.arms}
         mine = set(self.arms)
         for arm, planned in cells(self.results.design):
@@ -425,7 +435,7 @@ def _trainings(view: _View) -> tuple[tuple[FairnessRow, ...], tuple[TrainingCurv
         runs = view.runs[arm.name]
         shares = []
         for planned in runs if arm.kind != "untuned" else ():
-            steps = read_training(view.store.run_folder(planned.run.run_id))
+            steps = view.training(planned)
             if arm.target_rows:
                 shares.append(_share_of_loss(steps, arm.target))
                 curves.append(_training_curve(arm, planned.run.seed, steps))
