@@ -37,9 +37,12 @@ def write_model(folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, Gemma3TextConfig
 
+    from titrant.store import write_manifest
+
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(Gemma3TextConfig(**SHAPE), dtype=torch.bfloat16)
     model.save_pretrained(folder)
+    write_manifest(folder)
 
 
 def work(folder: str, arguments: argparse.Namespace, number: int, pipe: Connection) -> None:
