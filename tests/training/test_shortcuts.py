@@ -1,5 +1,6 @@
 """The shorter ways back give autograd's gradients, or is not taken."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +31,7 @@ def test_logits_are_the_same_bits_and_gradients_those_of_autograd(
         again, ours = gradients(model)
     norms = sum("norm" in part.lower() and not list(one.children()) for part, one in model.named_modules())
     gated = sum(hasattr(one, "gate_proj") for one in model.modules())  # Phi-3 has a layer of its own for both
-    assert taken == norms + gated > 0
+    assert taken == norms + gated + 1  # and the embedding
     assert gated or name == "phi3"
     assert torch.equal(again, logits)
     for part, slope in slopes.items():
@@ -74,6 +75,22 @@ def test_the_modules_own_forward_comes_back_also_after_an_error(toy: Callable[[s
     with pytest.raises(KeyError):
         fail()
     assert not any("forward" in vars(part) for part in model.modules())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_embedding_adds_its_rows_to_the_gradient_that_is_there(toy: Callable[[str], Any], tied: bool) -> None:
+    """Tokens that repeat, several backward passes that add up, and a head that has its own weights or the same."""
+    model = toy("llama" if tied else "mistral")
+    assert (model.get_output_embeddings().weight is model.get_input_embeddings().weight) == tied
+    found = []
+    for short in (False, True):
+        model.requires_grad_(True)
+        model.zero_grad()
+        with shortcuts(model) if short else contextlib.nullcontext():
+            for ids in ([[5, 5, 9, 5, 0]], [[9, 70, 5]]):
+                model(input_ids=torch.tensor(ids), use_cache=False).logits.square().sum().backward()
+        found.append(model.get_input_embeddings().weight.grad.clone())
+    assert float((found[1] - found[0]).norm() / found[0].norm()) < 1e-6
 
 
 def test_frozen_norms_get_no_gradient(toy: Callable[[str], Any]) -> None:

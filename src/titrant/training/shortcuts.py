@@ -1,4 +1,4 @@
-"""A shorter way back through norms, and a leaner one through gated layers.
+"""A shorter way back through norms, and leaner ones through gated layers and embeddings.
 
 A root-mean-square norm in bf16 leaves autograd a dozen passes over float32 copies, and those copies to keep. Here the
 forward is the module's own code, to the bit; what is kept (the input alone) and the way back are ours, block by block
@@ -8,7 +8,10 @@ tried on it in float64, gives its gradients; others keep autograd's way.
 A gated layer, act(gate(x)) * up(x), keeps its activation for the way back; made again there instead it costs no time
 that can be measured, and a seventh of all that a step keeps.
 
-Shapes: R rows, E width.
+An embedding's gradient is a matrix of vocabulary size with a few rows that are not zero, and where the head is tied to
+it, it is added to the head's, which is there already. Its few rows go straight into that one: no second matrix.
+
+Shapes: R rows, T tokens, V vocabulary, E width.
 """
 
 from __future__ import annotations
@@ -49,6 +52,8 @@ def shortcuts(model: torch.nn.Module) -> Iterator[int]:
 
 def _short_way(module: torch.nn.Module) -> Callable[[Any], Any] | None:
     """What makes the short forward of modules of this kind, where one is right."""
+    if isinstance(module, torch.nn.Embedding):
+        return _Embedding if _is_plain_embedding(module) and _same_rows(module) else None
     if _is_gated(module):
         return _Gated if _same_gradients(module, _Gated, _width_of(module)) else None
     width = _norm_width(module)
@@ -207,3 +212,81 @@ class _GatedFunction(torch.autograd.Function):  # type: ignore[misc]
             torch.mul(slopes, active.detach(), out=out_up)
             out_gate.copy_(torch.autograd.grad(active, inputs, slopes * ups)[0])
         return grad_gate, grad_up, None
+
+
+# ---------------------------------------------------------------------------------------------------------- embeddings
+
+
+def _is_plain_embedding(module: torch.nn.Embedding) -> bool:
+    special = module.max_norm is not None or module.scale_grad_by_freq or module.sparse
+    return not special and module.weight.device.type == "cpu" and len(list(module.parameters())) == 1
+
+
+def _same_rows(module: torch.nn.Embedding) -> bool:
+    """Whether what the short way makes of a few rows of the module, in float64, is what autograd makes of them."""
+    rows = module.weight.detach()[:16].to(torch.float64, copy=True)
+    ids = torch.arange(9)[None] * 5 % len(rows)
+    slopes = torch.linspace(-1, 1, ids.numel() * rows.shape[1], dtype=torch.float64).view(*ids.shape, -1)
+    found = []
+    for short in (False, True):
+        one = _with_weight(module, torch.nn.Parameter(rows.clone()))
+        try:
+            (_Embedding(one)(ids) if short else type(module).forward(one, ids)).backward(slopes)
+        except (RuntimeError, TypeError, ValueError, AttributeError):
+            return False
+        found.append(one.weight.grad)
+    return found[0] is not None and found[1] is not None and torch.allclose(*found)
+
+
+def _with_weight(module: torch.nn.Embedding, weight: torch.Tensor) -> torch.nn.Embedding:
+    """The same module with another weight, sharing all else."""
+    other = copy.copy(module)
+    other.__dict__ = {**module.__dict__, "_parameters": {"weight": weight}, "padding_idx": None}
+    other.__dict__.pop("forward", None)
+    return other
+
+
+@dataclass(frozen=True)
+class _Embedding:
+    """The module's own forward; the gradient of its rows goes into the weight's, whoever else adds to that."""
+
+    module: torch.nn.Embedding
+
+    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
+        weight = self.module.weight
+        if not (torch.is_grad_enabled() and weight.requires_grad):
+            out: torch.Tensor = type(self.module).forward(self.module, ids)
+            return out
+        # The weight itself is no input, so that nothing waits for its gradient from here; this one asks to be called.
+        asking = torch.zeros((), dtype=weight.dtype, requires_grad=True)
+        short: torch.Tensor = _EmbeddingFunction.apply(asking, ids, self.module)
+        return short
+
+
+class _EmbeddingFunction(torch.autograd.Function):  # type: ignore[misc]
+    """Rows of a matrix, as a module gives them."""
+
+    @staticmethod
+    def forward(ctx: Any, asking: torch.Tensor, ids: torch.Tensor, module: torch.nn.Embedding) -> torch.Tensor:
+        ctx.ids, ctx.module = ids, module
+        out: torch.Tensor = type(module).forward(module, ids)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        module, weight = ctx.module, ctx.module.weight
+        ids_T, grad_TE = ctx.ids.reshape(-1), grad.reshape(-1, grad.shape[-1])
+        if module.padding_idx is not None:
+            used = ids_T != module.padding_idx
+            ids_T, grad_TE = ids_T[used], grad_TE[used]
+        # A token may stand in many places: its rows add up in fp32 at least, and are rounded once.
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        tokens, place_T = torch.unique(ids_T, return_inverse=True)
+        with torch.enable_grad():
+            rows = weight.detach()[tokens].to(wide).requires_grad_(True)
+            again = type(module).forward(_with_weight(module, rows), place_T)
+        (slopes,) = torch.autograd.grad(again, rows, grad_TE.to(again.dtype))
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+        weight.grad[tokens] = (weight.grad[tokens].to(wide) + slopes).to(weight.dtype)
+        return None, None, None
