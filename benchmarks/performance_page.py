@@ -78,8 +78,8 @@ def _training(name: str, section: dict[str, Any]) -> Iterator[str]:
     yield "SmolLM2-135M, batches of 8 rows of about 84 prompt and 82 answer tokens; medians of"
     yield f"{facts['rounds']} rounds of {facts['steps_a_round']} optimiser steps, each rival in turn with ours."
     if facts["rounds"] * facts["steps_a_round"] < 100:
-        yield "**A short look on a busy machine**, not the 5 rounds of 20 steps that `make bench` takes: a ratio may be off by"
-        yield "a tenth."
+        yield "**A short look on a busy machine**, not the 5 rounds of 20 steps that `make bench` takes: a ratio may be"
+        yield "off by a tenth."
     yield _where(facts)
     yield ""
     yield "| | tokens/s | ours beside it | times faster | bar | peak, GiB | ours, GiB | mean loss | ours |"
@@ -165,8 +165,8 @@ def _memory(section: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield "The shape of Gemma 3 270M (262,144 entries of vocabulary), 8 rows of 512 tokens a step, then some answers:"
     yield f"{', '.join(format(peak, '.1f') for peak in peaks)} GiB at most in a process, {together:.1f} GiB for two,"
-    yield f"of the 16 that they have to fit in ({measured}; {'met' if together <= 16 else '**missed**'}); micro-batches of"
-    yield f"{workers[0]['micro_batch_tokens']} tokens. {_where(section['facts'])}"
+    yield f"of the 16 that they have to fit in ({measured}; {'met' if together <= 16 else '**missed**'});"
+    yield f"micro-batches of {workers[0]['micro_batch_tokens']} tokens. {_where(section['facts'])}"
     yield ""
 
 
