@@ -14,7 +14,7 @@ from titrant.identity import rng_for
 from titrant.paper.claims import CLAIMS, FAR, NEAR, Claim, Found, Runs, judge
 from titrant.paper.findings import page, write_findings
 from titrant.paper.kept import REAL_LAB, KeptRun, Origin, RunFacts
-from titrant.study.revisions import REVISIONS
+from titrant.revisions import REVISIONS
 
 ORIGIN = Origin(lab=REAL_LAB, model="toy", model_origin="here", fingerprint="f" * 32, base_loss=3.0, uniform_loss=12.5)
 Mean = Callable[[str, str], float]

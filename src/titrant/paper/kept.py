@@ -21,7 +21,7 @@ from titrant.identity import canonical_json, plain
 from titrant.records import PreparedModel
 from titrant.store import write_bytes
 from titrant.study.design import PlannedRun
-from titrant.study.revisions import REVISIONS
+from titrant.revisions import REVISIONS
 from titrant.study.scores import RunScores, source_of
 
 REAL_LAB = "titrant.lab_hf.HuggingFaceLab"

@@ -35,7 +35,7 @@ from titrant.study.collections import collection_places
 from titrant.study.design import Design
 from titrant.study.fields import Place
 from titrant.study.results import FailedCell, Judged, Results, cells, collect, failures_by_run
-from titrant.study.revisions import REVISIONS
+from titrant.revisions import REVISIONS
 from titrant.study.scores import Scores
 
 _DECIDING = ("advice.py", "metrics", "stats", "report", "study", "tokens", "sources", "hygiene", "tasks")

@@ -1,6 +1,6 @@
 """Training: an optimiser step over rows without padding, its loss, weights, adapters and checkpoints."""
 
 from titrant.training.adapters import Adapter
-from titrant.training.loop import REVISION, Engine, Trained, train, training_fingerprint
+from titrant.training.loop import Engine, Trained, train, training_fingerprint
 
-__all__ = ["REVISION", "Adapter", "Engine", "Trained", "train", "training_fingerprint"]
+__all__ = ["Adapter", "Engine", "Trained", "train", "training_fingerprint"]

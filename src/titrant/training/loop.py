@@ -20,6 +20,7 @@ from titrant.errors import Interrupted, RunFailed
 from titrant.identity import fingerprint
 from titrant.models.allocator import keep_freed_memory
 from titrant.records import LoraSettings, StepReport, TokenRow, TrainingPlan
+from titrant.revisions import REVISIONS
 from titrant.training.adapters import Adapter, add_adapters, merge_adapters
 from titrant.training.checkpoints import Checkpoint, newest_good_checkpoint, write_checkpoint
 from titrant.training.forward import Forward, activation_bytes_per_token, forward_for
@@ -31,7 +32,6 @@ from titrant.training.weights import TrainableWeights
 
 log = logging.getLogger(__name__)
 
-REVISION = 4  # raised by hand with every change that can move a trained weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ def train(
 def training_fingerprint(plan: TrainingPlan, engine: Engine) -> str:
     """Names all that decides the bits of a training, so that it never goes on from another's checkpoint."""
     parts = {
-        "revision": REVISION,
+        "revision": REVISIONS["training"],
         "model": plan.model.fingerprint,
         "rows": plan.rows,
         "steps": plan.steps,

@@ -1,0 +1,39 @@
+"""A raised revision of any room gives every run, and every checkpoint of a training, another name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fake_study import fake_prepare, write_study
+
+from titrant.revisions import REVISIONS
+from titrant.study.bench import read_bench
+from titrant.study.design import make_design
+from titrant.study.spec import load_study
+
+
+@pytest.mark.parametrize("room", sorted(REVISIONS))
+def test_a_raised_revision_renames_every_run(room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("titrant.study.bench.prepare", fake_prepare(tmp_path / "prepared"))
+    bench = read_bench(load_study(write_study(tmp_path / "study")))
+    before = {planned.run.run_id for planned in make_design(bench).runs}
+    monkeypatch.setitem(REVISIONS, room, REVISIONS[room] + 1)
+    after = {planned.run.run_id for planned in make_design(bench).runs}
+    assert not before & after
+    assert len(before) == len(after)
+
+
+def test_a_raised_revision_of_training_renames_its_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    from titrant.records import PreparedModel, TokenRow, TrainingPlan, TrainingSettings
+    from titrant.training import Engine, training_fingerprint
+
+    model = PreparedModel(
+        name="toy", folder="", fingerprint="toy", template="plain", chat_template=None, bos=None, eos="",
+        architecture="toy", parameters=0, vocabulary=9, context_tokens=9, licence=None, origin="toy",
+    )  # fmt: skip
+    row = TokenRow(key="a", source="s", ids=(1, 2), loss_from=1)
+    plan = TrainingPlan(model=model, rows=(row,), steps=((0,),), settings=TrainingSettings(learning_rate=0.1), seed=0)
+    before = training_fingerprint(plan, Engine())
+    monkeypatch.setitem(REVISIONS, "training", REVISIONS["training"] + 1)
+    assert training_fingerprint(plan, Engine()) != before
