@@ -23,24 +23,22 @@ the same model, rows and loss; a bar is what was to be reached. With one thread 
 
 TAIL = """## Where a step's time goes
 
-One thread, SmolLM2-135M, a profile of steps of 8 rows (1,348 tokens): 69% in the products of linear layers and head,
-which run at nine tenths of this machine's rate for bf16; 13% attention; 7% optimiser and clipping, which read and
-write 28 bytes a weight at four fifths of the speed of a plain copy; the rest norms, rotation and activations. So
-without other arithmetic there is a third left to win at most.
+Two thirds of a step are bf16 products of linear layers and head; attention, the optimiser (which moves 28 bytes a
+weight), norms, rotation and activations share the rest. So without other arithmetic about a third is left to win.
 
 ## Tried, and left out
 
-- `torch.compile` of the layers: 1.14 times as fast for 132 s of compiling, which the runs of a study on a CPU do not
-  earn back (`Numerics.compiled` is always false).
-- Attention in another layout (queries by key head, scores by bf16 products with float32 sums): no gain that could be
-  measured, since products of parts that are cut out of larger tensors copy them first.
-- PyTorch's fused attention for CPUs: on rows of 60 to 300 tokens its forward takes twice as long, its backward seven
-  times.
-- Weights packed for the forward of a training: products 4 to 10% faster, and as much time spent on packing at every
-  step.
+Looked at while building, in one-off profiles that are not kept as benchmarks: directions, not figures.
+
+- `torch.compile` of the layers: a gain of a tenth or two for minutes of compiling, which the runs of a study on a CPU do
+  not earn back (`Numerics.compiled` is always false).
+- Attention in another layout (queries by key head, scores by bf16 products with float32 sums): no gain, since products
+  of parts that are cut out of larger tensors copy them first.
+- PyTorch's fused attention for CPUs: slower on rows of 60 to 300 tokens, its backward most of all.
+- Weights packed for the forward of a training: what products gain is spent on packing at every step.
 - Transposed products (weights first) at few tokens: slower.
-- Smaller blocks for the optimiser (2^14 to 2^20 weights): none faster than 2^18.
-- A way back of our own through gated layers: no faster, but it keeps a seventh less of a step, and stayed for that.
+- Other block sizes for the optimiser: none faster.
+- A way back of our own through gated layers: no faster, but it keeps less of a step, and stayed for that.
 
 ## Not measured
 

@@ -2,7 +2,7 @@
 
 A root-mean-square norm in bf16 leaves autograd a dozen passes over float32 copies, and those copies to keep. Here the
 forward is the module's own code, to the bit; what is kept (the input alone) and the way back are ours, block by block
-while the block is in the cache: 1.4 ms in place of 2.4 for 1,348 rows of 576. A module is taken only when the formula,
+while the block is in the cache: about half the time, and less memory. A module is taken only when the formula,
 tried on it in float64, gives its gradients; others keep autograd's way.
 
 A gated layer, act(gate(x)) * up(x), keeps its activation for the way back; made again there instead it costs no time
