@@ -33,7 +33,6 @@ from titrant.training.weights import TrainableWeights
 log = logging.getLogger(__name__)
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """How training is carried out; nothing here changes what is learned beyond rounding.
