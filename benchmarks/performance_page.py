@@ -30,7 +30,7 @@ weight), norms, rotation and activations share the rest. So without other arithm
 
 Looked at while building, in one-off profiles that are not kept as benchmarks: directions, not figures.
 
-- `torch.compile` of the layers: a gain of a tenth or two for minutes of compiling, which the runs of a study on a CPU do
+- `torch.compile` of the layers: a tenth or two faster for minutes of compiling, which the runs of a study on a CPU do
   not earn back (`Numerics.compiled` is always false).
 - Attention in another layout (queries by key head, scores by bf16 products with float32 sums): no gain, since products
   of parts that are cut out of larger tensors copy them first.

@@ -11,5 +11,4 @@ from titrant.inference.generation import write
 from titrant.inference.likelihood import choose, losses
 from titrant.inference.model import AnsweringModel, answering_model
 
-
 __all__ = ["AnsweringModel", "answering_model", "choose", "losses", "write"]

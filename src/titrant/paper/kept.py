@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from titrant.errors import StoreDamaged
 from titrant.identity import canonical_json, plain
 from titrant.records import PreparedModel
+from titrant.revisions import REVISIONS
 from titrant.store import write_bytes
 from titrant.study.design import PlannedRun
-from titrant.revisions import REVISIONS
 from titrant.study.scores import RunScores, source_of
 
 REAL_LAB = "titrant.lab_hf.HuggingFaceLab"

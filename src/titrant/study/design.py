@@ -15,8 +15,8 @@ from titrant.errors import MixError
 from titrant.identity import canonical_json, fingerprint, hash_text
 from titrant.mixing import altered, draw, draw_order, largest_remainder, rows_within_tokens
 from titrant.records import Arm, Dose, Draw, Example, PreparedModel, Run, TokenRow, TrainingPlan, TrainingSettings
-from titrant.study.bench import Asked, Bench, asked
 from titrant.revisions import REVISIONS
+from titrant.study.bench import Asked, Bench, asked
 from titrant.study.spec import AlteredDose, TokenDose
 from titrant.tokens import Schedule, cut_steps, plan_visits, step_edges
 

@@ -18,6 +18,7 @@ from titrant.engines.job import ANSWERS, TRAINING
 from titrant.errors import StoreDamaged
 from titrant.identity import fingerprint, hash_file, plain
 from titrant.records import Contrast, Estimate, Failure, NextStep, Verdict
+from titrant.revisions import REVISIONS
 from titrant.stats.exchange import ExchangeRate, Interaction, TurningSize
 from titrant.stats.law import Law
 from titrant.stats.worth import (
@@ -35,7 +36,6 @@ from titrant.study.collections import collection_places
 from titrant.study.design import Design
 from titrant.study.fields import Place
 from titrant.study.results import FailedCell, Judged, Results, cells, collect, failures_by_run
-from titrant.revisions import REVISIONS
 from titrant.study.scores import Scores
 
 _DECIDING = ("advice.py", "metrics", "stats", "report", "study", "tokens", "sources", "hygiene", "tasks")
