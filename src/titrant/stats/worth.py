@@ -431,31 +431,30 @@ def _threshold_json(found: DoseThreshold) -> dict[str, Any]:
 
 
 def _interaction_json(found: DoseInteraction) -> dict[str, Any]:
-    change = found.change
     return {
-        "influence": change.influence,
+        "influence": found.change.influence,
         "source": found.source,
         "dose": found.dose_rows,
         "against": found.against,
-        "change": change.value,
-        "low": change.low,
-        "high": change.high,
-        "p": change.p,
-        "p_adjusted": found.p_adjusted,
-        "level": change.level,
-        "reason": change.reason,
+        **_change_json(found),
     }
 
 
 def skill_json(found: SkillInteraction) -> dict[str, Any]:
     """A test over skills as plain JSON."""
-    change = found.change
     return {
-        "influence": change.influence,
+        "influence": found.change.influence,
         "model": found.model,
         "source": found.source,
         "dose": found.dose_rows,
         "targets": [{"target": target, "skill": skill} for target, skill in found.targets],
+        **_change_json(found),
+    }
+
+
+def _change_json(found: DoseInteraction | SkillInteraction) -> dict[str, Any]:
+    change = found.change
+    return {
         "change": change.value,
         "low": change.low,
         "high": change.high,
