@@ -30,6 +30,9 @@ COVERAGE_LOW, COVERAGE_HIGH = 0.935, 0.97
 WRONG_AT_MOST = 0.05
 FIRM_AT_LEAST = 0.80
 EXCHANGE_AT_LEAST = 0.90
+MOST_DRAWN = 54
+"""Of the 90 target rows of `overlapping_draws`, beside the 30 that its seeds draw by default."""
+
 STORED_METRICS = ("exact_match", "graded")
 LARGEST_EFFECT = 0.4
 """Scores are 0 to 1 and start from the middle: larger effects than this are not simulated."""
@@ -232,6 +235,10 @@ def coverage_cells(stored: str | None) -> Iterator[Cell]:
                 yield _covered(world)
                 if kind == "overlapping_draws":
                     yield replace(_covered(world), name=_covered(world).name + ", these rows", estimand="these rows")
+    for seeds in (2, 3, 5, 10):
+        for share in (0.1, 0.5):
+            world = replace(grid, kind="overlapping_draws", seeds=seeds, seeds_share=share, base_score=0.7)
+            yield _covered(replace(world, drawn_rows=MOST_DRAWN))
     for seeds in (2, 3, 5):
         yield _covered(replace(grid, seeds=seeds, seeds_share=0.5, gains=(0.03,)))
     for metric in STORED_METRICS if stored is not None else ():
@@ -252,6 +259,7 @@ def wrong_cells(stored: str | None) -> Iterator[Cell]:
         {"kind": "logistic_binary"},
         {"kind": "heavy_tails"},
         {"kind": "overlapping_draws"},
+        {"kind": "overlapping_draws", "drawn_rows": MOST_DRAWN},
         {"kind": "graded", "odd_variance": 4.0},
         {"kind": "graded", "group_items": 5},
         {"kind": "binary", "group_items": 5},
@@ -368,6 +376,8 @@ def _named(world: World) -> str:
     text += f", seeds' share {100 * world.seeds_share:.0f}%"
     if world.group_items is not None:
         text += ", grouped"
+    if world.kind == "overlapping_draws":
+        text += f", {world.drawn_rows} of {world.population_rows} rows drawn"
     if world.odd_variance != 1:
         text += f", one arm with {world.odd_variance:g} times the variance"
     return text

@@ -10,6 +10,7 @@ from titrant.identity import rng_for
 from titrant.stats.contrasts import bounds, contrast_batch, layout, moments
 from titrant.stats.crossfit import halves
 from titrant.stats.weigh import weigh
+from titrant.worlds import World, batches
 
 STUDIES = 1200
 
@@ -54,6 +55,25 @@ def test_single_intervals_cover(
     low, high = bounds(contrast_batch(found, [1, 2, 3], 0), 0.025)
     covered = ((low <= 0) & (high >= 0))[:, 0].mean() if odd else ((low <= 0) & (high >= 0)).mean()
     assert lowest <= covered <= highest
+
+
+@pytest.mark.parametrize("drawn", [30, 72])
+def test_single_intervals_cover_rows_like_these_when_seeds_share_most_of_their_rows(drawn: int) -> None:
+    world = World(
+        kind="overlapping_draws",
+        seeds=5,
+        items=200,
+        seeds_share=0.5,
+        gains=(0.0,) * 3,
+        correlation=0.3,
+        drawn_rows=drawn,
+    )
+    covered = []
+    for made in batches(world, studies=2 * STUDIES, seed=5):
+        spread = contrast_batch(moments(made.scores, layout(200)), [1, 2, 3], 0, overlap=made.overlap)
+        low, high = bounds(spread, 0.025)
+        covered.append((low <= made.gains) & (made.gains <= high))
+    assert 0.923 <= np.concatenate(covered).mean() <= 0.98
 
 
 def shares(values: np.ndarray, items: int, delta: float) -> dict[str, float]:

@@ -83,10 +83,11 @@ def test_a_design_without_any_variance_estimate_promises_nothing_and_says_why() 
     assert not found.no_difference_reachable
 
 
-def test_pilot_components_are_found_again() -> None:
+@pytest.mark.parametrize("overlap", [0.0, 0.4])
+def test_pilot_components_are_found_again(overlap: float) -> None:
     values = simulated(replace(DESIGN, seeds=8, items=400), 0.0, 200, "pilot")
-    spread = contrast_batch(moments(values, layout(400)), [2, 3, 4], 0)
-    found = pilot_components(spread)
+    spread = contrast_batch(moments(values, layout(400)), [2, 3, 4], 0, overlap=overlap)
+    found = pilot_components(spread, overlap=overlap)
     assert found is not None
     assert found.item == pytest.approx(PARTS.item, rel=0.1)
     assert found.seed == pytest.approx(PARTS.seed, rel=0.15)

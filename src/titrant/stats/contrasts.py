@@ -379,8 +379,10 @@ def overlap_factor(overlap: float, n_seeds: int) -> float:
 
 
 def _fresh(seed: Floats, error: Floats, overlap: float, n_seeds: int) -> Floats:
-    """The seeds' part for rows like these; the error's share in it does not come from draws."""
-    return seed + np.maximum(seed - error, 0.0) * (overlap_factor(overlap, n_seeds) - 1)
+    """The seeds' part for rows like these. The error's share in it does not come from draws, but only half of it is
+    taken off: what is left of a mean square when another is taken from it varies more than its degrees of freedom say,
+    and is then multiplied (decision 27)."""
+    return seed + np.maximum(seed - error / 2, 0.0) * (overlap_factor(overlap, n_seeds) - 1)
 
 
 def _moderated(mean_BAS: Floats, own_sum_BK: Floats) -> tuple[Floats, float]:

@@ -65,9 +65,13 @@ def pilot_components(spread: Spread, *, overlap: float = 0.0) -> Components | No
     n_seeds, n_clusters = spread.n_seeds, spread.n_clusters
     if n_seeds < 2 or n_clusters < 2 or not spread.item.size or bool(spread.constant.all()):
         return None
+    factor = overlap_factor(overlap, n_seeds)
+    mean_square = (
+        spread.seed + (factor - 1) * spread.error / 2
+    ) / factor  # what contrast_batch made larger for overlap
     return Components(
         item=float(np.maximum(spread.item - spread.error, 0).mean() * n_clusters),
-        seed=float(np.maximum(spread.seed - spread.error, 0).mean() * n_seeds / overlap_factor(overlap, n_seeds)),
+        seed=float(np.maximum(mean_square - spread.error, 0).mean() * n_seeds),
         error=float(spread.error.mean() * n_seeds * n_clusters),
         origin="pilot",
     )
