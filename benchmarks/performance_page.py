@@ -14,6 +14,12 @@ DOCS = Path(__file__).parent.parent / "docs"
 BARS = {"TRL default": 4.0, "transformers Trainer": 2.4}
 TRL_BEST, CHOICES_BEST, CHOICES_DEFAULT, GENERATION, STUDY = 2.7, 3.0, 4.0, 1.4, 4.0
 
+ROWS = {
+    "instructions": "rows as long as those of instruction data",
+    "uniform": "rows of evenly spread lengths",
+    "chat": "rows of evenly spread lengths that begin with the chat template's system turn",
+}
+
 HEAD = """# Performance
 
 Written by `make bench` and `make bench-study` from `docs/performance.json`; how each figure is measured stands at the
@@ -70,14 +76,16 @@ def _page(figures: dict[str, Any]) -> Iterator[str]:
 
 def _training(name: str, section: dict[str, Any]) -> Iterator[str]:
     facts, rivals = section["facts"], section["rivals"]
-    like = ", rows that begin with the chat template's system turn" if ".chat." in name else ""
+    kind = name.split(".")[1]
+    like = f", {ROWS[kind]}"
     yield f"## Training, {_threads(facts)}{like}"
     yield ""
     yield "SmolLM2-135M, batches of 8 rows of about 84 prompt and 82 answer tokens; medians of"
     yield f"{facts['rounds']} rounds of {facts['steps_a_round']} optimiser steps, each rival in turn with ours."
+    yield f"Of what a padded batch holds, {section['real_tokens_in_a_padded_batch']:.0%} are real tokens, the only ones"
+    yield "that count; `benchmarks/bench_train.py` says how lengths are spread, and how they are in public data."
     if facts["rounds"] * facts["steps_a_round"] < 100:
-        yield "**A short look on a busy machine**, not the 5 rounds of 20 steps that `make bench` takes: a ratio may be"
-        yield "off by a tenth."
+        yield "**A short look**, not the 5 rounds of 20 steps that `make bench` takes: a ratio may be off by a tenth."
     yield _where(facts)
     yield ""
     yield "| | tokens/s | ours beside it | times faster | bar | peak, GiB | ours, GiB | mean loss | ours |"
