@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from titrant.errors import ModelError, StoreDamaged
+from titrant.models.allocator import lasting_like
 from titrant.models.prepare import as_model_errors, quiet_transformers
 from titrant.records import PreparedModel
 from titrant.store import check_manifest, write_json
@@ -127,8 +128,9 @@ def copy_model(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
 
     import torch
 
+    originals = {id(parameter): parameter.detach() for parameter in model.parameters()}
     copies: dict[int, Any] = {
-        id(parameter): torch.nn.Parameter(parameter.detach().to(dtype, copy=True), requires_grad=False)
-        for parameter in model.parameters()
+        key: torch.nn.Parameter(part.copy_(originals[key]), requires_grad=False)
+        for key, part in lasting_like(originals, dtype).items()
     }
     return copy.deepcopy(model, copies)

@@ -18,7 +18,7 @@ import torch
 
 from titrant.errors import Interrupted, RunFailed
 from titrant.identity import fingerprint
-from titrant.models.allocator import keep_freed_memory
+from titrant.models.allocator import give_back_freed_memory, keep_freed_memory
 from titrant.records import LoraSettings, StepReport, TokenRow, TrainingPlan
 from titrant.revisions import REVISIONS
 from titrant.training.adapters import Adapter, add_adapters, merge_adapters
@@ -77,6 +77,7 @@ def train(
     fit in half the micro-batch either. Threads are the caller's.
     """
     keep_freed_memory()
+    give_back_freed_memory()  # what loading left: it would stay beside what training needs
     model.eval()  # no dropout: a rerun gives the same bits
     adapted = None
     if plan.settings.method == "lora":

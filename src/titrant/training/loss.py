@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 
+from titrant.models.allocator import lasting_like
 from titrant.records import LossWeight, TokenRow
 
 KEPT_BYTES = 256 << 20  # probabilities up to this size are kept for the backward pass instead of made again
-CHUNK_BYTES = 128 << 20  # logits of one chunk of the vocabulary
+CHUNK_BYTES = 32 << 20  # logits of one chunk of the vocabulary
+OWN_PAGES_BYTES = 128 << 20  # a gradient of the head of this size and more lies outside the heap
 BLOCK_ELEMENTS = 1 << 20  # the softmax works on blocks of rows that stay in the cache
 
 
@@ -86,7 +88,7 @@ class _AnswerLosses(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, grad_P: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden_PE, head_VE, bias_V, targets_P, normaliser_P, losses_P, kept = ctx.saved_tensors
-        grad_head = torch.empty_like(head_VE) if ctx.needs_input_grad[1] else None
+        grad_head = _like_head(head_VE) if ctx.needs_input_grad[1] else None
         grad_bias = torch.empty_like(bias_V) if bias_V is not None and ctx.needs_input_grad[2] else None
         grad_hidden = torch.zeros_like(hidden_PE, dtype=torch.promote_types(hidden_PE.dtype, torch.float32))
         for start, stop in ctx.chunks:
@@ -110,6 +112,14 @@ class _AnswerLosses(torch.autograd.Function):  # type: ignore[misc]
                 grad_bias[start:stop] = slope_PC.sum(0)
             grad_hidden += slope_PC @ head_VE[start:stop]
         return grad_hidden.to(hidden_PE.dtype), grad_head, grad_bias, None, None
+
+
+def _like_head(head_VE: torch.Tensor) -> torch.Tensor:
+    """Memory for the head's gradient. A large one has pages of its own: it comes and goes with every micro-batch, and
+    by the next one smaller things have moved into the hole that it left in the heap."""
+    if head_VE.nbytes < OWN_PAGES_BYTES:
+        return torch.empty_like(head_VE)
+    return lasting_like({"head": head_VE}, head_VE.dtype)["head"]
 
 
 def _chunks(positions: int, vocabulary: int, element_bytes: int, softcap: float | None) -> list[tuple[int, int]]:

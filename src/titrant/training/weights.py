@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch.optim.adamw import adamw
 
+from titrant.models.allocator import lasting_like
 from titrant.records import TrainingSettings
 
 _BLOCK = {"cpu": 1 << 18, "cuda": 1 << 26}  # elements that the optimiser works on at a time: 1 MiB each in the cache
@@ -30,23 +31,28 @@ class TrainableWeights:
         self._frozen: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
         self.parameters: dict[str, torch.nn.Parameter] = {}
         self.masters: dict[str, torch.Tensor] = {}
-        for name, parameter in model.named_parameters():
+        named = dict(model.named_parameters())
+        copies = lasting_like(named, torch.bfloat16) if dtype == "bf16" else {}
+        for name, parameter in named.items():
             assert parameter.dtype == torch.float32, f"{name} is {parameter.dtype}: masters start from fp32 weights"
             master = parameter.data
             if dtype == "bf16":
-                parameter.data = master.to(torch.bfloat16)
+                parameter.data = copies[name].copy_(master)
             if parameter.requires_grad:
                 self.parameters[name] = parameter
                 self.masters[name] = master
             else:
                 self._frozen.append((parameter, master))
-        self.first = {name: torch.zeros_like(master) for name, master in self.masters.items()}
-        self.second = {name: torch.zeros_like(master) for name, master in self.masters.items()}
-        self._sums: dict[str, torch.Tensor] = {}
+        self.first = lasting_like(self.masters, torch.float32)
+        self.second = lasting_like(self.masters, torch.float32)
+        for moment in (*self.first.values(), *self.second.values()):
+            moment.zero_()
+        self._sums: dict[str, torch.Tensor] = {}  # kept from step to step once a step needed them
+        self._summed: set[str] = set()
 
     def clear_gradients(self) -> None:
         """Forget the gradients of a step, also of one that broke."""
-        self._sums.clear()
+        self._summed.clear()
         for parameter in self.parameters.values():
             parameter.grad = None
 
@@ -55,10 +61,16 @@ class TrainableWeights:
         for name, parameter in self.parameters.items():
             if parameter.grad is None:
                 continue
-            if name in self._sums:
-                self._sums[name].add_(parameter.grad)
+            if name in self._summed:
+                # In blocks: added whole, all of a gradient in bf16 is first copied into fp32.
+                size = _BLOCK.get(parameter.grad.device.type, 1 << 22)
+                blocks = (part.reshape(-1).split(size) for part in (self._sums[name], parameter.grad))
+                for total, more in zip(*blocks, strict=True):
+                    total.add_(more)
             else:
-                self._sums[name] = parameter.grad.float()
+                self._sums = self._sums or lasting_like(self.masters, torch.float32)
+                self._sums[name].copy_(parameter.grad)
+                self._summed.add(name)
             parameter.grad = None
 
     def gradient_norm(self) -> float:
@@ -101,11 +113,11 @@ class TrainableWeights:
             parameter.data = self.masters[name]
         for parameter, master in self._frozen:
             parameter.data = master
-        self.first, self.second = {}, {}
+        self.first, self.second, self._sums = {}, {}, {}
 
     def _gradients(self) -> Iterator[tuple[str, torch.Tensor]]:
         for name, parameter in self.parameters.items():
-            if name in self._sums:
+            if name in self._summed:
                 yield name, self._sums[name]
             elif parameter.grad is not None:
                 yield name, parameter.grad
