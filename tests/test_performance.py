@@ -41,8 +41,13 @@ def test_a_bar_that_is_missed_is_named(page: ModuleType) -> None:
         for name, rate, ratio in (("TRL default", 100.0, 3.99), ("TRL packed", 140.0, 2.71))
     }
     products = {"tera_per_second": 0.5, "share": 0.6}
-    section = {"facts": {**facts, "steps_a_round": 20}, "rivals": rivals, "products": products}
-    text = "\n".join(page._page({"training.plain.threads_1": section}))
+    section = {
+        "facts": {**facts, "steps_a_round": 20},
+        "rivals": rivals,
+        "products": products,
+        "real_tokens_in_a_padded_batch": 0.55,
+    }
+    text = "\n".join(page._page({"training.instructions.threads_1": section}))
     assert "| TRL default | 100 | 400 | 3.99 | 4 **missed** |" in text
     assert "| TRL packed (best of TRL) | 140 | 400 | 2.71 | 2.7 met |" in text
 
