@@ -43,8 +43,8 @@ from titrant.study.standing import standing_record, standing_results
 from titrant.study.worth import skill_interactions
 
 REAL_LAB = ("titrant.lab_hf", "HuggingFaceLab")
-_BYTES_PER_PARAMETER = 26  # float32 base, masters, two moments, gradients; bf16 compute copy and its gradients
-_BYTES_PER_PROCESS = 2 << 30
+_BYTES_PER_PARAMETER = 24  # fp32: base, masters, two moments, a step's sum; bf16: copy that computes, its gradients
+_BYTES_PER_PROCESS = 7 << 28  # libraries, the activations of a micro-batch, logits of a chunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
