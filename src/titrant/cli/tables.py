@@ -182,6 +182,8 @@ def show_advice(study: Study, *, breadth: str | None, skill: str | None, as_json
             print(f"- {prior.text} ({prior.source})")
         print(found.caution)
         print(found.pilot.sentence if found.pilot is not None else f"no pilot: {found.pilot_reason}")
+        if found.pilot is not None and found.pilot.tokens is None:
+            print("Its tokens and minutes: `titrant plan` with these sizes. It reads the model, which this does not.")
 
 
 def show_breadth(rows: Path, *, task: str | None, columns: Sequence[str], words_only: bool, as_json: bool) -> None:
