@@ -42,6 +42,19 @@ def test_logits_that_bf16_cannot_tell_apart_are_told_apart() -> None:
     assert screen_of(weight_VE).likeliest(hidden_BE)[0] == [3]
 
 
+def test_a_rough_logit_may_be_a_step_of_bf16_off_either_way() -> None:
+    """Sums in bf16 products come in an order of their own. Here the rough logit of the likeliest is a step too small."""
+    weight_VE = torch.zeros(300, 8).bfloat16()
+    weight_VE[:, 0] = 18.0
+    weight_VE[7, 0], weight_VE[90, 0] = 20.0, 19.875
+    rough_VE = weight_VE.clone()
+    rough_VE[7, 0], rough_VE[90, 0] = 19.875, 20.0
+    screen = replace(screen_of(weight_VE), packed=torch.ops.mkldnn._reorder_linear_weight(rough_VE, 64))
+    tokens, logits_B = screen.likeliest(torch.eye(8)[:1].bfloat16())
+    assert tokens == [7]
+    assert logits_B.tolist() == [20.0]
+
+
 def test_a_bias_counts_and_negative_logits_too() -> None:
     weight_VE, bias_V = torch.zeros(70, 4).bfloat16(), torch.full((70,), -9.0).bfloat16()
     bias_V[68] = -8.0
