@@ -43,7 +43,7 @@ def test_logits_that_bf16_cannot_tell_apart_are_told_apart() -> None:
 
 
 def test_a_rough_logit_may_be_a_step_of_bf16_off_either_way() -> None:
-    """Sums in bf16 products come in an order of their own. Here the rough logit of the likeliest is a step too small."""
+    """Sums in bf16 products come in an order of their own. Here the rough logit of the likeliest is a step low."""
     weight_VE = torch.zeros(300, 8).bfloat16()
     weight_VE[:, 0] = 18.0
     weight_VE[7, 0], weight_VE[90, 0] = 20.0, 19.875
