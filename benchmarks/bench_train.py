@@ -386,7 +386,13 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     found: dict[str, Any] = {}
     for rival in arguments.rivals:
-        rounds = race(("titrant", rival), arguments)
+        try:
+            rounds = race(("titrant", rival), arguments)
+        except EOFError:
+            print(f"{rival:22} or ours beside it was killed, most likely for memory: not measured", flush=True)
+            for process in multiprocessing.active_children():
+                process.kill()
+            continue
         found[rival] = figures(rounds[rival], rounds["titrant"], arguments)
         ours = figures(rounds["titrant"], rounds["titrant"], arguments)
         found[rival]["ours"] = ours
@@ -399,6 +405,8 @@ def main() -> None:
         add_section(
             arguments.json, f"training.{arguments.rows}.threads_{arguments.threads}", section_of(found, arguments)
         )
+    if not found:
+        raise SystemExit("nothing was measured")
     products = section_of(found, arguments)["products"]
     print(f"{products['share']:.0%} of the rate of bf16 products ({products['tera_per_second']:.2f} TFLOP/s)")
 
