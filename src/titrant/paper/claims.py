@@ -108,6 +108,8 @@ class Found:
 
 
 THREE, FIVE = (0, 1, 2), (0, 1, 2, 3, 4)
+AGAIN = tuple(range(5, 13))
+FACTS = (4, 5)  # the claims about falsehoods, whose score is a margin
 
 
 def _grid(targets: Iterable[str], arms: Iterable[str], seeds: tuple[int, ...]) -> tuple[Cell, ...]:
@@ -161,6 +163,17 @@ CLAIMS: tuple[Claim, ...] = (
         delta=0.2,
         blocks=("falsehood",),
         cells=_grid(("facts",), ("128", *FAR.values(), *NEAR.values()), FIVE),
+    ),
+    Claim(  # docs/decisions/0029-falsehood-again.md: registered when four of the five seeds above were seen
+        number=5,
+        title="Claim 4 again, with fresh seeds and an effect that they can detect",
+        statement="the same far facts told falsely hurt, against the same facts told truly",
+        estimand="as claim 4, at eight seeds that claim 4 does not use; the stated effect was chosen after claim 4's "
+        "first four seeds were seen and before any of these ran",
+        sign=-1,
+        delta=1.5,
+        blocks=("falsehood-again",),
+        cells=_grid(("facts",), ("128", FAR[0], FAR[100], *NEAR.values()), AGAIN),
     ),
 )
 
@@ -304,7 +317,7 @@ def _outcome(claim: Claim, effect: Effect) -> Outcome:
 def _off_the_ends(claim: Claim, runs: Runs) -> Check:
     """Means of the untuned model and of the baseline without a dose, target by target: graded, or for facts (whose
     margin has no ends) the share of right choices."""
-    metric, floor = ("accuracy", GUESSED) if claim.number == 4 else (GRADED, FLOOR)
+    metric, floor = ("accuracy", GUESSED) if claim.number in FACTS else (GRADED, FLOOR)
     baselines = {cell.target: [] for cell in claim.cells}  # type: dict[str, list[str]]
     for cell in claim.cells:
         if cell.arm.isdigit():
@@ -312,7 +325,7 @@ def _off_the_ends(claim: Claim, runs: Runs) -> Check:
     outside, missing, seen = [], False, []
     for target, arms in baselines.items():
         for arm in (UNTUNED, *arms):
-            mean = runs.mean(target, arm, metric=metric)
+            mean = runs.mean(target, arm, metric=metric, seeds=_seeds(claim))
             missing |= mean is None
             if mean is not None:
                 seen.append(mean)
@@ -327,10 +340,14 @@ def _off_the_ends(claim: Claim, runs: Runs) -> Check:
     return Check(name="off floor and ceiling", passed=False if outside else None if missing else True, words=words)
 
 
+def _seeds(claim: Claim) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(seed for cell in claim.cells for seed in cell.seeds))
+
+
 def _positive_control(claim: Claim, runs: Runs) -> Check:
-    """What must move the score if anything does: near falsehoods for claim 4, training on target rows for the rest."""
-    if claim.number == 4:
-        effect = runs.effect({"facts": {NEAR[100]: 1.0, NEAR[0]: -1.0}}, metric=MARGIN)
+    """What must move the score if anything does: near falsehoods for claims about them, else training."""
+    if claim.number in FACTS:
+        effect = runs.effect({"facts": {NEAR[100]: 1.0, NEAR[0]: -1.0}}, metric=MARGIN, seeds=_seeds(claim))
         what, moved = "near facts told falsely against truly", effect is not None and effect.high < 0
     else:
         largest = "256" if claim.blocks == ("coverage",) else "128"
@@ -420,8 +437,8 @@ def falsehood(runs: Runs, arms: Mapping[int, str], share: int, *, metric: str = 
     return runs.effect({"facts": {arms[share]: 1.0, arms[0]: -1.0}}, metric=metric, **how)
 
 
-def _of_items(runs: Runs, knew: bool) -> Effect | None:
-    """The primary contrast of claim 4 on items that the untuned model knew, or did not: whether it chose right and the
+def _of_items(runs: Runs, knew: bool, *, seeds: Sequence[int] = FIVE) -> Effect | None:
+    """The contrast of far facts on items that the untuned model knew, or did not: whether it chose right and the
     subject spoke for it."""
     untuned = runs.run("facts", UNTUNED, 0)
     if untuned is None:
@@ -429,7 +446,7 @@ def _of_items(runs: Runs, knew: bool) -> Effect | None:
     right = untuned.values("facts", TARGET_PROBE, "accuracy")
     adds = untuned.values("facts", TARGET_PROBE, SUBJECT_GAIN)
     known = {item for item, value in right.items() if value == 1.0 and adds.get(item, 0.0) > NOTHING_KNOWN}
-    return falsehood(runs, FAR, 100, only=lambda item: (item in known) == knew)
+    return falsehood(runs, FAR, 100, only=lambda item: (item in known) == knew, seeds=seeds)
 
 
 _UNDERSTANDING_AND_REASONING = (*SKILLS["understanding"], *SKILLS["reasoning"])
@@ -438,6 +455,7 @@ _PRIMARY: dict[int, Callable[[Runs], Effect | None]] = {
     2: _few,
     3: lambda runs: skill_gain(runs, _UNDERSTANDING_AND_REASONING),
     4: lambda runs: falsehood(runs, FAR, 100),
+    5: lambda runs: falsehood(runs, FAR, 100, seeds=AGAIN),
 }
 _BESIDE: dict[int, dict[str, Callable[[Runs], Effect | None]]] = {
     1: {
@@ -486,5 +504,11 @@ _BESIDE: dict[int, dict[str, Callable[[Runs], Effect | None]]] = {
         "near facts that the model knew against facts that it did not, all true": lambda runs: runs.effect(
             {"facts": {"128+known:64": 1.0, "128+unknown:64": -1.0}}, metric=MARGIN, seeds=THREE
         ),
+    },
+    5: {
+        "on items that the untuned model knew": lambda runs: _of_items(runs, True, seeds=AGAIN),
+        "on items that it did not know": lambda runs: _of_items(runs, False, seeds=AGAIN),
+        "right or wrong instead": lambda runs: falsehood(runs, FAR, 100, metric="accuracy", seeds=AGAIN),
+        "with the seeds of claim 4, thirteen in all": lambda runs: falsehood(runs, FAR, 100, seeds=(*FIVE, *AGAIN)),
     },
 }

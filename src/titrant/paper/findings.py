@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from titrant.paper.claims import CLAIMS, Found, Runs, judge, said
+from titrant.paper.claims import CLAIMS, FACTS, Found, Runs, judge, said
 from titrant.paper.figures import figures
 from titrant.paper.kept import KeptRun, current, read_kept
 from titrant.report.wording import plural
@@ -44,7 +44,7 @@ _INTRODUCTION = (
 _LEGEND = (
     "*agrees*: the interval lies on the claim's side of 0. *disagrees*: it rules out the stated effect. *cannot tell*: "
     "neither. *not tested*: a check failed, or runs are missing; an effect that is shown then is not judged. Effects "
-    "are in the score's units, 0 to 1 (claim 4: nats); *detectable* is found in 80% of such studies."
+    "are in the score's units, 0 to 1 (claims 4 and 5: nats); *detectable* is found in 80% of such studies."
 )
 
 
@@ -95,7 +95,7 @@ def _claim(found: Found) -> list[str]:
     for check in found.checks:
         mark = {True: "yes", False: "**no**", None: "not known yet"}[check.passed]
         lines += [f"- **{check.name[0].upper()}{check.name[1:]}?** {mark}: {check.words}."]
-    if claim.number == 4:
+    if claim.number in FACTS:
         lines += _fitted(found.runs)
     beside = [(name, value) for name, value in found.beside if value is not None]
     missing = len(found.beside) - len(beside)

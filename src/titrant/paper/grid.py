@@ -25,7 +25,7 @@ from titrant.study.runner import REAL_LAB, job_of, jobs_for, replace_seeds
 from titrant.study.scores import GRADED, Sheet, SheetScorer
 from titrant.study.spec import Study, load_study
 
-BLOCKS = ("falsehood", "coverage", "skill", "format", "warmup", "remedy")
+BLOCKS = ("falsehood", "falsehood-again", "coverage", "skill", "format", "warmup", "remedy")
 _LOSS_ROWS = 32
 
 
