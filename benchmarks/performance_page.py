@@ -91,7 +91,7 @@ def _training(name: str, section: dict[str, Any]) -> Iterator[str]:
     yield "| | tokens/s | ours beside it | times faster | bar | peak, GiB | ours, GiB | mean loss | ours |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     tried = [rival for rival in rivals if rival.startswith("TRL") and rival not in ("TRL bf16 weights",)]
-    best = max(tried, key=lambda rival: rivals[rival]["tokens_per_second"], default=None)
+    best = max(tried, key=lambda rival: rivals[rival]["tokens_per_second"]) if len(tried) > 1 else None
     for rival, found in rivals.items():
         bars = [BARS[rival]] if rival in BARS else []
         if rival == best:
