@@ -12,7 +12,7 @@ ratio is the median over rounds of the rival's time over ours. Peak memory is th
 
 How long rows are decides what padding costs. `instructions`, the default, spreads lengths as instruction data does:
 log-normal, log standard deviations 0.4 (prompts) and 0.8 (answers), so that 55% of what a padded batch of 8 holds are
-real tokens. (Counted in SmolLM2's tokens: 46 to 57% in four excerpts of Alpaca, 30% in one of Dolly, with standard
+real tokens. (`row_lengths.py` counts 45 to 57% in four excerpts of Alpaca and 30% in one of Dolly, with standard
 deviations of 0.25 to 0.87 and 0.63 to 1.31.) `uniform` spreads them evenly over a narrow range: 69%, milder than any of
 those. `chat` is `uniform` with the beginning that the model's own chat template writes (its system turn) before every
 prompt, which this project computes once a step; in the others no two rows begin alike. Needs the extra `bench`.
