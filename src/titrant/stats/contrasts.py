@@ -385,6 +385,12 @@ def _fresh(seed: Floats, error: Floats, overlap: float, n_seeds: int) -> Floats:
     return seed + np.maximum(seed - error / 2, 0.0) * (overlap_factor(overlap, n_seeds) - 1)
 
 
+def as_seen(seed: Floats, error: Floats, overlap: float, n_seeds: int) -> Floats:
+    """The seeds' part as the seeds show it, from the one of `Spread.seed` that overlapping draws made larger."""
+    factor = overlap_factor(overlap, n_seeds)
+    return (seed + (factor - 1) * error / 2) / factor
+
+
 def _moderated(mean_BAS: Floats, own_sum_BK: Floats) -> tuple[Floats, float]:
     """The seeds' part, with up to `BORROWED_DF` degrees of freedom from the other arms; and its degrees of freedom.
 

@@ -17,9 +17,9 @@ from titrant.stats.contrasts import (
     Floats,
     Moments,
     Spread,
+    as_seen,
     bounds,
     contrast_batch,
-    overlap_factor,
     t_point_array,
 )
 from titrant.stats.family import SEEDS_TO_SIMULATE, correlations, simultaneous
@@ -65,13 +65,10 @@ def pilot_components(spread: Spread, *, overlap: float = 0.0) -> Components | No
     n_seeds, n_clusters = spread.n_seeds, spread.n_clusters
     if n_seeds < 2 or n_clusters < 2 or not spread.item.size or bool(spread.constant.all()):
         return None
-    factor = overlap_factor(overlap, n_seeds)
-    mean_square = (
-        spread.seed + (factor - 1) * spread.error / 2
-    ) / factor  # what contrast_batch made larger for overlap
+    seed = as_seen(spread.seed, spread.error, overlap, n_seeds)
     return Components(
         item=float(np.maximum(spread.item - spread.error, 0).mean() * n_clusters),
-        seed=float(np.maximum(mean_square - spread.error, 0).mean() * n_seeds),
+        seed=float(np.maximum(seed - spread.error, 0).mean() * n_seeds),
         error=float(spread.error.mean() * n_seeds * n_clusters),
         origin="pilot",
     )
