@@ -395,7 +395,7 @@ def main() -> None:
             continue
         found[rival] = figures(rounds[rival], rounds["titrant"], arguments)
         ours = figures(rounds["titrant"], rounds["titrant"], arguments)
-        found[rival]["ours"] = ours
+        found[rival] |= {"ours": ours, "steps_a_round": arguments.steps}
         print(
             f"{rival:22} {found[rival]['tokens_per_second']:6.0f} tokens/s, {found[rival]['peak_mib']:5.0f} MiB, loss"
             f" {found[rival]['mean_loss']:.4f}; ours {ours['tokens_per_second']:5.0f} tokens/s,"
