@@ -61,9 +61,10 @@ def main() -> None:
 
 def _page(figures: dict[str, Any]) -> Iterator[str]:
     yield HEAD
-    for name in sorted(figures):
-        if name.startswith("training."):
-            yield from _training(name, figures[name])
+    for kind in ROWS:  # the kind that is the default first
+        for name in sorted(figures):
+            if name.startswith(f"training.{kind}."):
+                yield from _training(name, figures[name])
     for name in sorted(figures):
         if name.startswith("answering."):
             yield from _answering(figures[name])
@@ -133,7 +134,8 @@ def _answering(section: dict[str, Any]) -> Iterator[str]:
         yield "| --- | ---: | ---: | ---: |"
         rivals = {name: one for name, one in found.items() if name != "ours"}
         best = max(rivals, key=lambda name: rivals[name]["per_second"])
-        for name, one in found.items():
+        ordered = ["ours", *sorted(rivals, key=lambda name: (len(name), name))]  # batch 8 before batch 16
+        for name, one in ((name, found[name]) for name in ordered):
             bars = []
             if kind == "choices" and name == "lm-eval HFLM, batch 1":
                 bars.append(CHOICES_DEFAULT)
@@ -194,7 +196,8 @@ def _threads(facts: dict[str, Any]) -> str:
 def _where(facts: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     note = f" {facts['note']}" if "note" in facts else ""
-    return f"{facts['date']}, {facts['cpu']} with {facts['cores']} cores, Python {facts['python']}; {versions}.{note}"
+    cores = f"{facts['cores']} core{'s' if facts['cores'] > 1 else ''}"
+    return f"{facts['date']}, {facts['cpu']} with {cores}, Python {facts['python']}; {versions}.{note}"
 
 
 if __name__ == "__main__":
