@@ -71,6 +71,7 @@ bench: .venv-bench/done
 
 bench-study: .venv-bench/done
 	$(BENCH) benchmarks/bench_study.py --json docs/performance.json
+	$(BENCH) benchmarks/bench_study.py --checkpointing --json docs/performance.json
 	$(BENCH) benchmarks/performance_page.py
 
 .venv-bench/done: pyproject.toml constraints.txt

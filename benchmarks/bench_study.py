@@ -142,8 +142,7 @@ def main() -> None:
         f" {theirs['answering_seconds']:.0f} answering); ours is {ratio:.2f} times as fast"
     )
     section = {"facts": machine(), "ours": mine, "loop": theirs, "ours_is_faster": ratio}
-    section["checkpointing"] = arguments.checkpointing
-    add_section(arguments.json, "study", section)
+    add_section(arguments.json, f"study.{'defaults' if arguments.checkpointing else 'no_checkpointing'}", section)
 
 
 if __name__ == "__main__":
