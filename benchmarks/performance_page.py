@@ -157,7 +157,7 @@ def _study(sections: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield f"`benchmarks/study.yaml`: {first['ours']['runs']} runs, twelve of them trainings, 270 answers each; seconds"
     yield f"from reading the study to its report, on all cores. {_where(first['facts'])}"
     yield ""
-    yield "| loop over SFTTrainer and `generate` | seconds | training | answering | `titrant run` | times faster | bar |"
+    yield "| loop of SFTTrainer and `generate` | seconds | training | answering | `titrant run` | times faster | bar |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     for name, section in sections.items():
         loop, ratio = section["loop"], section["ours_is_faster"]
