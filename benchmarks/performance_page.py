@@ -167,6 +167,11 @@ def _study(sections: dict[str, dict[str, Any]]) -> Iterator[str]:
             f" {ratio:.2f} | {_bars(ratio, [STUDY])} |"
         )
     yield ""
+    parts = [section["ours"] for section in sections.values() if "training_seconds" in section["ours"]]
+    if parts:
+        yield f"Of ours, {parts[0]['training_seconds']:.0f} s are training and {parts[0]['answering_seconds']:.0f} s"
+        yield "answering, summed over runs, of which two go side by side; the rest is starting, waiting and the report."
+        yield ""
 
 
 def _memory(section: dict[str, Any]) -> Iterator[str]:
