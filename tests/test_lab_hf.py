@@ -98,6 +98,34 @@ def test_weights_are_loaded_once(
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_run_owes_nothing_to_the_run_before_it(
+    lab: HuggingFaceLab, toy: PreparedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Memory of an earlier run is used again, and what it found out about the model is not asked again."""
+    from titrant.models import allocator
+    from titrant.training import forward, loop
+
+    blocks = allocator._Blocks()
+    monkeypatch.setattr(allocator, "_blocks", blocks)
+    monkeypatch.setattr(allocator, "_LASTING_BYTES", 1)
+    plan = plan_for(toy, method=method, steps=4)
+    alone = trained(HuggingFaceLab(lab.numerics), plan, tmp_path / "alone")
+    expected = alone.choose([QUESTION]), alone.write(PROMPTS), alone.losses(plan.rows)
+    trained(lab, plan_for(toy, method=method, steps=2), tmp_path / "first").close()
+    for idle in blocks._idle.values():
+        for memory in idle:
+            memory[:] = b"\xff" * len(memory)  # NaN, in whatever type it is read
+    asked: list[object] = []
+    for module, name in ((forward, "ragged_refusal"), (loop, "activation_bytes_per_token")):
+        monkeypatch.setattr(module, name, lambda *_: asked.append(_))
+    before = blocks.idle_bytes()
+    again = trained(lab, plan, tmp_path / "again")
+    assert asked == []
+    assert blocks.idle_bytes() < before
+    assert (again.choose([QUESTION]), again.write(PROMPTS), again.losses(plan.rows)) == expected
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_saved_specialist_answers_the_same_in_plain_transformers(
     lab: HuggingFaceLab, toy: PreparedModel, tmp_path: Path, method: str
 ) -> None:

@@ -13,7 +13,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,11 @@ import torch
 
 from titrant.errors import RunFailed
 from titrant.inference import AnsweringModel, answering_model, choose, losses, write
-from titrant.models.allocator import give_back_freed_memory, keep_freed_memory
+from titrant.models.allocator import end_run, keep_freed_memory
 from titrant.models.load import copy_model, load_model, save_model
 from titrant.models.ragged import ragged_refusal
 from titrant.records import (
+    LoraSettings,
     Numerics,
     PreparedModel,
     StepReport,
@@ -34,7 +35,7 @@ from titrant.records import (
     TrainingPlan,
     Written,
 )
-from titrant.training import Adapter, Engine, train
+from titrant.training import Adapter, Engine, Traits, train
 
 if TYPE_CHECKING:
     from titrant.lab import Lab, Specialist
@@ -96,7 +97,7 @@ class HuggingFaceSpecialist:
         """Let go of the memory."""
         self.model = self._answering = self.adapter = None
         gc.collect()  # models are full of cycles
-        give_back_freed_memory()
+        end_run()
 
     @property
     def answering(self) -> AnsweringModel:
@@ -137,19 +138,29 @@ class HuggingFaceLab:
         stop: Callable[[], int | None],
     ) -> HuggingFaceSpecialist:
         """Train as planned, from the newest good checkpoint in `checkpoints` if there is one; errors as in `Lab`."""
+        base, method = self._base(plan.model), (plan.settings.method, plan.settings.lora)
         with _naming_lack_of_memory():
-            copy = copy_model(self._base(plan.model).model, torch.float32)
+            copy = copy_model(base.model, torch.float32)
         with _naming_failed_writes(checkpoints):
-            trained = train(plan, model=copy, engine=self.engine, checkpoints=checkpoints, on_step=on_step, stop=stop)
+            trained = train(
+                plan,
+                model=copy,
+                engine=self.engine,
+                checkpoints=checkpoints,
+                on_step=on_step,
+                stop=stop,
+                traits=base.traits.get(method),
+            )
+        base.traits[method] = trained.traits
         return HuggingFaceSpecialist(
             trained.model,
             plan.model,
             numerics=self.numerics,
-            ragged=trained.ragged,
+            ragged=trained.traits.ragged,
             adapter=trained.adapter,
             carried_out={
                 "micro_batch_tokens": trained.batch_tokens,
-                "padded": not trained.ragged,
+                "padded": not trained.traits.ragged,
                 "retried_steps": trained.retried_steps,
             },
         )
@@ -169,10 +180,12 @@ class HuggingFaceLab:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Base:
-    """Untuned weights with their exact values, which nothing changes, and whether their rows go without padding."""
+    """Untuned weights with their exact values, which nothing changes, whether their rows go without padding, and what
+    trainings found out, by method."""
 
     model: Any
     ragged: bool
+    traits: dict[tuple[str, LoraSettings | None], Traits] = field(default_factory=dict)
 
 
 def _in_half_the_memory(model: Any) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from titrant.engines import LabSpec, execute, local
-from titrant.engines.placement import Place, places, workers_for
+from titrant.engines.placement import Place, balanced_order, places, workers_for
 
 
 @given(
@@ -48,6 +50,28 @@ def test_a_worker_a_gpu_and_one_where_memory_is_short() -> None:
     assert workers_for(3, threads=1, cores=16, gpus=4, **plenty) == 3
     assert workers_for(20, threads=2, cores=5, gpus=0, **plenty) == 2
     assert workers_for(20, threads=1, cores=8, gpus=0, memory_bytes=1 << 20, run_bytes=1 << 30) == 1
+
+
+def end_of(order: Sequence[int], costs: Sequence[float], workers: int) -> float:
+    free = [0.0] * workers
+    for run in order:
+        heapq.heapreplace(free, free[0] + costs[run])
+    return max(free)
+
+
+@given(costs=st.lists(st.floats(0.1, 9.0), max_size=20), workers=st.integers(1, 5))
+def test_every_run_is_taken_once_and_no_later_than_longest_first(costs: list[float], workers: int) -> None:
+    order = balanced_order(costs, workers)
+    assert sorted(order) == list(range(len(costs)))
+    longest_first = sorted(range(len(costs)), key=lambda run: (-costs[run], run))
+    assert end_of(order, costs, workers) <= end_of(longest_first, costs, workers) * (1 + 1e-9)
+    assert workers > 1 or list(order) == longest_first
+
+
+def test_twelve_trainings_in_pairs_and_an_untuned_run_end_together_on_two_workers() -> None:
+    costs = [40, 40, 36, 36, 35, 35, 34, 34, 31, 31, 26, 26, 20]
+    assert end_of(range(len(costs)), costs, 2) == 222  # longest first: equal pairs, and then one works alone
+    assert end_of(balanced_order(costs, 2), costs, 2) == 212
 
 
 def test_a_place_is_taken_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:

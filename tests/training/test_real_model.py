@@ -65,7 +65,7 @@ def trained_in(dtype: Any, prepared: PreparedModel, plan: TrainingPlan, folder: 
         on_step=reports.append,
         stop=lambda: None,
     )
-    assert trained.ragged
+    assert trained.traits.ragged
     return trained.model, reports
 
 

@@ -7,8 +7,11 @@ time of forward and backward. Kept in the process, a step costs that once.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import mmap
 import platform
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,8 +21,8 @@ if TYPE_CHECKING:
 Key = TypeVar("Key")
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # the parameters' numbers in glibc's malloc.h
-_MMAP_MAX_DEFAULT = 65_536
-_kept = [False]  # whether freed memory is kept from now on
+_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+_LASTING_BYTES = 16 << 20  # smaller blocks come from torch: new pages cost little there
 
 
 def keep_freed_memory() -> bool:
@@ -31,7 +34,6 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     largest = 2**31 - 1
-    _kept[0] = True
     return all(mallopt(*pair) == 1 for pair in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, largest), (_TOP_PAD, 64 << 20)))
 
 
@@ -39,6 +41,61 @@ def give_back_freed_memory() -> None:
     """Between two runs: hand what is free to the operating system, so that holes of one run do not add to the next."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
+
+
+class _Blocks:
+    """Blocks of memory with pages of their own, used again once no tensor is left in them.
+
+    The first touch of a page costs more than the work on it: for the copies and moments of a 135M-parameter model about
+    a second of every run.
+    """
+
+    def __init__(self) -> None:
+        self._idle: dict[int, list[mmap.mmap]] = {}
+        self._asked: set[int] = set()
+
+    def take(self, size: int) -> torch.Tensor:
+        """`size` bytes of any values. Raises MemoryError."""
+        import numpy as np
+        import torch
+
+        self._asked.add(size)
+        idle = self._idle.setdefault(size, [])
+        memory = idle.pop() if idle else self._new(size)
+        array = np.frombuffer(memory, dtype=np.uint8)
+        # Every tensor in the block holds the array, which dies with the last of them.
+        weakref.finalize(array, idle.append, memory).atexit = False
+        return torch.from_numpy(array)
+
+    def _new(self, size: int) -> mmap.mmap:
+        with contextlib.suppress(OSError):
+            return mmap.mmap(-1, size, **_PRIVATE)
+        for idle in self._idle.values():
+            idle.clear()
+        try:
+            return mmap.mmap(-1, size, **_PRIVATE)
+        except OSError as error:
+            raise MemoryError(f"{error.strerror}: a block of {size} bytes") from None
+
+    def forget_unasked(self) -> None:
+        """Let go of idle blocks of sizes that nobody asked for since the last call."""
+        for size in self._idle.keys() - self._asked:
+            self._idle[size].clear()
+        self._asked.clear()
+
+    def idle_bytes(self) -> int:
+        """What waits to be used again."""
+        return sum(size * len(idle) for size, idle in self._idle.items())
+
+
+_blocks = _Blocks()
+
+
+def end_run() -> None:
+    """After a run, all of whose tensors are gone: give freed memory back. Lasting blocks stay for the next run, which
+    asks for the same ones as a rule; those that this run did not ask for go."""
+    _blocks.forget_unasked()
+    give_back_freed_memory()
 
 
 def lasting_like(tensors: Mapping[Key, torch.Tensor], dtype: torch.dtype) -> dict[Key, torch.Tensor]:
@@ -56,12 +113,10 @@ def lasting_like(tensors: Mapping[Key, torch.Tensor], dtype: torch.dtype) -> dic
     for tensor in tensors.values():
         starts.append(total)
         total += -(-tensor.numel() // 64) * 64  # every part starts at a cache line
-    if _kept[0]:
-        ctypes.CDLL(None).mallopt(_MMAP_MAX, _MMAP_MAX_DEFAULT)
-    try:
-        block = torch.empty(total, dtype=dtype, device=devices.pop())
-    finally:
-        if _kept[0]:
-            keep_freed_memory()
+    device, size = devices.pop(), total * dtype.itemsize
+    if device.type == "cpu" and size >= _LASTING_BYTES:
+        block = _blocks.take(size).view(dtype)
+    else:
+        block = torch.empty(total, dtype=dtype, device=device)
     parts = zip(tensors.items(), starts, strict=True)
     return {key: block[start : start + like.numel()].view(like.shape) for (key, like), start in parts}

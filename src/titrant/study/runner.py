@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from titrant.engines import Event, LabSpec, RunJob, execute
 from titrant.engines.job import weights_folder
-from titrant.engines.placement import workers_for
+from titrant.engines.placement import balanced_order, workers_for
 from titrant.errors import SpecError, StoreDamaged, StoreMismatch
 from titrant.identity import plain
 from titrant.numerics import visible_gpus
@@ -43,6 +43,7 @@ from titrant.study.standing import standing_record, standing_results
 from titrant.study.worth import skill_interactions
 
 REAL_LAB = ("titrant.lab_hf", "HuggingFaceLab")
+_TRAINING_COST = 5  # of a token in training, where one of a prompt costs 1: backward, weights' update, fewer shared
 _BYTES_PER_PARAMETER = 24  # fp32: base, masters, two moments, a step's sum; bf16: copy that computes, its gradients
 _BYTES_PER_PROCESS = 7 << 28  # libraries, the activations of a micro-batch, logits of a chunk
 
@@ -183,14 +184,14 @@ def _execute(design: Design, store: Store, lab: LabSpec, jobs: int | Literal["au
     done = set(store.finished())
     pending = [planned for planned in design.distinct if planned.run.run_id not in done]
     watcher.stage(design.distinct, done)
-    # Long runs first: with several workers the last one to finish is then a short one.
-    pending.sort(key=lambda planned: -planned.run.tokens)
+    processes = 0 if jobs == 0 else jobs_for(design.bench, jobs, len(pending))
+    order = balanced_order([_cost(planned, design.bench) for planned in pending], max(1, processes))
     keep = _candidates_for_the_model(design, store)
     execute(
-        [job_of(planned, design.bench, keep_weights=planned.run.run_id in keep) for planned in pending],
+        [job_of(pending[place], design.bench, keep_weights=pending[place].run.run_id in keep) for place in order],
         root=store.root,
         lab=lab,
-        processes=0 if jobs == 0 else jobs_for(design.bench, jobs, len(pending)),
+        processes=processes,
         on_event=watcher.event,
     )
     left = [path.name for path in (store.root / "work").glob("[!.]*")]
@@ -198,6 +199,18 @@ def _execute(design: Design, store: Store, lab: LabSpec, jobs: int | Literal["au
     for run_id in left:  # what a process left that died between a run's end and its tidying up
         if run_id in finished:
             shutil.rmtree(store.work_folder(run_id), ignore_errors=True)
+
+
+def _cost(planned: PlannedRun, bench: Bench) -> float:
+    """How long a run takes beside others, in no unit: it decides who works on what, never a result."""
+    asked = planned.asked
+    answering = (
+        sum(len(prompt.ids) + prompt.max_new_tokens for prompt in asked.prompts)
+        + sum(len(question.prompt) + sum(map(len, question.choices)) for question in asked.questions)
+        + sum(len(row.ids) for row in asked.losses)
+    )
+    tokens = _TRAINING_COST * planned.run.tokens + answering
+    return float(tokens) * bench.models[planned.run.arm.model].model.parameters
 
 
 def _candidate(study: Study, index: int) -> Callable[[str, str, str], TrainingSettings]:

@@ -64,12 +64,24 @@ class Forward:
         return logits.flatten(0, 1).index_select(0, positions_P.to(device))
 
 
-def forward_for(model: Any) -> Forward:
-    """Try out how the model can be run, and log what it cannot do."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What was found out about a model by trying: the same for every training of it by one method, whatever its
+    weights. `token_bytes`: what a token's activations keep alive, by `activation_bytes_per_token`, where counted."""
+
+    ragged: bool
+    plain_head: bool
+    token_bytes: int | None
+
+
+def forward_for(model: Any, traits: Traits | None = None) -> Forward:
+    """How the model can be run; what is not known from an earlier training is tried out, and logged where it cannot."""
+    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    if traits is not None:
+        return Forward(model=model, ragged=traits.ragged, plain_head=traits.plain_head, softcap=softcap)
     refusal = ragged_refusal(model)
     if refusal is not None:
         log.warning("training with padding, which is slower and otherwise the same: %s", refusal)
-    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     plain_head = head_is_plain(model, softcap)
     if not plain_head:
         log.warning("%s makes its logits in its own way: the loss is not cut into chunks", type(model).__name__)

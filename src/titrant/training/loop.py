@@ -23,7 +23,7 @@ from titrant.records import LoraSettings, StepReport, TokenRow, TrainingPlan
 from titrant.revisions import REVISIONS
 from titrant.training.adapters import Adapter, add_adapters, merge_adapters
 from titrant.training.checkpoints import Checkpoint, newest_good_checkpoint, write_checkpoint
-from titrant.training.forward import Forward, activation_bytes_per_token, forward_for
+from titrant.training.forward import Forward, Traits, activation_bytes_per_token, forward_for
 from titrant.training.loss import token_weights
 from titrant.training.packing import first_fit_decreasing
 from titrant.training.schedule import learning_rate_at
@@ -56,7 +56,7 @@ class Trained:
 
     model: Any
     adapter: Adapter | None
-    ragged: bool
+    traits: Traits
     batch_tokens: int
     retried_steps: tuple[int, ...]
 
@@ -69,8 +69,11 @@ def train(
     checkpoints: Path,
     on_step: Callable[[StepReport], None],
     stop: Callable[[], int | None],
+    traits: Traits | None = None,
 ) -> Trained:
     """Train `model` (fp32, changed in place) as planned, from the newest good checkpoint in `checkpoints` if any.
+
+    `traits` are those of an earlier training of this model by this method and in this dtype; None finds them out.
 
     `stop` is asked after every step; on a signal number a checkpoint is written and `Interrupted` raised. Raises
     `RunFailed`: `non_finite` before a step with such a loss or gradient is taken; `out_of_memory` when a step does not
@@ -86,10 +89,14 @@ def train(
     else:
         model.requires_grad_(True)
     with _reproducible(next(model.parameters()).device), shortcuts(model):
-        forward = forward_for(model)
+        forward = forward_for(model, traits)
         with _naming_lack_of_memory(step=None):
             weights = TrainableWeights(model, dtype=engine.dtype, settings=plan.settings)
-            batch_tokens = engine.batch_tokens or _measured_batch_tokens(forward, engine)
+            batch_tokens, token_bytes = engine.batch_tokens, traits.token_bytes if traits is not None else None
+            if batch_tokens is None:
+                token_bytes = token_bytes or activation_bytes_per_token(forward)
+                batch_tokens = max(1, engine.activation_bytes // token_bytes)
+                log.info("micro-batches of %d tokens: %.2f MiB of activations each", batch_tokens, token_bytes / 2**20)
         training = _Training(plan, forward, weights, batch_tokens)
         training.run(engine, checkpoints=checkpoints, on_step=on_step, stop=stop)
     weights.release()
@@ -100,7 +107,7 @@ def train(
     return Trained(
         model=model,
         adapter=adapter,
-        ragged=forward.ragged,
+        traits=Traits(ragged=forward.ragged, plain_head=forward.plain_head, token_bytes=token_bytes),
         batch_tokens=training.batch_tokens,
         retried_steps=tuple(training.retried_steps),
     )
@@ -214,13 +221,6 @@ class _Training:
             if len(packs) > 1:
                 self.weights.add_micro_batch()
         return parts
-
-
-def _measured_batch_tokens(forward: Forward, engine: Engine) -> int:
-    each = activation_bytes_per_token(forward)
-    tokens = max(1, engine.activation_bytes // each)
-    log.info("micro-batches of %d tokens: %.2f MiB of activations each", tokens, each / 2**20)
-    return tokens
 
 
 @contextlib.contextmanager
