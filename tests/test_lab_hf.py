@@ -103,11 +103,12 @@ def test_a_run_owes_nothing_to_the_run_before_it(
 ) -> None:
     """Memory of an earlier run is used again, and what it found out about the model is not asked again."""
     from titrant.models import allocator
-    from titrant.training import forward, loop
+    from titrant.training import forward, loop, loss
 
     blocks = allocator._Blocks()
     monkeypatch.setattr(allocator, "_blocks", blocks)
     monkeypatch.setattr(allocator, "_LASTING_BYTES", 1)
+    monkeypatch.setattr(loss, "OWN_PAGES_BYTES", 1)
     plan = plan_for(toy, method=method, steps=4)
     alone = trained(HuggingFaceLab(lab.numerics), plan, tmp_path / "alone")
     expected = alone.choose([QUESTION]), alone.write(PROMPTS), alone.losses(plan.rows)
