@@ -18,6 +18,7 @@ from titrant.numerics import current_numerics
 from titrant.records import (
     LoraSettings,
     PreparedModel,
+    StepReport,
     TokenPrompt,
     TokenQuestion,
     TokenRow,
@@ -165,6 +166,30 @@ def test_a_signal_interrupts_and_the_next_run_goes_on(toy: PreparedModel, tmp_pa
     assert resumed.choose([QUESTION]) == trained(lab, plan, tmp_path / "other").choose([QUESTION])
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("asked", ["choose", "write", "losses"])
+def test_a_specialist_that_is_stopped_while_it_answers_need_not_train_again(
+    lab: HuggingFaceLab, toy: PreparedModel, tmp_path: Path, method: str, asked: str
+) -> None:
+    plan = plan_for(toy, method=method, steps=3)
+    questions = {"choose": [QUESTION], "write": PROMPTS, "losses": plan.rows}[asked]
+    calm = getattr(trained(lab, plan, tmp_path / "calm"), asked)(questions)
+
+    def stop() -> None:
+        raise Interrupted(15)
+
+    specialist = trained(lab, plan, tmp_path / "work")
+    specialist.heed = stop
+    with pytest.raises(Interrupted):
+        getattr(specialist, asked)(questions)
+    specialist.keep()
+    specialist.close()
+    steps: list[StepReport] = []
+    again = lab.train(plan, checkpoints=tmp_path / "work", on_step=steps.append, stop=lambda: None)
+    assert steps == []
+    assert getattr(again, asked)(questions) == calm
+
+
 @pytest.mark.parametrize("refusal", [None, "its rows need padding"])
 def test_a_model_that_diverged_gives_no_numbers(
     toy: PreparedModel, monkeypatch: pytest.MonkeyPatch, refusal: str | None
@@ -186,7 +211,7 @@ def test_a_model_that_diverged_gives_no_numbers(
 
 
 def test_lack_of_memory_fails_the_run_and_not_the_study(toy: PreparedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    def lacking(*arguments: object) -> None:
+    def lacking(*arguments: object, **options: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr("titrant.lab_hf.write", lacking)

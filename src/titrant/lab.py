@@ -30,9 +30,11 @@ from titrant.store import read_json, write_json
 
 class Specialist(Protocol):
     """A model, tuned or not, that answers. `carried_out`: how it was trained (micro-batches, steps that had to be tried
-    again), for the record and never part of a result; empty where it was not."""
+    again), for the record and never part of a result; empty where it was not. `heed` is called between batches of
+    answers: what it raises ends them."""
 
     carried_out: Mapping[str, object]
+    heed: Callable[[], None]
 
     def choose(self, questions: Sequence[TokenQuestion]) -> tuple[tuple[float, ...], ...]:
         """For every question the sum of log-probabilities (nats) of each choice's tokens, end mark included."""
@@ -44,6 +46,10 @@ class Specialist(Protocol):
 
     def losses(self, rows: Sequence[TokenRow]) -> tuple[float, ...]:
         """For every row the mean loss (nats) over the tokens that bear loss."""
+        ...
+
+    def keep(self) -> None:
+        """Leave a checkpoint of the finished training, so that a run that is stopped here need not train again."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -78,24 +84,32 @@ class Lab(Protocol):
         ...
 
 
+def _do_nothing() -> None:
+    return None
+
+
 class FakeSpecialist:
     """Answers from hashes of what it was trained on; losses fall with `skill`, so that there is something to find."""
 
-    def __init__(self, salt: str, skill: float) -> None:
+    def __init__(self, salt: str, skill: float, keep: Callable[[], None] = _do_nothing) -> None:
         self.salt, self.skill = salt, skill
         self.carried_out: Mapping[str, object] = {}
+        self.heed: Callable[[], None] = _do_nothing
+        self._keep = keep
 
     def _noise(self, *parts: object) -> float:
         """A number in (0, 1) that depends on the specialist and the parts alone."""
         return (int(hash_text(json.dumps([self.salt, *map(str, parts)]), length=12), 16) + 1) / (16**12 + 2)
 
     def choose(self, questions: Sequence[TokenQuestion]) -> tuple[tuple[float, ...], ...]:
+        self.heed()
         return tuple(
             tuple(math.log(self._noise(question.key, ids)) - 0.1 * len(ids) for ids in question.choices)
             for question in questions
         )
 
     def write(self, prompts: Sequence[TokenPrompt]) -> tuple[Written, ...]:
+        self.heed()
         return tuple(
             Written(
                 ids=prompt.ids[: min(3, prompt.max_new_tokens)],
@@ -105,7 +119,11 @@ class FakeSpecialist:
         )
 
     def losses(self, rows: Sequence[TokenRow]) -> tuple[float, ...]:
+        self.heed()
         return tuple(0.5 + self._noise(row.key) / (1 + self.skill) for row in rows)
+
+    def keep(self) -> None:
+        self._keep()
 
     def save(self, folder: Path) -> None:
         (folder / "config.json").write_text(json.dumps({"model_type": "fake", "salt": self.salt}))
@@ -157,7 +175,11 @@ class FakeLab:
             if signal_number is not None:
                 write_json(checkpoint, {"step": number})
                 raise Interrupted(signal_number)
-        return FakeSpecialist(digest.hexdigest(), len(plan.steps) / 100)
+        return FakeSpecialist(
+            digest.hexdigest(),
+            len(plan.steps) / 100,
+            keep=lambda: write_json(checkpoint, {"step": len(plan.steps)}),
+        )
 
 
 FAKE_NUMERICS = Numerics(device="fake", dtype="fp32", threads=1, compiled=False, isa="fake", versions=())

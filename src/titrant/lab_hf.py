@@ -59,30 +59,39 @@ class HuggingFaceSpecialist:
         ragged: bool | None = None,
         adapter: Adapter | None = None,
         carried_out: Mapping[str, object] | None = None,
+        keep: Callable[[], None] | None = None,
     ) -> None:
         self.model, self.prepared, self.numerics, self.adapter = model, prepared, numerics, adapter
         self.carried_out: Mapping[str, object] = carried_out or {}
+        self.heed: Callable[[], None] = lambda: None
+        self._keep = keep
         self._ragged = ragged
         self._answering: AnsweringModel | None = None
 
     def choose(self, questions: Sequence[TokenQuestion]) -> tuple[tuple[float, ...], ...]:
         """For every question the sum of log-probabilities (nats) of each choice's tokens, end mark included."""
         with _naming_lack_of_memory():
-            sums = choose(self.answering, questions)
+            sums = choose(self.answering, questions, heed=self.heed)
         _refuse_non_finite(value for some in sums for value in some)
         return sums
 
     def write(self, prompts: Sequence[TokenPrompt]) -> tuple[Written, ...]:
         """Greedy continuations, in the order of the prompts."""
         with _naming_lack_of_memory():
-            return write(self.answering, prompts)
+            return write(self.answering, prompts, heed=self.heed)
 
     def losses(self, rows: Sequence[TokenRow]) -> tuple[float, ...]:
         """For every row the mean loss (nats) over the tokens that bear loss."""
         with _naming_lack_of_memory():
-            found = losses(self.answering, rows)
+            found = losses(self.answering, rows, heed=self.heed)
         _refuse_non_finite(found)
         return found
+
+    def keep(self) -> None:
+        """Leave a checkpoint of the finished training, where there was one."""
+        if self._keep is not None:
+            with _naming_failed_writes(Path(self.prepared.folder)):
+                self._keep()
 
     def save(self, folder: Path) -> None:
         """Write model and tokenizer in Hugging Face format, in the dtype that answered; adapters below `adapter/`."""
@@ -95,7 +104,7 @@ class HuggingFaceSpecialist:
 
     def close(self) -> None:
         """Let go of the memory."""
-        self.model = self._answering = self.adapter = None
+        self.model = self._answering = self.adapter = self._keep = None
         gc.collect()  # models are full of cycles
         end_run()
 
@@ -158,6 +167,7 @@ class HuggingFaceLab:
             numerics=self.numerics,
             ragged=trained.traits.ragged,
             adapter=trained.adapter,
+            keep=trained.keep,
             carried_out={
                 "micro_batch_tokens": trained.batch_tokens,
                 "padded": not trained.traits.ragged,

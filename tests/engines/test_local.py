@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from fake_jobs import make_jobs
 from fake_study import trainings, trial_lab
 
 from titrant.engines import Event, LabSpec, execute
-from titrant.engines.job import read_training
+from titrant.engines.job import do_run, read_training
 from titrant.errors import Interrupted, RunFailed
 from titrant.lab import FakeSpecialist
 from titrant.store import Store, read_json
@@ -294,3 +295,18 @@ def test_a_signal_leaves_a_checkpoint_and_the_next_attempt_goes_on_from_it(
     execute(jobs, root=tmp_path / "out", lab=trial_lab(log=str(log)), processes=0)
     assert run_files(tmp_path / "out") == run_files(tmp_path / "calm")
     assert trainings(log, "step2") == ["task/0", "task/1", "task/2"]  # no step was taken twice
+
+
+@pytest.mark.parametrize("kind", ["questions", "prompts", "losses"])
+def test_a_signal_while_a_run_answers_leaves_its_training_done(tmp_path: Path, kind: str) -> None:
+    job = make_jobs(tmp_path, seeds=1)[1]
+    job = replace(job, **{other: () for other in ("questions", "prompts", "losses") if other != kind})
+    store, log, told = Store.open(tmp_path / "out"), tmp_path / "log", list[Event]()
+    run = {"store": store, "lab": trial_lab(log=str(log), checkpoints=False).make(), "decode": str, "emit": told.append}
+    with pytest.raises(Interrupted):
+        do_run(job, **run, stop=lambda: 15 if told[-1].kind == "answering" else None)
+    assert (trainings(log, "step4"), list(store.finished())) == (["task/0"], [])
+    do_run(job, **run, stop=lambda: None)
+    assert trainings(log, "step4") == ["task/0"]
+    do_run(job, **{**run, "store": Store.open(tmp_path / "calm")}, stop=lambda: None)
+    assert run_files(tmp_path / "out") == run_files(tmp_path / "calm")

@@ -178,7 +178,7 @@ class TrialLab:
         return specialist
 
     def _sized(self, specialist: FakeSpecialist) -> FakeSpecialist:
-        found = TrialSpecialist(specialist.salt, specialist.skill)
+        found = TrialSpecialist(specialist.salt, specialist.skill, keep=specialist.keep)
         found.saved_bytes = self.saved_bytes
         return found
 

@@ -92,7 +92,11 @@ def do_run(job: RunJob, *, store: Store, lab: Lab, decode: Decode, emit: Emit, s
         carried_out = specialist.carried_out
         try:
             emit(Event(kind="answering", run_id=run_id, steps=job.run.steps, step=job.run.steps))
-            answers = _answers(job, specialist, decode=decode, stop=stop)
+            try:
+                answers = _answers(job, specialist, decode=decode, stop=stop)
+            except Interrupted:
+                specialist.keep()
+                raise
             if job.keep_weights:
                 _save_weights(job, specialist, store)
         finally:
@@ -208,7 +212,7 @@ class _Journal:
 
 
 def _answers(job: RunJob, specialist: Specialist, *, decode: Decode, stop: Stop) -> list[Answer]:
-    """Every item asked is answered once; a signal is heeded between kinds of answers."""
+    """Every item asked is answered once; a signal is heeded between batches of answers."""
     run_id = job.run.run_id
     answers: list[Answer] = []
 
@@ -217,20 +221,18 @@ def _answers(job: RunJob, specialist: Specialist, *, decode: Decode, stop: Stop)
         if signal_number is not None:
             raise Interrupted(signal_number)
 
+    specialist.heed = heed
     if job.questions:
-        heed()
         for question, logprobs in zip(job.questions, specialist.choose(job.questions), strict=True):
             assert len(logprobs) == len(question.choices)
             _refuse_what_is_no_number(question.key, logprobs, best=max(logprobs))
             best = max(range(len(logprobs)), key=lambda index: (logprobs[index], -index))
             answers.append(Answer(run_id=run_id, item_key=question.key, choice=best, choice_logprobs=tuple(logprobs)))
     if job.prompts:
-        heed()
         written: Sequence[Written] = specialist.write(job.prompts)
         for prompt, said in zip(job.prompts, written, strict=True):
             answers.append(Answer(run_id=run_id, item_key=prompt.key, text=decode(said.ids).strip(), stop=said.stop))
     if job.losses:
-        heed()
         for row, loss in zip(job.losses, specialist.losses(job.losses), strict=True):
             _refuse_what_is_no_number(row.key, [loss], best=loss)
             answers.append(Answer(run_id=run_id, item_key=row.key, loss=loss))

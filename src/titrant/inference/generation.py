@@ -12,7 +12,7 @@ Shapes: B rows, H query heads, K key heads, D head width, L kept columns, T toke
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -37,10 +37,14 @@ _PREFILL, _STEP = "titrant_prefill", "titrant_step"
 
 
 def write(
-    answering: AnsweringModel, prompts: Sequence[TokenPrompt], *, batch_rows: int = BATCH_ROWS
+    answering: AnsweringModel,
+    prompts: Sequence[TokenPrompt],
+    *,
+    batch_rows: int = BATCH_ROWS,
+    heed: Callable[[], None] = lambda: None,
 ) -> tuple[Written, ...]:
     """Continuations in the order of the prompts, up to the first end id or `max_new_tokens`: greedy, or drawn where a
-    prompt has a temperature."""
+    prompt has a temperature. `heed` is called before every batch and every step of one; what it raises ends all."""
     assert all(prompt.ids for prompt in prompts), "a prompt has tokens"
     loads = [
         Load(tokens=len(prompt.ids) + prompt.max_new_tokens, logits=1, name=(prompt.key, prompt.ids))
@@ -53,15 +57,20 @@ def write(
     for batch in fixed_batches(loads, **budgets):
         some = [prompts[index] for index in batch]
         with torch.inference_mode():
-            written = _write_together(answering, some, screen) if answering.ragged else _write_padded(answering, some)
+            if answering.ragged:
+                written = _write_together(answering, some, screen, heed)
+            else:
+                heed()
+                written = _write_padded(answering, some)
         found.update(zip(batch, written, strict=True))
     return tuple(found[index] for index in range(len(prompts)))
 
 
 def _write_together(
-    answering: AnsweringModel, prompts: Sequence[TokenPrompt], screen: HeadScreen | None
+    answering: AnsweringModel, prompts: Sequence[TokenPrompt], screen: HeadScreen | None, heed: Callable[[], None]
 ) -> list[Written]:
     """The continuations of one batch."""
+    heed()
     rows = [_Row(prompt=prompt, position=len(prompt.ids)) for prompt in prompts]
     kept = _Kept(columns=max(len(prompt.ids) for prompt in prompts))
     if any(prompt.temperature > 0 for prompt in prompts):
@@ -76,6 +85,7 @@ def _write_together(
                 active.pop(), tokens.pop()
         if not active:
             return [row.written() for row in rows]
+        heed()
         tokens = _step(answering, active, tokens, kept, screen)
 
 

@@ -9,7 +9,7 @@ Shapes: T tokens of a forward, P positions with logits, V vocabulary, N predicte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -27,14 +27,19 @@ _NO_LIMIT = 1 << 62
 
 
 def choose(
-    answering: AnsweringModel, questions: Sequence[TokenQuestion], *, forward_tokens: int = FORWARD_TOKENS
+    answering: AnsweringModel,
+    questions: Sequence[TokenQuestion],
+    *,
+    forward_tokens: int = FORWARD_TOKENS,
+    heed: Callable[[], None] = lambda: None,
 ) -> tuple[tuple[float, ...], ...]:
-    """For every question the sum of log-probabilities (nats) of each choice's tokens, end mark included."""
+    """For every question the sum of log-probabilities (nats) of each choice's tokens, end mark included. `heed` is
+    called before every batch; what it raises ends all."""
     for question in questions:
         assert question.prompt, f"{question.key}: a question has a prompt"
         assert all(question.choices), f"{question.key}: a choice has tokens"
     if not answering.ragged:
-        return _choose_padded(answering, questions, forward_tokens)
+        return _choose_padded(answering, questions, forward_tokens, heed)
     loads = [
         Load(
             tokens=len(question.prompt) + sum(len(choice) - 1 for choice in question.choices),
@@ -45,16 +50,21 @@ def choose(
     ]
     found: dict[int, tuple[float, ...]] = {}
     for batch in shared_batches(loads, tokens=forward_tokens, logits=answering.logit_rows):
+        heed()
         sums = _tree_sums(answering, [questions[index] for index in batch])
         found.update(zip(batch, sums, strict=True))
     return tuple(found[index] for index in range(len(questions)))
 
 
 def losses(
-    answering: AnsweringModel, rows: Sequence[TokenRow], *, forward_tokens: int = FORWARD_TOKENS
+    answering: AnsweringModel,
+    rows: Sequence[TokenRow],
+    *,
+    forward_tokens: int = FORWARD_TOKENS,
+    heed: Callable[[], None] = lambda: None,
 ) -> tuple[float, ...]:
-    """For every row the mean loss (nats) over the tokens that bear loss."""
-    sums = _answer_sums(answering, rows, forward_tokens)
+    """For every row the mean loss (nats) over the tokens that bear loss. `heed` as in `choose`."""
+    sums = _answer_sums(answering, rows, forward_tokens, heed)
     return tuple(-total / row.loss_tokens for total, row in zip(sums, rows, strict=True))
 
 
@@ -94,7 +104,7 @@ def _laid_out_logprobs(
 
 
 def _choose_padded(
-    answering: AnsweringModel, questions: Sequence[TokenQuestion], forward_tokens: int
+    answering: AnsweringModel, questions: Sequence[TokenQuestion], forward_tokens: int, heed: Callable[[], None]
 ) -> tuple[tuple[float, ...], ...]:
     """The same for a model that needs padding: every choice is a row with its own copy of the prompt."""
     rows = [
@@ -102,14 +112,16 @@ def _choose_padded(
         for question in questions
         for choice in question.choices
     ]
-    sums = iter(_answer_sums(answering, rows, forward_tokens))
+    sums = iter(_answer_sums(answering, rows, forward_tokens, heed))
     return tuple(tuple(next(sums) for _ in question.choices) for question in questions)
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows
 
 
-def _answer_sums(answering: AnsweringModel, rows: Sequence[TokenRow], forward_tokens: int) -> list[float]:
+def _answer_sums(
+    answering: AnsweringModel, rows: Sequence[TokenRow], forward_tokens: int, heed: Callable[[], None]
+) -> list[float]:
     """For every row the sum of log-probabilities of its loss tokens."""
     loads = [
         Load(
@@ -125,6 +137,7 @@ def _answer_sums(answering: AnsweringModel, rows: Sequence[TokenRow], forward_to
         batches = fixed_batches(loads, tokens=forward_tokens, logits=answering.logit_rows, rows=_NO_LIMIT)
     found: dict[int, float] = {}
     for batch in batches:
+        heed()
         some = [rows[index] for index in batch]
         logprobs = iter((_ragged_answers if answering.ragged else _padded_answers)(answering, some))
         found.update({index: sum(next(logprobs) for _ in range(rows[index].loss_tokens)) for index in batch})

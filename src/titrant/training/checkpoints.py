@@ -1,6 +1,6 @@
 """Checkpoints of a training: written whole or not at all, trusted only when every byte is as it was written.
 
-    <folder>/step-00000120/   weights.safetensors   masters and both moments, fp32
+    <folder>/step-00000120/   weights.safetensors   masters and both moments, fp32 (behind the last step: masters)
                               state.json            fingerprint of the training, step, micro-batch size
                               manifest.json         size and SHA-256 of the others
 
@@ -29,7 +29,8 @@ _WRITING = ".tmp-checkpoint-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """Where a training stood after `step` steps. `tensors` are those of `TrainableWeights.state`."""
+    """Where a training stood after `step` steps. `tensors` are those of `TrainableWeights.state` or, after
+    the last step, of `final_state`."""
 
     step: int
     batch_tokens: int

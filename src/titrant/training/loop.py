@@ -7,6 +7,7 @@ training that was killed and goes on from its checkpoint ends in the same bits a
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +52,8 @@ class Engine:
 class Trained:
     """A trained model: plain fp32 weights (adapters merged), the adapters by themselves, and how it was done.
 
-    `retried_steps` are those that ran out of memory once and went through in smaller micro-batches.
+    `retried_steps` are those that ran out of memory once and went through in smaller micro-batches. `keep` writes a
+    checkpoint from which the same training ends at once; for as long as the model's weights are those it ended with.
     """
 
     model: Any
@@ -59,6 +61,7 @@ class Trained:
     traits: Traits
     batch_tokens: int
     retried_steps: tuple[int, ...]
+    keep: Callable[[], None]
 
 
 def train(
@@ -110,6 +113,7 @@ def train(
         traits=Traits(ragged=forward.ragged, plain_head=forward.plain_head, token_bytes=token_bytes),
         batch_tokens=training.batch_tokens,
         retried_steps=tuple(training.retried_steps),
+        keep=functools.partial(training.keep_final, checkpoints, training_fingerprint(plan, engine)),
     )
 
 
@@ -162,6 +166,13 @@ class _Training:
                 written_at = time.monotonic()
             if signal_number is not None:
                 raise Interrupted(signal_number)
+
+    def keep_final(self, folder: Path, name: str) -> None:
+        """Write a checkpoint behind the last step."""
+        state = Checkpoint(
+            step=len(self.plan.steps), batch_tokens=self.batch_tokens, tensors=self.weights.final_state()
+        )
+        write_checkpoint(folder, state, fingerprint=name)
 
     def take(self, step: int) -> StepReport:
         """One optimiser step; its loss and gradient are checked before any weight moves."""

@@ -95,12 +95,16 @@ class TrainableWeights:
         parts = {"master": self.masters, "first": self.first, "second": self.second}
         return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
+    def final_state(self) -> dict[str, torch.Tensor]:
+        """The tensors that a checkpoint behind the last step needs; also there after `release`."""
+        return {f"master.{name}": tensor for name, tensor in self.masters.items()}
+
     def load_state(self, tensors: Mapping[str, torch.Tensor], *, steps_taken: int) -> None:
-        """Go on from a checkpoint; names and shapes must be those of `state`."""
+        """Go on from a checkpoint; names and shapes must be those of `state`, or of `final_state`."""
         own = self.state()
-        assert own.keys() == tensors.keys(), "a checkpoint of other weights"
-        for name, tensor in own.items():
-            tensor.copy_(tensors[name])
+        assert tensors.keys() in (own.keys(), self.final_state().keys()), "a checkpoint of other weights"
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
         for name, parameter in self.parameters.items():
             if parameter.data is not self.masters[name]:
                 parameter.data.copy_(self.masters[name])
