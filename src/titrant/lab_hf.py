@@ -179,6 +179,8 @@ class HuggingFaceLab:
         """The untuned model, loaded at its first use; another model takes its place."""
         if model.fingerprint not in self._bases:
             self._bases.clear()
+            gc.unfreeze()  # a worker process looks away from what outlives a run; this did, until now
+            gc.collect()
             with _naming_lack_of_memory():
                 loaded = load_model(model, device=self.numerics.device)
                 refusal = ragged_refusal(loaded)
