@@ -157,14 +157,14 @@ def _study(sections: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield f"`benchmarks/study.yaml`: {first['ours']['runs']} runs, twelve of them trainings, 270 answers each; seconds"
     yield f"from reading the study to its report, on all cores. {_where(first['facts'])}"
     yield ""
-    yield "| loop of SFTTrainer and `generate` | seconds | training | answering | `titrant run` | times faster | bar |"
-    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    yield "| SFTTrainer, `generate` | seconds | training | answering | `titrant run` | times faster | bar | date |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
     for name, section in sections.items():
         loop, ratio = section["loop"], section["ours_is_faster"]
         yield (
             f"| {'at its defaults' if name == 'defaults' else 'without checkpointing'} | {loop['seconds']:.0f} |"
             f" {loop['training_seconds']:.0f} | {loop['answering_seconds']:.0f} | {section['ours']['seconds']:.0f} |"
-            f" {ratio:.2f} | {_bars(ratio, [STUDY])} |"
+            f" {ratio:.2f} | {_bars(ratio, [STUDY])} | {section['facts']['date']} |"
         )
     yield ""
     parts = [section["ours"] for section in sections.values() if "training_seconds" in section["ours"]]
