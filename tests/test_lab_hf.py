@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from titrant import lab_hf
 from titrant.errors import Interrupted, RunFailed
@@ -184,10 +185,24 @@ def test_a_specialist_that_is_stopped_while_it_answers_need_not_train_again(
         getattr(specialist, asked)(questions)
     specialist.keep()
     specialist.close()
+    specialist.keep()  # after it there is nothing to keep, and nothing to break
     steps: list[StepReport] = []
     again = lab.train(plan, checkpoints=tmp_path / "work", on_step=steps.append, stop=lambda: None)
     assert steps == []
     assert getattr(again, asked)(questions) == calm
+
+
+def test_a_checkpoint_that_finds_no_room_names_its_own_folder(
+    lab: HuggingFaceLab, toy: PreparedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    specialist = trained(lab, plan_for(toy, steps=1), tmp_path / "work")
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        specialist.keep()
+    assert caught.value.filename == str(tmp_path / "work")
 
 
 @pytest.mark.parametrize("refusal", [None, "its rows need padding"])

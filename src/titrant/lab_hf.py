@@ -90,8 +90,7 @@ class HuggingFaceSpecialist:
     def keep(self) -> None:
         """Leave a checkpoint of the finished training, where there was one."""
         if self._keep is not None:
-            with _naming_failed_writes(Path(self.prepared.folder)):
-                self._keep()
+            self._keep()
 
     def save(self, folder: Path) -> None:
         """Write model and tokenizer in Hugging Face format, in the dtype that answered; adapters below `adapter/`."""
@@ -161,13 +160,18 @@ class HuggingFaceLab:
                 traits=base.traits.get(method),
             )
         base.traits[method] = trained.traits
+
+        def keep() -> None:
+            with _naming_failed_writes(checkpoints):
+                trained.keep()
+
         return HuggingFaceSpecialist(
             trained.model,
             plan.model,
             numerics=self.numerics,
             ragged=trained.traits.ragged,
             adapter=trained.adapter,
-            keep=trained.keep,
+            keep=keep,
             carried_out={
                 "micro_batch_tokens": trained.batch_tokens,
                 "padded": not trained.traits.ragged,
