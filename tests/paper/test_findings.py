@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from titrant.identity import rng_for
-from titrant.paper.claims import AGAIN, CLAIMS, FACTS, FAR, NEAR, Claim, Found, Runs, judge
+from titrant.paper.claims import AGAIN, CLAIMS, FACTS, FAR, FEW_AGAIN, NEAR, Claim, Found, Runs, judge
 from titrant.paper.findings import page, write_findings
 from titrant.paper.kept import REAL_LAB, KeptRun, Origin, RunFacts
 from titrant.revisions import REVISIONS
@@ -88,7 +88,7 @@ def found_of(runs: Sequence[KeptRun], number: int) -> Found:
 
 def test_planted_effects_are_found_and_agree() -> None:
     runs = grid_of(helpful)
-    planted = {1: 0.09, 2: 0.07, 3: 0.07, 4: -0.45, 5: -0.45}
+    planted = {1: 0.09, 2: 0.07, 3: 0.07, 4: -0.45, 5: -0.45, 6: 0.07}
     for number, value in planted.items():
         found = found_of(runs, number)
         assert all(check.passed for check in found.checks), found.checks
@@ -102,7 +102,7 @@ def test_no_effect_where_one_of_the_stated_size_would_show_disagrees() -> None:
     flat = grid_of(
         lambda target, arm: 0.55 if arm == NEAR[100] else 0.3 if arm == "untuned" and target != "facts" else 0.66
     )
-    for number in (1, 2, 3, 4, 5):
+    for number in (1, 2, 3, 4, 5, 6):
         found = found_of(flat, number)
         assert found.effect is not None
         assert abs(found.effect.value) < (0.05 if number in FACTS else 0.01)
@@ -123,7 +123,7 @@ def test_missing_runs_leave_a_claim_untested_and_its_interim_effect_unjudged() -
     found = found_of(some, 4)
     assert (found.kept, found.needed, found.outcome) == (29, 30, "not tested")
     assert found.effect is not None
-    assert found.effect.seeds == 4
+    assert found.effect.seeds == (4, 4)
     assert found_of([], 4).effect is None
     assert found_of([], 4).outcome == "not tested"
 
@@ -142,9 +142,28 @@ def test_the_claim_that_was_tested_again_is_judged_by_its_own_seeds_alone() -> N
     assert first.effect.value == pytest.approx(-0.45, abs=0.05)
     assert again.effect.value == pytest.approx(0, abs=0.05)
     assert (first.outcome, again.outcome) == ("agrees", "disagrees")
-    assert (first.effect.seeds, again.effect.seeds) == (5, 8)
+    assert (first.effect.seeds, again.effect.seeds) == ((5, 5), (8, 8))
     no_control = other_seeds(runs, AGAIN, NEAR[100], helpful("facts", NEAR[0]))
     assert [found_of(no_control, number).checks[2].passed for number in (4, 5)] == [True, False]
+
+
+def test_few_rows_again_is_judged_by_its_own_seeds_of_which_targets_have_different_numbers() -> None:
+    def without_gain(run: KeptRun) -> KeptRun:
+        facts = run.facts
+        fresh = facts.seed in FEW_AGAIN and facts.arm == "64+general:384"
+        return kept(facts.target, facts.arm, facts.seed, helpful(facts.target, "256+general:384")) if fresh else run
+
+    runs = [without_gain(run) for run in grid_of(helpful)]
+    first, again = found_of(runs, 2), found_of(runs, 6)
+    assert first.effect is not None
+    assert again.effect is not None
+    assert first.effect.value == pytest.approx(0.07, abs=0.01)
+    assert again.effect.value == pytest.approx(0, abs=0.01)
+    assert (first.outcome, again.outcome) == ("agrees", "disagrees")
+    assert (first.effect.seeds, again.effect.seeds) == ((3, 3), (3, 10))
+    assert (again.kept, again.needed) == (52, 52)
+    assert "from 3 to 10 seeds" in page({"core": runs})
+    assert "from 3 seeds" in page({"core": runs})
 
 
 def test_a_claim_is_not_tested_without_its_positive_control() -> None:
@@ -177,7 +196,7 @@ def test_a_claim_is_not_tested_on_floor_or_ceiling(mean: float) -> None:
 def test_runs_of_a_fake_or_of_random_weights_are_refused(origin: Origin, reason: str) -> None:
     runs = grid_of(helpful, origin=origin)
     assert reason in str(runs[0].facts.refusal)
-    for number in (1, 2, 3, 4, 5):
+    for number in (1, 2, 3, 4, 5, 6):
         assert found_of(runs, number).effect is None
     written = page({"core": runs})
     assert written.count("not tested") >= 8
@@ -186,7 +205,7 @@ def test_runs_of_a_fake_or_of_random_weights_are_refused(origin: Origin, reason:
 
 
 def test_runs_of_another_version_are_left_out_and_counted() -> None:
-    runs = grid_of(helpful, claims=CLAIMS[3:])
+    runs = grid_of(helpful, claims=CLAIMS[3:5])
     old = tuple(KeptRun(replace(run.facts, revisions={**REVISIONS, "training": 0}), run.columns) for run in runs)
     written = page({"core": old})
     assert "0 of 30 runs" in written
@@ -223,7 +242,7 @@ def test_the_untuned_model_is_the_one_that_was_asked_what_the_arms_were_asked() 
 def test_a_page_of_nothing_says_not_tested_of_every_claim(tmp_path: Path) -> None:
     (written,) = write_findings(tmp_path / "scores", tmp_path / "docs" / "findings.md")
     text = written.read_text()
-    assert [text.count(f"| {claim.number} | {claim.title} | not tested |") for claim in CLAIMS] == [1] * 5
+    assert [text.count(f"| {claim.number} | {claim.title} | not tested |") for claim in CLAIMS] == [1] * 6
     assert "None yet." in text
     assert "refutes the published result" in text
     assert "![" not in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from titrant.engines import Event, LabSpec
-from titrant.errors import RunFailed
+from titrant.errors import RunFailed, SpecError
+from titrant.paper.claims import BOTH_AGAIN, NARROW_AGAIN
 from titrant.paper.grid import GridPlaces, chosen_rates, progress, run_grid
 from titrant.paper.kept import kept_recipes, read_kept
 
@@ -102,6 +104,27 @@ def test_every_arm_tries_all_rates_at_the_first_seed_and_keeps_its_best(grid: Gr
             assert run_.facts.learning_rate == rates[run_.facts.target, run_.facts.arm]
 
 
+def test_a_block_of_other_seeds_takes_the_rates_that_another_block_chose(grid: Grid) -> None:
+    places = grid()
+    coverage = json.loads((places.studies / "coverage.yaml").read_text())
+    arms = {**coverage["arms"], "seeds": [5, 6], "matched": False, "generalist_alone": False}
+    (places.studies / "few-again.yaml").write_text(json.dumps({**coverage, "name": "few-again", "arms": arms}))
+    with pytest.raises(
+        SpecError, match=r"no learning rate of this block's candidates is chosen for broad 4, broad 4\+"
+    ):
+        run(places, blocks=["few-again"])
+    assert not kept_recipes(places.kept)
+    run(places)
+    kept = read_kept(places.kept)
+    rates = chosen_rates(kept, 0)
+    fresh = [run_.facts for run_ in kept if run_.facts.seed in (5, 6) and run_.facts.steps]
+    asked = {(facts.target, facts.arm) for facts in fresh}
+    expected = {(*arm, seed): 1 for arm in asked for seed in (5, 6)}
+    assert Counter((facts.target, facts.arm, facts.seed) for facts in fresh) == expected
+    assert all(facts.learning_rate == rates[facts.target, facts.arm] for facts in fresh)
+    assert run(places) == []
+
+
 def test_a_kept_run_says_what_it_was(grid: Grid) -> None:
     places = grid()
     run(places, blocks=["falsehood"])
@@ -144,6 +167,22 @@ def test_scores_that_are_none_are_named(grid: Grid) -> None:
     (places.kept / "falsehood" / "x.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(StoreDamaged, match=r"x\.parquet"):
         read_kept(places.kept)
+
+
+def test_few_rows_again_is_coverage_at_other_seeds_and_without_the_matched_arms() -> None:
+    from ruamel.yaml import YAML
+
+    def read(block: str) -> dict[str, Any]:
+        text = (Path(__file__).parents[2] / "studies" / "paper" / "core" / f"{block}.yaml").read_text()
+        return dict(YAML(typ="safe").load(text))
+
+    coverage, both, narrow = read("coverage"), read("few-again"), read("few-again-narrow")
+    arms = {**coverage["arms"], "matched": False, "generalist_alone": False}
+    for block, seeds in ((both, BOTH_AGAIN), (narrow, NARROW_AGAIN)):
+        assert block["arms"] == {**arms, "seeds": list(seeds)}
+        assert {**block, "name": "", "arms": {}, "targets": {}} == {**coverage, "name": "", "arms": {}, "targets": {}}
+    assert both["targets"] == coverage["targets"]
+    assert narrow["targets"] == {"narrow": coverage["targets"]["narrow"]}
 
 
 DATA = Path(os.environ.get("TITRANT_DATA_ROOT", "../shared/data"))

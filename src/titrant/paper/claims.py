@@ -1,4 +1,5 @@
-"""The claims as registered in docs/decisions/0025-paper-studies.md, and the rule that judges them from kept scores.
+"""The claims as registered in docs/decisions (1 to 4: 0025-paper-studies.md, 5: 0029-falsehood-again.md, 6:
+0030-few-rows-again.md), and the rule that judges them from kept scores.
 
 A claim counts as tested only if all its runs are kept, the untuned model and the baselines are off floor and ceiling, a
 positive control moved the score, and the design could detect the effect that was stated. Then:
@@ -20,7 +21,7 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
-from titrant.paper.grid import BLOCKS, chosen_rates
+from titrant.paper.grid import BLOCKS, CHOOSING_SEED, chosen_rates
 from titrant.paper.kept import KeptRun
 from titrant.stats.contrasts import contrast_batch, layout, moments
 from titrant.stats.exchange import GroupGain, mean_gain
@@ -60,13 +61,13 @@ class Cell:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
     """A linear combination of arms' scores with its interval; `detectable` is found in 80% of such studies. None where
-    there is nothing to compute it from."""
+    there is nothing to compute it from. `seeds`: the fewest and the most of any target."""
 
     value: float
     low: float
     high: float
     detectable: float
-    seeds: int
+    seeds: tuple[int, int]
     items: int
 
 
@@ -109,6 +110,8 @@ class Found:
 
 THREE, FIVE = (0, 1, 2), (0, 1, 2, 3, 4)
 AGAIN = tuple(range(5, 13))
+BOTH_AGAIN, NARROW_AGAIN = (5, 6, 7), tuple(range(8, 15))
+FEW_AGAIN = (*BOTH_AGAIN, *NARROW_AGAIN)
 FACTS = (4, 5)  # the claims about falsehoods, whose score is a margin
 
 
@@ -118,6 +121,7 @@ def _grid(targets: Iterable[str], arms: Iterable[str], seeds: tuple[int, ...]) -
 
 
 _COVERAGE_ARMS = tuple(name for size in SIZES for name in (str(size), f"{size}-matched", f"{size}{DOSED}"))
+_FEW_ARMS = tuple(name for size in SIZES for name in (str(size), f"{size}{DOSED}"))
 _SKILL_ARMS = ("128", "128-matched", f"128{DOSED}")
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -175,6 +179,20 @@ CLAIMS: tuple[Claim, ...] = (
         blocks=("falsehood-again",),
         cells=_grid(("facts",), ("128", FAR[0], FAR[100], *NEAR.values()), AGAIN),
     ),
+    Claim(  # docs/decisions/0030-few-rows-again.md: registered when claim 2's runs were seen
+        number=6,
+        title="Claim 2 again, with fresh seeds, as many as the same effect needs",
+        statement="the gain of the same dose is larger at 64 target rows than at 256",
+        estimand="as claim 2, its stated effect and learning rates too, at seeds that claim 2 does not use: three at "
+        "the broad target and ten at the narrow one, whose scores move most from seed to seed",
+        sign=1,
+        delta=0.05,
+        blocks=("few-again", "few-again-narrow"),
+        cells=(
+            *_grid(COVERAGE, _FEW_ARMS, BOTH_AGAIN),
+            *_grid(("narrow",), _FEW_ARMS, NARROW_AGAIN),
+        ),
+    ),
 )
 
 
@@ -186,7 +204,7 @@ class Runs:
         order = {block: place for place, block in enumerate(BLOCKS)}
         usable = [run for run in runs if run.facts.refusal is None]
         usable.sort(key=lambda run: order.get(run.facts.block, len(order)))
-        rates = chosen_rates(usable, 0)
+        rates = chosen_rates(usable, CHOOSING_SEED)
         self._found: dict[tuple[str, str, int], KeptRun] = {}
         self._untuned: dict[str, KeptRun] = {}
         for run in usable:
@@ -262,7 +280,8 @@ class Runs:
         if len(whole) < len(found) or not whole:
             return None
         mean = mean_gain("all", [gain for gain, _, _ in whole])
-        return _effect(mean, min(seeds for _, seeds, _ in whole), sum(items for _, _, items in whole))
+        counts = [seeds for _, seeds, _ in whole]
+        return _effect(mean, (min(counts), max(counts)), sum(items for _, _, items in whole))
 
     def mean(self, target: str, arm: str, *, metric: str = GRADED, seeds: Sequence[int] = FIVE) -> float | None:
         """The mean score of an arm over its seeds and items; tasks weigh alike, as in every combination."""
@@ -350,10 +369,10 @@ def _positive_control(claim: Claim, runs: Runs) -> Check:
         effect = runs.effect({"facts": {NEAR[100]: 1.0, NEAR[0]: -1.0}}, metric=MARGIN, seeds=_seeds(claim))
         what, moved = "near facts told falsely against truly", effect is not None and effect.high < 0
     else:
-        largest = "256" if claim.blocks == ("coverage",) else "128"
+        largest = "256" if "coverage" in claim.blocks else "128"
+        trained = "256" if claim.number == 6 else f"{largest}-matched"  # claim 6 has no matched arm
         targets = dict.fromkeys(cell.target for cell in claim.cells)
-        parts = {target: {f"{largest}-matched": 1.0, UNTUNED: -1.0} for target in targets}
-        effect = runs.effect(parts)
+        effect = runs.effect({target: {trained: 1.0, UNTUNED: -1.0} for target in targets}, seeds=_seeds(claim))
         what, moved = "training on target rows against the untuned model", effect is not None and effect.low > 0
     words = f"{what}: {said(effect)}"
     return Check(name="a positive control moved the score", passed=None if effect is None else moved, words=words)
@@ -372,7 +391,7 @@ def said(effect: Effect | None) -> str:
     return f"{effect.value:+.3f} ({effect.low:+.3f} to {effect.high:+.3f})"
 
 
-def _effect(gain: GroupGain, seeds: int, items: int) -> Effect:
+def _effect(gain: GroupGain, seeds: tuple[int, int], items: int) -> Effect:
     point = float(special.stdtrit(gain.df, (1 + LEVEL) / 2))
     reach = point + float(special.stdtrit(gain.df, POWER))
     half = point * gain.standard_error
@@ -421,10 +440,12 @@ def _coverage(runs: Runs, *, over: str = "", metric: str = GRADED) -> Effect | N
     return runs.effect(parts, metric=metric)
 
 
-def _few(runs: Runs, *, over: str = "", targets: Sequence[str] = COVERAGE) -> Effect | None:
+def _few(
+    runs: Runs, *, over: str = "", targets: Sequence[str] = COVERAGE, seeds: Sequence[int] = FIVE
+) -> Effect | None:
     """(gain at 64 rows) - (gain at 256), targets averaged."""
     change = _sum([(1.0, gain(64, over=over)), (-1.0, gain(256, over=over))])
-    return runs.effect(dict.fromkeys(targets, change))
+    return runs.effect(dict.fromkeys(targets, change), seeds=seeds)
 
 
 def skill_gain(runs: Runs, targets: Sequence[str], *, over: str = "") -> Effect | None:
@@ -456,6 +477,7 @@ _PRIMARY: dict[int, Callable[[Runs], Effect | None]] = {
     3: lambda runs: skill_gain(runs, _UNDERSTANDING_AND_REASONING),
     4: lambda runs: falsehood(runs, FAR, 100),
     5: lambda runs: falsehood(runs, FAR, 100, seeds=AGAIN),
+    6: lambda runs: _few(runs, seeds=FEW_AGAIN),
 }
 _BESIDE: dict[int, dict[str, Callable[[Runs], Effect | None]]] = {
     1: {
@@ -510,5 +532,19 @@ _BESIDE: dict[int, dict[str, Callable[[Runs], Effect | None]]] = {
         "on items that it did not know": lambda runs: _of_items(runs, False, seeds=AGAIN),
         "right or wrong instead": lambda runs: falsehood(runs, FAR, 100, metric="accuracy", seeds=AGAIN),
         "with the seeds of claim 4, thirteen in all": lambda runs: falsehood(runs, FAR, 100, seeds=(*FIVE, *AGAIN)),
+    },
+    6: {
+        "at broad": lambda runs: _few(runs, targets=("broad",), seeds=FEW_AGAIN),
+        "at narrow": lambda runs: _few(runs, targets=("narrow",), seeds=FEW_AGAIN),
+        **{
+            f"gain at {target}, {size} rows": (  # type: ignore[misc]
+                lambda runs, target=target, size=size: runs.effect({target: gain(size)}, seeds=FEW_AGAIN)
+            )
+            for target in COVERAGE
+            for size in SIZES
+        },
+        "with the seeds of claim 2, six at broad and thirteen at narrow": lambda runs: _few(
+            runs, seeds=(*THREE, *FEW_AGAIN)
+        ),
     },
 }

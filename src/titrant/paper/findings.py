@@ -30,7 +30,8 @@ _INTRODUCTION = (
     "",
     "Made by `make findings` from the scores in `studies/paper/scores`; not written by hand. What was to be run, the "
     "claims, the effects and the rule were registered before any run in "
-    "[decision 0025](decisions/0025-paper-studies.md).",
+    "[decision 0025](decisions/0025-paper-studies.md); claims 5 and 6, which put 4 and 2 again to fresh seeds, before "
+    "any run at those seeds in [0029](decisions/0029-falsehood-again.md) and [0030](decisions/0030-few-rows-again.md).",
     "",
     "This is a conceptual replication of published claims (EMNLP 2023, arXiv 2310.15326) **at another scale**: a base "
     "model of 270 million parameters in place of 7 billion, other pools, other collections of tasks, hundreds of rows "
@@ -90,7 +91,9 @@ def _claim(found: Found) -> list[str]:
         lines += [f"- **Effect.** None yet: {found.kept} of {found.needed} runs are kept."]
     else:
         reach = f"{effect.detectable:.3f} is detectable"
-        lines += [f"- **Effect.** {said(effect)}, from {effect.seeds} seeds and {effect.items:,} items; {reach}."]
+        lines += [
+            f"- **Effect.** {said(effect)}, from {_span(effect.seeds)} seeds and {effect.items:,} items; {reach}."
+        ]
     lines += [f"- **What was run.** {_run_words(found.runs)}"]
     for check in found.checks:
         mark = {True: "yes", False: "**no**", None: "not known yet"}[check.passed]
@@ -105,6 +108,11 @@ def _claim(found: Found) -> list[str]:
     if missing:
         lines += ["", f"{missing} secondary effects have no runs yet."]
     return [*lines, ""]
+
+
+def _span(seeds: tuple[int, int]) -> str:
+    """`3`, or `3 to 10` where targets have different numbers of seeds."""
+    return " to ".join(str(count) for count in dict.fromkeys(seeds))
 
 
 def _fitted(runs: Sequence[KeptRun]) -> list[str]:

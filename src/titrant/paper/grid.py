@@ -2,7 +2,8 @@
 
 `run_grid` can be stopped at any moment and started again, here or elsewhere: a run in progress goes on from its
 checkpoint in the local store, a finished one from its kept scores. Learning rates are chosen on validation items as the
-study says, from kept scores, so that all machines choose alike.
+study says, from kept scores, so that all machines choose alike; they are tried at one seed (`CHOOSING_SEED`), and a
+block of other seeds takes what an earlier block chose for the same target and arm.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ from titrant.study.runner import REAL_LAB, job_of, jobs_for, replace_seeds
 from titrant.study.scores import GRADED, Sheet, SheetScorer
 from titrant.study.spec import Study, load_study
 
-BLOCKS = ("falsehood", "falsehood-again", "coverage", "skill", "format", "warmup", "remedy")
+BLOCKS = (
+    *("falsehood", "falsehood-again", "coverage", "few-again", "few-again-narrow"),
+    *("skill", "format", "warmup", "remedy"),
+)
+CHOOSING_SEED = 0  # where learning rates are tried; a block without it takes what another block chose there
 _LOSS_ROWS = 32
 
 
@@ -75,6 +80,7 @@ def run_grid(
         bench = read_bench(study, say=say)
         keeper = _Keeper(places, block, bench, lab or _real_lab(bench), say)
         for design in _stages(bench, places):
+            _require_rates(design, places)
             _run(design, keeper, jobs, on_event)
             keeper.require(design)
 
@@ -125,17 +131,21 @@ def _validation_mean(run: KeptRun) -> float | None:
 
 
 def _stages(bench: Bench, places: GridPlaces) -> list[Design]:
-    """The designs of a block in their order: a try of every candidate at the first seed, then the grid itself.
+    """The designs of a block in their order: a try of every candidate at `CHOOSING_SEED` if it is among the block's
+    seeds, then the grid itself.
 
     The grid is put together when it is asked for, since it depends on the tries; where they are not all kept, arms that
-    have no choice yet stand with the first candidate (for counting only: `_Keeper.require` lets nobody run them).
+    have no choice yet stand with the first candidate (for counting only: `_Keeper.require` and `_require_rates` let
+    nobody run them).
     """
     study = bench.study
     if not study.needs_choosing:
         return [make_design(bench)]
-    one_seed = replace_seeds(bench, study.arms.seeds[:1])
-    tries = [make_design(one_seed, _fixed(settings)) for settings in study.candidates()]
-    return _LazyStages([*tries], lambda: make_design(bench, _chosen(study, places)))
+    tries: list[Design] = []
+    if CHOOSING_SEED in study.arms.seeds:
+        one_seed = replace_seeds(bench, (CHOOSING_SEED,))
+        tries = [make_design(one_seed, _fixed(settings)) for settings in study.candidates()]
+    return _LazyStages(tries, lambda: make_design(bench, _chosen(study, places)))
 
 
 class _LazyStages(list[Design]):
@@ -155,8 +165,7 @@ def _fixed(settings: TrainingSettings) -> Settings:
 
 
 def _chosen(study: Study, places: GridPlaces) -> Settings:
-    seed = study.arms.seeds[0]
-    rates = chosen_rates(read_kept(places.kept), seed)
+    rates = chosen_rates(read_kept(places.kept), CHOOSING_SEED)
     candidates = {settings.learning_rate: settings for settings in study.candidates()}
 
     def settings(model: str, target: str, name: str) -> TrainingSettings:
@@ -164,6 +173,25 @@ def _chosen(study: Study, places: GridPlaces) -> Settings:
         return candidates.get(rate, study.candidates()[0]) if rate is not None else study.candidates()[0]
 
     return settings
+
+
+def _require_rates(design: Design, places: GridPlaces) -> None:
+    """A block that tries no learning rate has one from another block for every arm that it trains."""
+    study = design.bench.study
+    if not study.needs_choosing or CHOOSING_SEED in study.arms.seeds:
+        return
+    arms = {(planned.run.arm.target, planned.run.arm.name) for planned in design.distinct if planned.run.steps}
+    rates = chosen_rates(read_kept(places.kept), CHOOSING_SEED)
+    candidates = {settings.learning_rate for settings in study.candidates()}
+    missing = sorted(arm for arm in arms if rates.get(arm) not in candidates)
+    if missing:
+        names = ", ".join(f"{target} {name}".strip() for target, name in missing)
+        raise SpecError(
+            f"no learning rate of this block's candidates is chosen for {names}: none of its seeds is {CHOOSING_SEED}, "
+            "where rates are tried",
+            where=str(study.path),
+            fix="run the block first that tries these arms",
+        )
 
 
 def _run(design: Design, keeper: _Keeper, jobs: int | Literal["auto"], on_event: Callable[[Event], None]) -> None:
