@@ -537,8 +537,8 @@ _BESIDE: dict[int, dict[str, Callable[[Runs], Effect | None]]] = {
         "at broad": lambda runs: _few(runs, targets=("broad",), seeds=FEW_AGAIN),
         "at narrow": lambda runs: _few(runs, targets=("narrow",), seeds=FEW_AGAIN),
         **{
-            f"gain at {target}, {size} rows": (  # type: ignore[misc]
-                lambda runs, target=target, size=size: runs.effect({target: gain(size)}, seeds=FEW_AGAIN)
+            f"gain at {target}, {size} rows": (
+                lambda runs, target=target, size=size: runs.effect({target: gain(size)}, seeds=FEW_AGAIN)  # type: ignore[misc]
             )
             for target in COVERAGE
             for size in SIZES
