@@ -39,9 +39,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="0: one a core")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--questions", type=int, default=48)
-    parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--prompts", type=int, default=256)
     parser.add_argument("--new-tokens", type=int, default=32)
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 16, 32, 64])
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 16, 32, 64, 128, 256])
     parser.add_argument("--only", choices=["choices", "generation"])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -59,7 +59,8 @@ def main() -> None:
     weights = _Weights(prepared)
     if options.only != "generation":
         questions = _questions(prepared, options.questions)
-        result["choices"] = _race(_choosers(weights, questions, options.batch_sizes), len(questions), options)
+        sizes = [size for size in options.batch_sizes if size <= 64]  # rows, of which a question has four
+        result["choices"] = _race(_choosers(weights, questions, sizes), len(questions), options)
     if options.only != "choices":
         prompts = _prompts(prepared, options.prompts, options.new_tokens)
         sizes = [size for size in options.batch_sizes if size > 1]

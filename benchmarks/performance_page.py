@@ -157,14 +157,16 @@ def _study(sections: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield f"`benchmarks/study.yaml`: {first['ours']['runs']} runs, twelve of them trainings, 270 answers each; seconds"
     yield f"from reading the study to its report, on all cores. {_where(first['facts'])}"
     yield ""
-    yield "| SFTTrainer, `generate` | seconds | training | answering | `titrant run` | times faster | bar | date |"
-    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
+    yield "Both sides take turns, and medians stand here; how many turns they had stands beside them."
+    yield ""
+    yield "| SFTTrainer, `generate` | seconds | training | answering | ours | times faster | bar | turns | date |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
     for name, section in sections.items():
         loop, ratio = section["loop"], section["ours_is_faster"]
         yield (
             f"| {'at its defaults' if name == 'defaults' else 'without checkpointing'} | {loop['seconds']:.0f} |"
             f" {loop['training_seconds']:.0f} | {loop['answering_seconds']:.0f} | {section['ours']['seconds']:.0f} |"
-            f" {ratio:.2f} | {_bars(ratio, [STUDY])} | {section['facts']['date']} |"
+            f" {ratio:.2f} | {_bars(ratio, [STUDY])} | {len(section.get('rounds', [1]))} | {section['facts']['date']} |"
         )
     yield ""
     parts = [section["ours"] for section in sections.values() if "training_seconds" in section["ours"]]

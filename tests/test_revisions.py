@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fake_study import fake_prepare, write_study
+from fake_study import STUDY, fake_prepare, write_study
 
 from titrant.revisions import REVISIONS
 from titrant.study.bench import read_bench
@@ -13,7 +13,7 @@ from titrant.study.design import make_design
 from titrant.study.spec import load_study
 
 
-@pytest.mark.parametrize("room", sorted(REVISIONS))
+@pytest.mark.parametrize("room", sorted(set(REVISIONS) - {"generation"}))
 def test_a_raised_revision_renames_every_run(room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("titrant.study.bench.prepare", fake_prepare(tmp_path / "prepared"))
     bench = read_bench(load_study(write_study(tmp_path / "study")))
@@ -22,6 +22,22 @@ def test_a_raised_revision_renames_every_run(room: str, tmp_path: Path, monkeypa
     after = {planned.run.run_id for planned in make_design(bench).runs}
     assert not before & after
     assert len(before) == len(after)
+
+
+@pytest.mark.parametrize(("answer", "renames"), [("text", True), ("choices", False)])
+def test_a_raised_revision_of_generation_renames_runs_that_write(
+    answer: str, renames: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("titrant.study.bench.prepare", fake_prepare(tmp_path / "prepared"))
+    bench = read_bench(
+        load_study(write_study(tmp_path / "study", target={**STUDY["target"], "answer": answer}, retention=None))
+    )
+    assert bool(make_design(bench).runs[0].asked.prompts) == renames
+    before = [planned.run.run_id for planned in make_design(bench).runs]
+    monkeypatch.setitem(REVISIONS, "generation", REVISIONS["generation"] + 1)
+    after = [planned.run.run_id for planned in make_design(bench).runs]
+    assert bool(set(before) & set(after)) != renames
+    assert (before == after) != renames
 
 
 def test_a_raised_revision_of_training_renames_its_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,10 @@
 """Which rows share a forward follows from the rows alone."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from titrant.inference.batches import Load, fixed_batches
+from titrant.inference.batches import Load, fixed_batches, padded_batches
 
 loads = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 9)), max_size=30).map(
     lambda pairs: [
@@ -23,11 +24,25 @@ def test_every_row_is_in_one_batch_and_no_batch_exceeds_its_budget(some, tokens,
             assert sum(some[index].logits for index in batch) <= logits
 
 
+@given(loads, st.integers(1, 60), st.integers(1, 20), st.integers(1, 6))
+def test_padded_batches_hold_every_row_once_and_the_room_of_their_longest_for_each(some, tokens, logits, rows) -> None:
+    batches = padded_batches(some, tokens=tokens, logits=logits, rows=rows)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(some)))
+    lengths = [[some[index].tokens for index in batch] for batch in batches]
+    assert [length for batch in lengths for length in batch] == sorted(row.tokens for row in some)
+    for batch, sizes in zip(batches, lengths, strict=True):
+        assert len(batch) <= rows
+        if len(batch) > 1:
+            assert len(sizes) * max(sizes) <= tokens
+            assert sum(some[index].logits for index in batch) <= logits
+
+
+@pytest.mark.parametrize("batches", [fixed_batches, padded_batches])
 @given(loads, st.randoms(use_true_random=False))
-def test_the_order_of_rows_changes_no_batch(some, random) -> None:
+def test_the_order_of_rows_changes_no_batch(batches, some, random) -> None:
     shuffled = list(some)
     random.shuffle(shuffled)
     budget = {"tokens": 40, "logits": 12, "rows": 5}
-    first = [[some[index].name for index in batch] for batch in fixed_batches(some, **budget)]
-    second = [[shuffled[index].name for index in batch] for batch in fixed_batches(shuffled, **budget)]
+    first = [[some[index].name for index in batch] for batch in batches(some, **budget)]
+    second = [[shuffled[index].name for index in batch] for batch in batches(shuffled, **budget)]
     assert first == second

@@ -61,6 +61,29 @@ def test_parts_of_prompts_and_room_for_tokens_change_nothing(llama, prompts, mon
     assert write(answering, prompts) == expected
 
 
+def test_a_long_prompt_does_not_make_room_as_long_for_all_others(llama, monkeypatch: pytest.MonkeyPatch) -> None:
+    from titrant.inference import generation
+
+    room: list[tuple[int, int]] = []
+    start = generation._Kept.start
+
+    def started(kept, *, lengths, device) -> None:
+        room.append((len(lengths), kept.width))
+        start(kept, lengths=lengths, device=device)
+
+    monkeypatch.setattr(generation._Kept, "start", started)
+    monkeypatch.setattr(generation, "BATCH_TOKENS", 400)
+    lengths = [*range(8, 38), 300]
+    prompts = [
+        TokenPrompt(key=str(number), ids=tuple(1 + place % 50 for place in range(length)), max_new_tokens=2, end_ids=())
+        for number, length in enumerate(lengths)
+    ]
+    write(answering_model(llama, dtype="fp32", ragged=True), prompts)
+    assert sum(rows for rows, _ in room) == len(prompts)
+    assert all(rows * width <= 400 for rows, width in room)
+    assert (1, 302) in room
+
+
 def test_the_attention_is_put_back(llama, prompts) -> None:
     before = llama.config._attn_implementation
     write(answering_model(llama, dtype="fp32", ragged=True), prompts)

@@ -31,6 +31,29 @@ def fixed_batches(loads: Sequence[Load], *, tokens: int, logits: int, rows: int)
     return _filled(order, costs, costs, [load.logits for load in loads], budget_tokens=tokens, logits=logits, rows=rows)
 
 
+def padded_batches(loads: Sequence[Load], *, tokens: int, logits: int, rows: int) -> tuple[tuple[int, ...], ...]:
+    """The same where every row takes the room of the longest of its batch.
+
+    >>> loads = [Load(tokens=length, logits=1, name=(str(length), ())) for length in (5, 2, 4, 9)]
+    >>> padded_batches(loads, tokens=9, logits=9, rows=9)
+    ((1, 2), (0,), (3,))
+    >>> padded_batches(loads, tokens=7, logits=9, rows=9)
+    ((1,), (2,), (0,), (3,))
+    """
+    batches: list[list[int]] = []
+    used_logits = 0
+    for index in sorted(range(len(loads)), key=lambda index: (loads[index].tokens, loads[index].name)):
+        load = loads[index]
+        full = not batches or len(batches[-1]) >= rows
+        # rows come by their length, so that each is the longest so far
+        if full or (len(batches[-1]) + 1) * load.tokens > tokens or used_logits + load.logits > logits:
+            batches.append([])
+            used_logits = 0
+        batches[-1].append(index)
+        used_logits += load.logits
+    return tuple(map(tuple, batches))
+
+
 def shared_batches(loads: Sequence[Load], *, tokens: int, logits: int) -> tuple[tuple[int, ...], ...]:
     """The same for rows whose common beginnings are computed once a batch: rows that begin alike stand together, and a
     row counts with the tokens that the row before it does not have. The ids are those of the `name`.

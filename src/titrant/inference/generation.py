@@ -18,21 +18,23 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from titrant.errors import RunFailed
 from titrant.identity import hash_text
-from titrant.inference.batches import Load, fixed_batches
+from titrant.inference.batches import Load, padded_batches
 from titrant.inference.model import AnsweringModel
 from titrant.inference.screening import HeadScreen, head_screen
 from titrant.models.prefixes import lay_out
 from titrant.models.ragged import ATTENTION_NAME, ragged_attention
 from titrant.records import TokenPrompt, Written
 
-BATCH_ROWS = 64
-BATCH_TOKENS = 32_768  # kept keys of a batch, prompts and new tokens together
+BATCH_ROWS = 512  # a step's products read all weights once for so many tokens
+BATCH_TOKENS = 32_768  # columns of kept keys of a batch, those of its longest row for every row
 PREFILL_TOKENS = 4096
-_FREE_COLUMNS = 32  # room for new tokens that is made at a time
+_FREE_COLUMNS = 32  # room for new tokens that is made at a time, at most
 _PREFILL, _STEP = "titrant_prefill", "titrant_step"
 
 
@@ -54,7 +56,7 @@ def write(
     with torch.inference_mode():
         screen = head_screen(answering)
     budgets = {"tokens": BATCH_TOKENS, "logits": answering.logit_rows, "rows": batch_rows}
-    for batch in fixed_batches(loads, **budgets):
+    for batch in padded_batches(loads, **budgets):
         some = [prompts[index] for index in batch]
         with torch.inference_mode():
             if answering.ragged:
@@ -72,7 +74,8 @@ def _write_together(
     """The continuations of one batch."""
     heed()
     rows = [_Row(prompt=prompt, position=len(prompt.ids)) for prompt in prompts]
-    kept = _Kept(columns=max(len(prompt.ids) for prompt in prompts))
+    most = max(prompt.max_new_tokens for prompt in prompts)
+    kept = _Kept(columns=max(len(prompt.ids) for prompt in prompts), free=min(most, _FREE_COLUMNS))
     if any(prompt.temperature > 0 for prompt in prompts):
         screen = None  # a draw needs all logits
     tokens = _prefill(answering, prompts, kept, screen)
@@ -122,7 +125,7 @@ def _prefill(
     for first, last in _slices([len(prompt.ids) for prompt in prompts], PREFILL_TOKENS):
         # On a GPU the kernels for rows of many lengths know nothing of shared beginnings.
         laid = lay_out([prompt.ids for prompt in prompts[first:last]], share=device.type == "cpu")
-        kept.prefilling = (first, [torch.from_numpy(place).to(device) for place in laid.places])
+        kept.begin(first, laid.places)
         inputs = _inputs(laid.ids, laid.layout.positions(), device)
         ends_B = torch.tensor([int(place[-1]) for place in laid.places], device=device)
         rows = [(prompt, len(prompt.ids)) for prompt in prompts[first:last]]
@@ -206,15 +209,15 @@ def _slices(lengths: Sequence[int], budget: int) -> Iterator[tuple[int, int]]:
 class _Kept:
     """The keys and values of a batch, a pair of tensors [B, K, L, D] a layer, rows right-aligned at column `columns`.
 
-    Columns left of a row's prompt, and the few that are still free, hold zeros and are masked. Layers attend over the
-    free ones too, for a product on a CPU copies all of a tensor that is cut out of another.
+    Columns left of a row's prompt, and the few that are still free, are masked. Layers attend over the free ones too,
+    for a product on a CPU copies all of a tensor that is cut out of another.
     """
 
-    def __init__(self, *, columns: int) -> None:
-        self.columns, self.width, self.rows = columns, columns + _FREE_COLUMNS, 0
+    def __init__(self, *, columns: int, free: int) -> None:
+        self.columns, self.width, self.rows = columns, columns + free, 0
         self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        # the first prompt of a prefill in progress, and where the tokens of each of its prompts lie
-        self.prefilling: tuple[int, list[torch.Tensor]] | None = None
+        # the first prompt of a prefill in progress, and for each of its prompts [b, columns] where its tokens lie
+        self.prefilling: tuple[int, torch.Tensor] | None = None
         self._empty_B = torch.zeros(0, dtype=torch.long)
         self._masks: dict[int, torch.Tensor] = {}
 
@@ -223,20 +226,27 @@ class _Kept:
         self.rows = len(lengths)
         self._empty_B = torch.tensor([self.columns - length for length in lengths], device=device)
 
+    def begin(self, first: int, places: Sequence[NDArray[np.intp]]) -> None:
+        """The next prefill is of the prompts from `first` on, whose tokens lie at these places of it. A column without
+        a token takes that of place 0: it is masked, and only has to be finite."""
+        index_bL = np.zeros((len(places), self.columns), dtype=np.int64)
+        for row_L, place in zip(index_bL, places, strict=True):
+            row_L[self.columns - len(place) :] = place
+        self.prefilling = (first, torch.from_numpy(index_bL).to(self._empty_B.device))
+
     def keep(self, layer: int, key_1KTD: torch.Tensor, value_1KTD: torch.Tensor) -> None:
         """Keep what a layer made of the prompts in progress."""
         assert self.prefilling is not None
-        first, places = self.prefilling
+        first, index_bL = self.prefilling
         if layer not in self.layers:
             self.layers[layer] = (
                 key_1KTD.new_zeros(self.rows, key_1KTD.shape[1], self.width, key_1KTD.shape[3]),
                 value_1KTD.new_zeros(self.rows, value_1KTD.shape[1], self.width, value_1KTD.shape[3]),
             )
-        keys, values = self.layers[layer]
-        for number, place in enumerate(places, start=first):
-            columns = slice(self.columns - len(place), self.columns)
-            keys[number, :, columns] = key_1KTD[0].index_select(1, place)
-            values[number, :, columns] = value_1KTD[0].index_select(1, place)
+        rows = slice(first, first + len(index_bL))
+        for kept, made in zip(self.layers[layer], (key_1KTD, value_1KTD), strict=True):
+            found_KND = made[0].index_select(1, index_bL.flatten())
+            kept[rows, :, : self.columns] = found_KND.unflatten(1, index_bL.shape).transpose(0, 1)
 
     def next_column(self, rows: int) -> None:
         """Open a column for the next token of the rows that are left; make room when all columns are full."""

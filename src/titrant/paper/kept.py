@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from titrant.errors import StoreDamaged
 from titrant.identity import canonical_json, plain
 from titrant.records import PreparedModel
-from titrant.revisions import REVISIONS
+from titrant.revisions import revisions_of
 from titrant.store import write_bytes
 from titrant.study.design import PlannedRun
 from titrant.study.scores import RunScores, source_of
@@ -154,7 +154,7 @@ def facts_of(
         loss_tokens=run.loss_tokens,
         draws=tuple(plain(draw) for draw in run.draws),
         numerics=plain(run.numerics),
-        revisions=dict(REVISIONS),
+        revisions=revisions_of(writes=bool(planned.asked.prompts)),
         origin=origin,
         training_seconds=float(timing["training_seconds"]),
         answering_seconds=float(timing["answering_seconds"]),
@@ -204,8 +204,9 @@ def kept_recipes(folder: Path) -> frozenset[str]:
 def current(runs: Iterable[KeptRun]) -> tuple[tuple[KeptRun, ...], tuple[KeptRun, ...]]:
     """(runs of this version of the code that bears on results, runs of others)."""
     listed = tuple(runs)
-    ours = tuple(run for run in listed if dict(run.facts.revisions) == REVISIONS)
-    return ours, tuple(run for run in listed if dict(run.facts.revisions) != REVISIONS)
+    now = [revisions_of(writes=writes) for writes in (False, True)]
+    ours = tuple(run for run in listed if dict(run.facts.revisions) in now)
+    return ours, tuple(run for run in listed if dict(run.facts.revisions) not in now)
 
 
 def _read(path: Path) -> KeptRun:

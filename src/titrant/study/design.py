@@ -15,7 +15,7 @@ from titrant.errors import MixError
 from titrant.identity import canonical_json, fingerprint, hash_text
 from titrant.mixing import altered, draw, draw_order, largest_remainder, rows_within_tokens
 from titrant.records import Arm, Dose, Draw, Example, PreparedModel, Run, TokenRow, TrainingPlan, TrainingSettings
-from titrant.revisions import REVISIONS
+from titrant.revisions import revisions_of
 from titrant.study.bench import Asked, Bench, asked
 from titrant.study.spec import AlteredDose, TokenDose
 from titrant.tokens import Schedule, cut_steps, plan_visits, step_edges
@@ -335,7 +335,7 @@ class _Drawing:
         draws = () if training is None else _draws(training)
         recipe = fingerprint(
             {
-                "revisions": REVISIONS,
+                "revisions": revisions_of(writes=bool(what.prompts)),
                 "model": bench.model.fingerprint,
                 "asked": digest,
                 "training": None if training is None else self._training_digest(training),
