@@ -239,6 +239,21 @@ def test_the_untuned_model_is_the_one_that_was_asked_what_the_arms_were_asked() 
     assert found.facts.block == "coverage"
 
 
+def test_the_page_says_in_words_what_every_claim_comes_to() -> None:
+    text = page({"core": grid_of(helpful, spread=0.4)})
+    assert "- Claim 3 is not judged: " in text
+    assert "0.05 was stated.\n" in text
+    full = grid_of(helpful)
+    some = [run for run in full if (run.facts.arm, run.facts.seed) != ("64+general:384", 1)]
+    text = page({"core": some})
+    assert "- Claim 2 is not judged: 34 of 36 runs are kept; claim 6 puts it again.\n" in text
+    assert "- Claim 6 **holds** at this scale: the gain of the same dose is larger at 64 target rows than" in text
+    flat = grid_of(lambda target, arm: 0.3 if arm == "untuned" and target != "facts" else 0.66)
+    assert "- Claim 1 **does not show** at this scale: an effect of +0.05 is ruled out. Effect: " in page(
+        {"core": flat}
+    )
+
+
 def test_a_page_of_nothing_says_not_tested_of_every_claim(tmp_path: Path) -> None:
     (written,) = write_findings(tmp_path / "scores", tmp_path / "docs" / "findings.md")
     text = written.read_text()

@@ -82,7 +82,8 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A claim as registered: `sign` is its direction, `delta` the stated effect (positive, in the score's units)."""
+    """A claim as registered: `sign` is its direction, `delta` the stated effect (positive, in the score's units);
+    `repeats` is the claim that it puts again to other seeds."""
 
     number: int
     title: str
@@ -92,6 +93,7 @@ class Claim:
     delta: float
     blocks: tuple[str, ...]
     cells: tuple[Cell, ...]
+    repeats: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +180,7 @@ CLAIMS: tuple[Claim, ...] = (
         delta=1.5,
         blocks=("falsehood-again",),
         cells=_grid(("facts",), ("128", FAR[0], FAR[100], *NEAR.values()), AGAIN),
+        repeats=4,
     ),
     Claim(  # docs/decisions/0030-few-rows-again.md: registered when claim 2's runs were seen
         number=6,
@@ -192,6 +195,7 @@ CLAIMS: tuple[Claim, ...] = (
             *_grid(COVERAGE, _FEW_ARMS, BOTH_AGAIN),
             *_grid(("narrow",), _FEW_ARMS, NARROW_AGAIN),
         ),
+        repeats=2,
     ),
 )
 

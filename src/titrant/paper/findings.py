@@ -67,7 +67,7 @@ def page(kept: dict[str, tuple[KeptRun, ...]], *, figures_at: dict[str, str] | N
     """The page's Markdown."""
     core, _, _ = _usable(kept.get("core", ()))
     found = [judge(claim, Runs(core)) for claim in CLAIMS]
-    lines = [*_INTRODUCTION, *(_short(each) for each in found), "", _LEGEND, ""]
+    lines = [*_INTRODUCTION, *(_short(each) for each in found), "", _LEGEND, "", *_in_words(found), ""]
     for each in found:
         lines += _claim(each)
     lines += _figures(figures_at or {})
@@ -81,6 +81,30 @@ def _short(found: Found) -> str:
     shown = said(effect) if effect is not None else f"no effect yet: {found.kept} of {found.needed} runs"
     stated = f"{claim.sign * claim.delta:+g}"
     return f"| {claim.number} | {claim.title} | {_OUTCOME[found.outcome]} | {shown} | {detectable} | {stated} |"
+
+
+def _in_words(found: Sequence[Found]) -> list[str]:
+    """What every claim comes to, in a line."""
+    again = {each.claim.repeats: each.claim.number for each in found if each.claim.repeats is not None}
+    lines = ["In words:", ""]
+    for each in found:
+        claim, effect = each.claim, each.effect
+        unit = " nats" if claim.number in FACTS else ""
+        stated = f"{claim.sign * claim.delta:+g}{unit}"
+        if effect is None or each.outcome == "not tested":
+            failed = next(check for check in each.checks if not check.passed)
+            words = f"is not judged: {failed.words}"
+            if claim.number in again:
+                words += f"; claim {again[claim.number]} puts it again"
+        else:
+            span = f"{effect.value:+.3f}{unit}, with 95% confidence {effect.low:+.3f} to {effect.high:+.3f}"
+            words = {
+                "agrees": f"**holds** at this scale: {claim.statement}. Effect: {span}",
+                "disagrees": f"**does not show** at this scale: an effect of {stated} is ruled out. Effect: {span}",
+                "cannot tell": f"is open: there may be no effect, or one of {stated}. Effect: {span}",
+            }[each.outcome]
+        lines.append(f"- Claim {claim.number} {words}.")
+    return lines
 
 
 def _claim(found: Found) -> list[str]:
