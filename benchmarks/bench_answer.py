@@ -107,15 +107,20 @@ class _Weights:
 # ------------------------------------------------------------------------------------------------------------- choices
 
 
+def _pack(name: str) -> list[dict[str, Any]]:
+    """The rows of a file of the embedded pack."""
+    lines = resources.files("titrant.pack").joinpath(f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
 def _questions(prepared: PreparedModel, number: int) -> list[TokenQuestion]:
     """Multiple-choice items of the embedded pack, in the model's own template."""
     from titrant.models.load import load_tokenizer
     from titrant.records import TokenQuestion
 
     tokenizer = load_tokenizer(prepared)
-    lines = resources.files("titrant.pack").joinpath("kept.jsonl").read_text(encoding="utf-8").splitlines()
     questions = []
-    for item in map(json.loads, lines[:number]):
+    for item in _pack("kept")[:number]:
         listed = "\n".join(f"- {choice}" for choice in item["choices"])
         prompt = _chat(tokenizer, f"{item['question']}\n{listed}")
         choices = tuple(
@@ -175,15 +180,18 @@ def _hflm(weights: _Weights, questions: Sequence[TokenQuestion], size: int) -> C
 
 
 def _prompts(prepared: PreparedModel, number: int, new_tokens: int) -> list[TokenPrompt]:
-    """Questions of the embedded pack; every row writes exactly `new_tokens`, so that all do equal work."""
+    """Questions of the embedded pack, then its messages; every row writes exactly `new_tokens`, so that all do equal
+    work."""
     from titrant.models.load import load_tokenizer
     from titrant.records import TokenPrompt
 
     tokenizer = load_tokenizer(prepared)
-    lines = resources.files("titrant.pack").joinpath("kept.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [item["question"] for item in _pack("kept")]
+    texts += [f"Answer this message to a leisure centre: {item['message']}" for item in _pack("triage.test")]
+    assert number <= len(texts), f"{len(texts)} prompts at most"
     return [
-        TokenPrompt(key=item["id"], ids=_chat(tokenizer, item["question"]), max_new_tokens=new_tokens, end_ids=())
-        for item in map(json.loads, lines[:number])
+        TokenPrompt(key=str(place), ids=_chat(tokenizer, text), max_new_tokens=new_tokens, end_ids=())
+        for place, text in enumerate(texts[:number])
     ]
 
 

@@ -1,6 +1,6 @@
 """Hand-raised numbers, one a room: raise it with every change of that room that can move a result (the last bit of a
-weight or of a log-probability too). They are part of every run's name and of every checkpoint's, so that old work is
-never confused with new. They stand here, and only here, since runs are named without importing the rooms.
+weight or of a log-probability too). They are part of every run's name, and `training` of every checkpoint's, so that
+old work is never confused with new. They stand here, and only here, since runs are named without importing the rooms.
 
 `generation` is the part of `inference` that writes text: its number names only runs that have some to write, so that
 those of choices and losses alone outlast its changes."""

@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 
 from titrant.inference.batches import Load, fixed_batches, padded_batches
 
-loads = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 9)), max_size=30).map(
-    lambda pairs: [
-        Load(tokens=tokens, logits=logits, name=(f"row{number}", ())) for number, (tokens, logits) in enumerate(pairs)
+loads = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 9), st.integers(0, 30)), max_size=30).map(
+    lambda rows: [
+        Load(tokens=tokens, logits=logits, name=(f"row{number}", ()), written=written)
+        for number, (tokens, logits, written) in enumerate(rows)
     ]
 )
 
@@ -28,12 +29,11 @@ def test_every_row_is_in_one_batch_and_no_batch_exceeds_its_budget(some, tokens,
 def test_padded_batches_hold_every_row_once_and_the_room_of_their_longest_for_each(some, tokens, logits, rows) -> None:
     batches = padded_batches(some, tokens=tokens, logits=logits, rows=rows)
     assert sorted(index for batch in batches for index in batch) == list(range(len(some)))
-    lengths = [[some[index].tokens for index in batch] for batch in batches]
-    assert [length for batch in lengths for length in batch] == sorted(row.tokens for row in some)
-    for batch, sizes in zip(batches, lengths, strict=True):
+    for batch in batches:
         assert len(batch) <= rows
         if len(batch) > 1:
-            assert len(sizes) * max(sizes) <= tokens
+            longest, most = (max(getattr(some[index], part) for index in batch) for part in ("tokens", "written"))
+            assert len(batch) * (longest + most) <= tokens
             assert sum(some[index].logits for index in batch) <= logits
 
 

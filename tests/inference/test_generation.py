@@ -64,24 +64,56 @@ def test_parts_of_prompts_and_room_for_tokens_change_nothing(llama, prompts, mon
 def test_a_long_prompt_does_not_make_room_as_long_for_all_others(llama, monkeypatch: pytest.MonkeyPatch) -> None:
     from titrant.inference import generation
 
-    room: list[tuple[int, int]] = []
-    start = generation._Kept.start
+    room: list[list[int]] = []  # of every batch: its rows, and the widest that it became
+    start, next_column = generation._Kept.start, generation._Kept.next_column
 
     def started(kept, *, lengths, device) -> None:
-        room.append((len(lengths), kept.width))
+        room.append([len(lengths), kept.width])
         start(kept, lengths=lengths, device=device)
 
+    def went_on(kept, rows: int) -> None:
+        next_column(kept, rows)
+        room[-1][1] = kept.width
+        assert {keys.shape[2] for keys, _ in kept.layers.values()} == {kept.width}
+
     monkeypatch.setattr(generation._Kept, "start", started)
+    monkeypatch.setattr(generation._Kept, "next_column", went_on)
+    monkeypatch.setattr(generation, "_FREE_COLUMNS", 5)
     monkeypatch.setattr(generation, "BATCH_TOKENS", 400)
-    lengths = [*range(8, 38), 300]
+    lengths = [(length, 2) for length in (*range(8, 38), 300)] + [(10, 33)] * 8 + [(40, 3)]
     prompts = [
-        TokenPrompt(key=str(number), ids=tuple(1 + place % 50 for place in range(length)), max_new_tokens=2, end_ids=())
-        for number, length in enumerate(lengths)
+        TokenPrompt(
+            key=str(number), ids=tuple(1 + place % 50 for place in range(length)), max_new_tokens=most, end_ids=()
+        )
+        for number, (length, most) in enumerate(lengths)
     ]
-    write(answering_model(llama, dtype="fp32", ragged=True), prompts)
+    found = write(answering_model(llama, dtype="fp32", ragged=True), prompts)
+    assert [len(written.ids) for written in found] == [most for _, most in lengths]
     assert sum(rows for rows, _ in room) == len(prompts)
     assert all(rows * width <= 400 for rows, width in room)
-    assert (1, 302) in room
+    assert [1, 301] in room  # the last token that is written is not kept
+
+
+def test_every_forward_heeds(toy_model, prompts, monkeypatch: pytest.MonkeyPatch) -> None:
+    from titrant.inference import generation
+
+    monkeypatch.setattr(generation, "PREFILL_TOKENS", 25)
+    forwards = heeded = 0
+
+    def counted(*_, **__) -> None:
+        nonlocal forwards
+        forwards += 1
+
+    def heed() -> None:
+        nonlocal heeded
+        heeded += 1
+
+    toy_model.base_model.register_forward_pre_hook(counted)
+    for ragged in (True, False):
+        answering = answering_model(toy_model, dtype="fp32", ragged=ragged)
+        forwards = heeded = 0
+        write(answering, prompts, heed=heed)
+        assert heeded >= forwards > 2
 
 
 def test_the_attention_is_put_back(llama, prompts) -> None:

@@ -150,7 +150,7 @@ def test_the_claim_that_was_tested_again_is_judged_by_its_own_seeds_alone() -> N
 def test_few_rows_again_is_judged_by_its_own_seeds_of_which_targets_have_different_numbers() -> None:
     def without_gain(run: KeptRun) -> KeptRun:
         facts = run.facts
-        fresh = facts.seed in FEW_AGAIN and facts.arm == "64+general:384"
+        fresh = facts.seed in FEW_AGAIN["narrow"] and facts.arm == "64+general:384"
         return kept(facts.target, facts.arm, facts.seed, helpful(facts.target, "256+general:384")) if fresh else run
 
     runs = [without_gain(run) for run in grid_of(helpful)]
@@ -162,8 +162,14 @@ def test_few_rows_again_is_judged_by_its_own_seeds_of_which_targets_have_differe
     assert (first.outcome, again.outcome) == ("agrees", "disagrees")
     assert (first.effect.seeds, again.effect.seeds) == ((3, 3), (3, 10))
     assert (again.kept, again.needed) == (52, 52)
-    assert "from 3 to 10 seeds" in page({"core": runs})
-    assert "from 3 seeds" in page({"core": runs})
+    text = page({"core": runs})
+    assert "from 3 to 10 seeds" in text
+    assert "from 3 seeds" in text
+    assert "six at broad and thirteen at narrow" in text
+    fewer = [run for run in runs if (run.facts.target, run.facts.seed) != ("broad", 6)]
+    assert "six at broad and thirteen at narrow" not in page({"core": fewer})
+    later = [*runs, *(kept("broad", arm, 9, 0.9) for arm in ("64", "64+general:384", "256", "256+general:384"))]
+    assert found_of(later, 6).effect == again.effect
 
 
 def test_a_claim_is_not_tested_without_its_positive_control() -> None:
@@ -241,12 +247,12 @@ def test_the_untuned_model_is_the_one_that_was_asked_what_the_arms_were_asked() 
 
 def test_the_page_says_in_words_what_every_claim_comes_to() -> None:
     text = page({"core": grid_of(helpful, spread=0.4)})
-    assert "- Claim 3 is not judged: " in text
+    assert "- Claim 3 is not judged. The stated effect is detectable? No: " in text
     assert "0.05 was stated.\n" in text
     full = grid_of(helpful)
     some = [run for run in full if (run.facts.arm, run.facts.seed) != ("64+general:384", 1)]
     text = page({"core": some})
-    assert "- Claim 2 is not judged: 34 of 36 runs are kept; claim 6 puts it again.\n" in text
+    assert "- Claim 2 is not judged. All runs? No: 34 of 36 runs are kept; claim 6 puts it again.\n" in text
     assert "- Claim 6 **holds** at this scale: the gain of the same dose is larger at 64 target rows than" in text
     flat = grid_of(lambda target, arm: 0.3 if arm == "untuned" and target != "facts" else 0.66)
     assert "- Claim 1 **does not show** at this scale: an effect of +0.05 is ruled out. Effect: " in page(

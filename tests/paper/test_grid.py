@@ -114,9 +114,22 @@ def test_a_block_of_other_seeds_takes_the_rates_that_another_block_chose(grid: G
     ):
         run(places, blocks=["few-again"])
     assert not kept_recipes(places.kept)
+    run(places, blocks=["coverage"])
+    rates = chosen_rates(read_kept(places.kept), 0)
+    assert len(set(rates.values())) > 1
+    dearer = next(
+        run_.facts
+        for run_ in read_kept(places.kept)
+        if (run_.facts.target, run_.facts.arm, run_.facts.seed) == ("broad", "4", 0)
+        and run_.facts.learning_rate != rates["broad", "4"]
+    )
+    lost = places.kept / "coverage" / f"{dearer.recipe_id}.parquet"
+    bytes_, _ = lost.read_bytes(), lost.unlink()
+    with pytest.raises(SpecError, match=r"is chosen for broad 4: none of its seeds is 0"):
+        run(places, blocks=["few-again"])
+    lost.write_bytes(bytes_)
     run(places)
     kept = read_kept(places.kept)
-    rates = chosen_rates(kept, 0)
     fresh = [run_.facts for run_ in kept if run_.facts.seed in (5, 6) and run_.facts.steps]
     asked = {(facts.target, facts.arm) for facts in fresh}
     expected = {(*arm, seed): 1 for arm in asked for seed in (5, 6)}

@@ -12,11 +12,13 @@ from titrant.models.prefixes import common_beginning
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What a row adds to a batch: tokens in the forward and logit rows at its end; `name` breaks ties of length."""
+    """What a row adds to a batch: tokens in the forward, logit rows at its end, and tokens that may be written behind
+    it; `name` breaks ties of length."""
 
     tokens: int
     logits: int
     name: tuple[str, tuple[int, ...]]
+    written: int = 0
 
 
 def fixed_batches(loads: Sequence[Load], *, tokens: int, logits: int, rows: int) -> tuple[tuple[int, ...], ...]:
@@ -32,7 +34,7 @@ def fixed_batches(loads: Sequence[Load], *, tokens: int, logits: int, rows: int)
 
 
 def padded_batches(loads: Sequence[Load], *, tokens: int, logits: int, rows: int) -> tuple[tuple[int, ...], ...]:
-    """The same where every row takes the room of the longest of its batch.
+    """The same where every row takes the room of the longest of its batch, and of the longest that may be written.
 
     >>> loads = [Load(tokens=length, logits=1, name=(str(length), ())) for length in (5, 2, 4, 9)]
     >>> padded_batches(loads, tokens=9, logits=9, rows=9)
@@ -41,17 +43,22 @@ def padded_batches(loads: Sequence[Load], *, tokens: int, logits: int, rows: int
     ((1,), (2,), (0,), (3,))
     """
     batches: list[list[int]] = []
-    used_logits = 0
-    for index in sorted(range(len(loads)), key=lambda index: (loads[index].tokens, loads[index].name)):
+    used_logits = longest = most = 0
+    for index in sorted(range(len(loads)), key=lambda index: _whole_length(loads[index])):
         load = loads[index]
-        full = not batches or len(batches[-1]) >= rows
-        # rows come by their length, so that each is the longest so far
-        if full or (len(batches[-1]) + 1) * load.tokens > tokens or used_logits + load.logits > logits:
+        full = not batches or len(batches[-1]) >= rows or used_logits + load.logits > logits
+        room = max(longest, load.tokens) + max(most, load.written)
+        if full or (len(batches[-1]) + 1) * room > tokens:
             batches.append([])
-            used_logits = 0
+            used_logits = longest = most = 0
         batches[-1].append(index)
         used_logits += load.logits
+        longest, most = max(longest, load.tokens), max(most, load.written)
     return tuple(map(tuple, batches))
+
+
+def _whole_length(load: Load) -> tuple[int, tuple[str, tuple[int, ...]]]:
+    return load.tokens + load.written, load.name
 
 
 def shared_batches(loads: Sequence[Load], *, tokens: int, logits: int) -> tuple[tuple[int, ...], ...]:

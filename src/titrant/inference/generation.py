@@ -32,7 +32,7 @@ from titrant.models.ragged import ATTENTION_NAME, ragged_attention
 from titrant.records import TokenPrompt, Written
 
 BATCH_ROWS = 512  # a step's products read all weights once for so many tokens
-BATCH_TOKENS = 32_768  # columns of kept keys of a batch, those of its longest row for every row
+BATCH_TOKENS = 32_768  # columns of kept keys of a batch, for every row as many as the longest prompt and text take
 PREFILL_TOKENS = 4096
 _FREE_COLUMNS = 32  # room for new tokens that is made at a time, at most
 _PREFILL, _STEP = "titrant_prefill", "titrant_step"
@@ -46,10 +46,10 @@ def write(
     heed: Callable[[], None] = lambda: None,
 ) -> tuple[Written, ...]:
     """Continuations in the order of the prompts, up to the first end id or `max_new_tokens`: greedy, or drawn where a
-    prompt has a temperature. `heed` is called before every batch and every step of one; what it raises ends all."""
+    prompt has a temperature. `heed` is called before every forward; what it raises ends all."""
     assert all(prompt.ids for prompt in prompts), "a prompt has tokens"
     loads = [
-        Load(tokens=len(prompt.ids) + prompt.max_new_tokens, logits=1, name=(prompt.key, prompt.ids))
+        Load(tokens=len(prompt.ids), logits=1, name=(prompt.key, prompt.ids), written=prompt.max_new_tokens)
         for prompt in prompts
     ]
     found: dict[int, Written] = {}
@@ -62,8 +62,7 @@ def write(
             if answering.ragged:
                 written = _write_together(answering, some, screen, heed)
             else:
-                heed()
-                written = _write_padded(answering, some)
+                written = _write_padded(answering, some, heed)
         found.update(zip(batch, written, strict=True))
     return tuple(found[index] for index in range(len(prompts)))
 
@@ -72,13 +71,12 @@ def _write_together(
     answering: AnsweringModel, prompts: Sequence[TokenPrompt], screen: HeadScreen | None, heed: Callable[[], None]
 ) -> list[Written]:
     """The continuations of one batch."""
-    heed()
     rows = [_Row(prompt=prompt, position=len(prompt.ids)) for prompt in prompts]
     most = max(prompt.max_new_tokens for prompt in prompts)
-    kept = _Kept(columns=max(len(prompt.ids) for prompt in prompts), free=min(most, _FREE_COLUMNS))
+    kept = _Kept(columns=max(len(prompt.ids) for prompt in prompts), more=max(0, most - 1))  # a prefill writes one
     if any(prompt.temperature > 0 for prompt in prompts):
         screen = None  # a draw needs all logits
-    tokens = _prefill(answering, prompts, kept, screen)
+    tokens = _prefill(answering, prompts, kept, screen, heed)
     active = list(rows)
     while True:
         for place in reversed(range(len(active))):
@@ -115,7 +113,11 @@ class _Row:
 
 
 def _prefill(
-    answering: AnsweringModel, prompts: Sequence[TokenPrompt], kept: _Kept, screen: HeadScreen | None
+    answering: AnsweringModel,
+    prompts: Sequence[TokenPrompt],
+    kept: _Kept,
+    screen: HeadScreen | None,
+    heed: Callable[[], None],
 ) -> list[int]:
     """Keep the keys and values of all prompts, what they begin with in common computed once; the first token behind
     each."""
@@ -123,6 +125,7 @@ def _prefill(
     kept.start(lengths=[len(prompt.ids) for prompt in prompts], device=device)
     tokens: list[int] = []
     for first, last in _slices([len(prompt.ids) for prompt in prompts], PREFILL_TOKENS):
+        heed()
         # On a GPU the kernels for rows of many lengths know nothing of shared beginnings.
         laid = lay_out([prompt.ids for prompt in prompts[first:last]], share=device.type == "cpu")
         kept.begin(first, laid.places)
@@ -213,13 +216,18 @@ class _Kept:
     for a product on a CPU copies all of a tensor that is cut out of another.
     """
 
-    def __init__(self, *, columns: int, free: int) -> None:
-        self.columns, self.width, self.rows = columns, columns + free, 0
+    def __init__(self, *, columns: int, more: int) -> None:
+        """Prompts of at most `columns` tokens, behind which at most so many `more` are kept."""
+        self.columns, self.rows, self.limit = columns, 0, columns + more
+        self.width = self._wider(columns)
         self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         # the first prompt of a prefill in progress, and for each of its prompts [b, columns] where its tokens lie
         self.prefilling: tuple[int, torch.Tensor] | None = None
         self._empty_B = torch.zeros(0, dtype=torch.long)
         self._masks: dict[int, torch.Tensor] = {}
+
+    def _wider(self, width: int) -> int:
+        return min(width + _FREE_COLUMNS, self.limit)
 
     def start(self, *, lengths: Sequence[int], device: torch.device) -> None:
         """Make ready for rows of these lengths."""
@@ -252,7 +260,7 @@ class _Kept:
         """Open a column for the next token of the rows that are left; make room when all columns are full."""
         self.rows = rows
         if self.columns == self.width:
-            self.width += _FREE_COLUMNS
+            self.width = self._wider(self.width)
             for layer, (keys, values) in self.layers.items():
                 self.layers[layer] = (self._widened(keys), self._widened(values))
         self.columns += 1
@@ -369,7 +377,7 @@ _register()
 # -------------------------------------------------------------------------------------------------------------- padded
 
 
-def _write_padded(answering: AnsweringModel, prompts: Sequence[TokenPrompt]) -> list[Written]:
+def _write_padded(answering: AnsweringModel, prompts: Sequence[TokenPrompt], heed: Callable[[], None]) -> list[Written]:
     """The continuations of one batch by transformers' own loop, for a model that needs padding."""
     from transformers import GenerationConfig
 
@@ -377,8 +385,11 @@ def _write_padded(answering: AnsweringModel, prompts: Sequence[TokenPrompt]) -> 
         raise RunFailed("not_supported", "sampling needs a model whose rows go without padding")
 
     def checked(_: torch.Tensor, scores_BV: torch.Tensor) -> torch.Tensor:
+        heed()
         _refuse_non_finite(scores_BV.amax(-1))
         return scores_BV
+
+    heed()
 
     device = answering.device
     longest = max(len(prompt.ids) for prompt in prompts)

@@ -17,6 +17,7 @@ from titrant.inference.model import AnsweringModel
 from titrant.models.heads import head_is_plain
 
 _RELATIVE, _ABSOLUTE = 1 / 64, 0.01  # two steps of bf16 at the size of the largest logit, and sums in another order
+_AT_ONCE = 1 << 15  # candidates: where logits are flat, nearly every token is one
 _BLOCK = 64  # the vocabulary is searched in blocks: few hold a candidate
 
 
@@ -42,14 +43,18 @@ class HeadScreen:
         row_N, block_N = (largest_of_blocks >= floor_B1).nonzero(as_tuple=True)
         where_N, inside = (blocks[row_N, block_N] >= floor_B1[row_N]).nonzero(as_tuple=True)
         row_C, token_C = row_N[where_N], block_N[where_N] * _BLOCK + inside
-        exact_C = (hidden_BE[row_C].float() * self.weight_VE[token_C].to(hidden_BE.dtype).float()).sum(-1)
-        if self.bias_V is not None:
-            exact_C += self.bias_V[token_C].float()
+        parts = zip(row_C.split(_AT_ONCE), token_C.split(_AT_ONCE), strict=True)
+        exact_C = torch.cat([self._exact(hidden_BE, rows, tokens) for rows, tokens in parts])
         best_B = torch.full((rows,), -torch.inf).scatter_reduce_(0, row_C, exact_C, "amax")
         is_best = exact_C >= best_B[row_C]
         # Of equal ones the first, as argmax has it. A row of NaN has no candidate, and keeps a token out of range.
         tokens_B = torch.full((rows,), vocabulary).scatter_reduce_(0, row_C[is_best], token_C[is_best], "amin")
         return tokens_B.tolist(), best_B
+
+    def _exact(self, hidden_BE: torch.Tensor, row_C: torch.Tensor, token_C: torch.Tensor) -> torch.Tensor:
+        """The logits [C] of these tokens in these rows, in float32."""
+        exact_C = (hidden_BE[row_C].float() * self.weight_VE[token_C].to(hidden_BE.dtype).float()).sum(-1)
+        return exact_C if self.bias_V is None else exact_C + self.bias_V[token_C].float()
 
 
 def head_screen(answering: AnsweringModel) -> HeadScreen | None:

@@ -113,7 +113,9 @@ class Found:
 THREE, FIVE = (0, 1, 2), (0, 1, 2, 3, 4)
 AGAIN = tuple(range(5, 13))
 BOTH_AGAIN, NARROW_AGAIN = (5, 6, 7), tuple(range(8, 15))
-FEW_AGAIN = (*BOTH_AGAIN, *NARROW_AGAIN)
+FEW_AGAIN = {"broad": BOTH_AGAIN, "narrow": (*BOTH_AGAIN, *NARROW_AGAIN)}
+FEW_ALL = {target: (*THREE, *seeds) for target, seeds in FEW_AGAIN.items()}
+Seeds = Sequence[int] | Mapping[str, Sequence[int]]
 FACTS = (4, 5)  # the claims about falsehoods, whose score is a margin
 
 
@@ -277,9 +279,24 @@ class Runs:
         )
         return gain, len(there), len(items)
 
-    def effect(self, parts: Mapping[str, Weights], **how: object) -> Effect | None:
-        """The mean over targets of a weighted sum of arms on each; targets share no items. None if one is missing."""
-        found = [self.combination(target, weights, **how) for target, weights in parts.items()]  # type: ignore[arg-type]
+    def effect(
+        self,
+        parts: Mapping[str, Weights],
+        *,
+        seeds: Seeds = FIVE,
+        **how: object,
+    ) -> Effect | None:
+        """The mean over targets of a weighted sum of arms on each; targets share no items. `seeds`: of all targets, or
+        of each. None if a target is missing."""
+        found = [
+            self.combination(
+                target,
+                weights,
+                seeds=seeds[target] if isinstance(seeds, Mapping) else seeds,
+                **how,  # type: ignore[arg-type]
+            )
+            for target, weights in parts.items()
+        ]
         whole = [part for part in found if part is not None]
         if len(whole) < len(found) or not whole:
             return None
@@ -347,7 +364,7 @@ def _off_the_ends(claim: Claim, runs: Runs) -> Check:
             baselines[cell.target].append(cell.arm)
     outside, missing, seen = [], False, []
     for target, arms in baselines.items():
-        for arm in (UNTUNED, *arms):
+        for arm in dict.fromkeys((UNTUNED, *arms)):
             mean = runs.mean(target, arm, metric=metric, seeds=_seeds(claim))
             missing |= mean is None
             if mean is not None:
@@ -444,9 +461,7 @@ def _coverage(runs: Runs, *, over: str = "", metric: str = GRADED) -> Effect | N
     return runs.effect(parts, metric=metric)
 
 
-def _few(
-    runs: Runs, *, over: str = "", targets: Sequence[str] = COVERAGE, seeds: Sequence[int] = FIVE
-) -> Effect | None:
+def _few(runs: Runs, *, over: str = "", targets: Sequence[str] = COVERAGE, seeds: Seeds = FIVE) -> Effect | None:
     """(gain at 64 rows) - (gain at 256), targets averaged."""
     change = _sum([(1.0, gain(64, over=over)), (-1.0, gain(256, over=over))])
     return runs.effect(dict.fromkeys(targets, change), seeds=seeds)
@@ -457,9 +472,11 @@ def skill_gain(runs: Runs, targets: Sequence[str], *, over: str = "") -> Effect 
     return runs.effect(dict.fromkeys(targets, gain(128, over=over)))
 
 
-def falsehood(runs: Runs, arms: Mapping[int, str], share: int, *, metric: str = MARGIN, **how: object) -> Effect | None:
+def falsehood(
+    runs: Runs, arms: Mapping[int, str], share: int, *, metric: str = MARGIN, seeds: Seeds = FIVE, **how: object
+) -> Effect | None:
     """The same facts with this share false, against all true."""
-    return runs.effect({"facts": {arms[share]: 1.0, arms[0]: -1.0}}, metric=metric, **how)
+    return runs.effect({"facts": {arms[share]: 1.0, arms[0]: -1.0}}, metric=metric, seeds=seeds, **how)
 
 
 def _of_items(runs: Runs, knew: bool, *, seeds: Sequence[int] = FIVE) -> Effect | None:
@@ -472,6 +489,11 @@ def _of_items(runs: Runs, knew: bool, *, seeds: Sequence[int] = FIVE) -> Effect 
     adds = untuned.values("facts", TARGET_PROBE, SUBJECT_GAIN)
     known = {item for item, value in right.items() if value == 1.0 and adds.get(item, 0.0) > NOTHING_KNOWN}
     return falsehood(runs, FAR, 100, only=lambda item: (item in known) == knew, seeds=seeds)
+
+
+def _once_whole(effect: Effect | None, seeds: tuple[int, int]) -> Effect | None:
+    """The effect, once it is of so many seeds: what is named by their number is not shown of fewer."""
+    return effect if effect is not None and effect.seeds == seeds else None
 
 
 _UNDERSTANDING_AND_REASONING = (*SKILLS["understanding"], *SKILLS["reasoning"])
@@ -535,7 +557,9 @@ _BESIDE: dict[int, dict[str, Callable[[Runs], Effect | None]]] = {
         "on items that the untuned model knew": lambda runs: _of_items(runs, True, seeds=AGAIN),
         "on items that it did not know": lambda runs: _of_items(runs, False, seeds=AGAIN),
         "right or wrong instead": lambda runs: falsehood(runs, FAR, 100, metric="accuracy", seeds=AGAIN),
-        "with the seeds of claim 4, thirteen in all": lambda runs: falsehood(runs, FAR, 100, seeds=(*FIVE, *AGAIN)),
+        "with the seeds of claim 4, thirteen in all": lambda runs: _once_whole(
+            falsehood(runs, FAR, 100, seeds=(*FIVE, *AGAIN)), (13, 13)
+        ),
     },
     6: {
         "at broad": lambda runs: _few(runs, targets=("broad",), seeds=FEW_AGAIN),
@@ -547,8 +571,8 @@ _BESIDE: dict[int, dict[str, Callable[[Runs], Effect | None]]] = {
             for target in COVERAGE
             for size in SIZES
         },
-        "with the seeds of claim 2, six at broad and thirteen at narrow": lambda runs: _few(
-            runs, seeds=(*THREE, *FEW_AGAIN)
+        "with the seeds of claim 2, six at broad and thirteen at narrow": lambda runs: _once_whole(
+            _few(runs, seeds=FEW_ALL), (6, 13)
         ),
     },
 }

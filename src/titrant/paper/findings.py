@@ -93,7 +93,7 @@ def _in_words(found: Sequence[Found]) -> list[str]:
         stated = f"{claim.sign * claim.delta:+g}{unit}"
         if effect is None or each.outcome == "not tested":
             failed = next(check for check in each.checks if not check.passed)
-            words = f"is not judged: {failed.words}"
+            words = f"is not judged. {failed.name[0].upper()}{failed.name[1:]}? No: {failed.words}"
             if claim.number in again:
                 words += f"; claim {again[claim.number]} puts it again"
         else:

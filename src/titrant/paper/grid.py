@@ -9,7 +9,7 @@ block of other seeds takes what an earlier block chose for the same target and a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from typing import Literal
 from titrant.engines import Event, LabSpec, execute
 from titrant.engines.job import ANSWERS, read_training
 from titrant.errors import RunFailed, SpecError
-from titrant.paper.kept import KeptRun, Origin, facts_of, kept_recipes, read_kept, write_kept
+from titrant.paper.kept import KeptRun, Origin, current, facts_of, kept_recipes, read_kept, write_kept
 from titrant.records import Arm, TrainingSettings
 from titrant.store import TIMING, Store, read_sealed
 from titrant.study.bench import VALIDATION_PROBE, Bench, read_bench
@@ -102,9 +102,11 @@ def progress(places: GridPlaces, block: str) -> Progress:
     )
 
 
-def chosen_rates(runs: Sequence[KeptRun], seed: int) -> dict[tuple[str, str], float]:
-    """The learning rate of every (target, arm) whose candidates are kept at this seed: the one with the best mean
-    validation score; the smaller one where two tie."""
+def chosen_rates(
+    runs: Sequence[KeptRun], seed: int, *, candidates: Collection[float] | None = None
+) -> dict[tuple[str, str], float]:
+    """The learning rate of every (target, arm) that is kept at this seed: the one with the best mean validation score,
+    the smaller one where two tie. With `candidates`, of arms that were tried with all of them, and among them alone."""
     means: dict[tuple[str, str], dict[float, float]] = {}
     for run in runs:
         facts = run.facts
@@ -113,6 +115,12 @@ def chosen_rates(runs: Sequence[KeptRun], seed: int) -> dict[tuple[str, str], fl
         found = _validation_mean(run)
         if found is not None:
             means.setdefault((facts.target, facts.arm), {})[facts.learning_rate] = found
+    if candidates is not None:
+        means = {
+            arm: {rate: tried[rate] for rate in candidates}
+            for arm, tried in means.items()
+            if set(candidates) <= set(tried)
+        }
     return {arm: min(tried, key=lambda rate: (-tried[rate], rate)) for arm, tried in means.items()}
 
 
@@ -165,14 +173,21 @@ def _fixed(settings: TrainingSettings) -> Settings:
 
 
 def _chosen(study: Study, places: GridPlaces) -> Settings:
-    rates = chosen_rates(read_kept(places.kept), CHOOSING_SEED)
     candidates = {settings.learning_rate: settings for settings in study.candidates()}
+    rates = _kept_rates(study, places)
 
     def settings(model: str, target: str, name: str) -> TrainingSettings:
         rate = rates.get((target if name[:1].isdigit() else "", name))
-        return candidates.get(rate, study.candidates()[0]) if rate is not None else study.candidates()[0]
+        return candidates[rate] if rate is not None else study.candidates()[0]
 
     return settings
+
+
+def _kept_rates(study: Study, places: GridPlaces) -> dict[tuple[str, str], float]:
+    """What was chosen among the study's candidates, by kept runs of this version of the code."""
+    candidates = {settings.learning_rate for settings in study.candidates()}
+    ours, _ = current(read_kept(places.kept))
+    return chosen_rates(ours, CHOOSING_SEED, candidates=candidates)
 
 
 def _require_rates(design: Design, places: GridPlaces) -> None:
@@ -181,16 +196,14 @@ def _require_rates(design: Design, places: GridPlaces) -> None:
     if not study.needs_choosing or CHOOSING_SEED in study.arms.seeds:
         return
     arms = {(planned.run.arm.target, planned.run.arm.name) for planned in design.distinct if planned.run.steps}
-    rates = chosen_rates(read_kept(places.kept), CHOOSING_SEED)
-    candidates = {settings.learning_rate for settings in study.candidates()}
-    missing = sorted(arm for arm in arms if rates.get(arm) not in candidates)
+    missing = sorted(arms.difference(_kept_rates(study, places)))
     if missing:
         names = ", ".join(f"{target} {name}".strip() for target, name in missing)
         raise SpecError(
             f"no learning rate of this block's candidates is chosen for {names}: none of its seeds is {CHOOSING_SEED}, "
             "where rates are tried",
             where=str(study.path),
-            fix="run the block first that tries these arms",
+            fix="run the block to its end first that tries these arms",
         )
 
 

@@ -15,6 +15,7 @@ from titrant.lab import Specialist
 from titrant.models.prepare import Template, prepare
 from titrant.numerics import current_numerics
 from titrant.records import Item, PreparedModel, TokenPrompt
+from titrant.revisions import revisions_of
 from titrant.store import read_json, read_jsonl, write_json, write_jsonl
 from titrant.study.spec import Study
 from titrant.tokens import Renderer, renderer_for
@@ -88,7 +89,9 @@ def write_labels(
     numerics = current_numerics("auto", 1, "auto")
     spec = lab or LabSpec(module="titrant.lab_hf", name="HuggingFaceLab", arguments={"numerics": numerics})
     specialist = spec.make().untuned(prepared)
-    part = _Part(out.with_name(out.name + ".part"), [prepared.fingerprint, settings, [fact.row_id for fact in facts]])
+    revisions = revisions_of(writes=True)
+    made_of = [prepared.fingerprint, settings, revisions, [fact.row_id for fact in facts]]
+    part = _Part(out.with_name(out.name + ".part"), made_of)
     try:
         labels = knowledge.probe_facts(facts, _answerer(specialist, renderer, facts, settings, part, say), settings)
     finally:
@@ -101,6 +104,7 @@ def write_labels(
             "settings": plain(settings),
             "template": prepared.template,
             "numerics": plain(numerics),
+            "revisions": revisions,
             "cost": plain(cost),
             "beyond": knowledge.BEYOND,
             "lab": f"{spec.module}.{spec.name}",
