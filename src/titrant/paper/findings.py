@@ -98,9 +98,12 @@ def _in_words(found: Sequence[Found]) -> list[str]:
                 words += f"; claim {again[claim.number]} puts it again"
         else:
             span = f"{effect.value:+.3f}{unit}, with 95% confidence {effect.low:+.3f} to {effect.high:+.3f}"
+            left = max((effect.low, effect.high), key=lambda end: claim.sign * end)
+            smaller = f"one of {left:+.3f} is not" if claim.sign * left > 0 else "any in that direction too"
             words = {
                 "agrees": f"**holds** at this scale: {claim.statement}. Effect: {span}",
-                "disagrees": f"**does not show** at this scale: an effect of {stated} is ruled out. Effect: {span}",
+                "disagrees": f"**does not show as stated** at this scale: an effect of {stated} is ruled out, {smaller}."
+                f" Effect: {span}",
                 "cannot tell": f"is open: there may be no effect, or one of {stated}. Effect: {span}",
             }[each.outcome]
         lines.append(f"- Claim {claim.number} {words}.")
