@@ -131,8 +131,9 @@ def in_process(target: Any, *arguments: Any) -> dict[str, Any]:
 
 
 def _medians(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """The median of every figure."""
-    return {name: statistics.median_low(one[name] for one in found) for name in found[0]}
+    """The median of every figure, whole where all are."""
+    middle = {name: statistics.median([one[name] for one in found]) for name in found[0]}
+    return {name: int(value) if value == int(value) else value for name, value in middle.items()}
 
 
 def main() -> None:

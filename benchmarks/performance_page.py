@@ -166,7 +166,7 @@ def _study(sections: dict[str, dict[str, Any]]) -> Iterator[str]:
         yield (
             f"| {'at its defaults' if name == 'defaults' else 'without checkpointing'} | {loop['seconds']:.0f} |"
             f" {loop['training_seconds']:.0f} | {loop['answering_seconds']:.0f} | {section['ours']['seconds']:.0f} |"
-            f" {ratio:.2f} | {_bars(ratio, [STUDY])} | {len(section.get('rounds', [1]))} | {section['facts']['date']} |"
+            f" {ratio:.2f} | {_bars(ratio, [STUDY])} | {_turns(section)} | {section['facts']['date']} |"
         )
     yield ""
     parts = [section["ours"] for section in sections.values() if "training_seconds" in section["ours"]]
@@ -174,6 +174,11 @@ def _study(sections: dict[str, dict[str, Any]]) -> Iterator[str]:
         yield f"Of ours, {parts[0]['training_seconds']:.0f} s are training and {parts[0]['answering_seconds']:.0f} s"
         yield "answering, summed over runs, of which two go side by side; the rest is starting, waiting and the report."
         yield ""
+
+
+def _turns(section: dict[str, Any]) -> str:
+    ratios = sorted(one["ours_is_faster"] for one in section.get("rounds", ()))
+    return f"{len(ratios)} ({ratios[0]:.2f} to {ratios[-1]:.2f})" if ratios else "1"
 
 
 def _memory(section: dict[str, Any]) -> Iterator[str]:

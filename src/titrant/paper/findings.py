@@ -102,8 +102,8 @@ def _in_words(found: Sequence[Found]) -> list[str]:
             smaller = f"one of {left:+.3f} is not" if claim.sign * left > 0 else "any in that direction too"
             words = {
                 "agrees": f"**holds** at this scale: {claim.statement}. Effect: {span}",
-                "disagrees": f"**does not show as stated** at this scale: an effect of {stated} is ruled out, {smaller}."
-                f" Effect: {span}",
+                "disagrees": f"**does not show as stated** at this scale: an effect of {stated} is ruled out, "
+                f"{smaller}. Effect: {span}",
                 "cannot tell": f"is open: there may be no effect, or one of {stated}. Effect: {span}",
             }[each.outcome]
         lines.append(f"- Claim {claim.number} {words}.")
