@@ -40,6 +40,9 @@ Looked at while building, in one-off profiles that are not kept as benchmarks: d
   not earn back (`Numerics.compiled` is always false).
 - Attention in another layout (queries by key head, scores by bf16 products with float32 sums): no gain, since products
   of parts that are cut out of larger tensors copy them first.
+- Attention of many short blocks in one padded product: a tenth at best, for it is the float32 products that cost, and
+  not their number.
+- SiLU, and its product with the other half, inside oneDNN's linear layer while answering: none.
 - PyTorch's fused attention for CPUs: slower on rows of 60 to 300 tokens, its backward most of all.
 - Weights packed for the forward of a training: what products gain is spent on packing at every step.
 - Transposed products (weights first) at few tokens: slower.
