@@ -14,27 +14,25 @@ loads = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 9), st.integers(0,
 )
 
 
-@given(loads, st.integers(1, 60), st.integers(1, 20), st.integers(1, 6))
-def test_every_row_is_in_one_batch_and_no_batch_exceeds_its_budget(some, tokens, logits, rows) -> None:
-    batches = fixed_batches(some, tokens=tokens, logits=logits, rows=rows)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(some)))
-    for batch in batches:
-        assert len(batch) <= rows
-        if len(batch) > 1:
-            assert sum(some[index].tokens for index in batch) <= tokens
-            assert sum(some[index].logits for index in batch) <= logits
+def end_to_end(batch: list[Load]) -> int:
+    return sum(load.tokens for load in batch)
 
 
+def each_as_the_longest(batch: list[Load]) -> int:
+    return len(batch) * (max(load.tokens for load in batch) + max(load.written for load in batch))
+
+
+@pytest.mark.parametrize(("batches", "room"), [(fixed_batches, end_to_end), (padded_batches, each_as_the_longest)])
 @given(loads, st.integers(1, 60), st.integers(1, 20), st.integers(1, 6))
-def test_padded_batches_hold_every_row_once_and_the_room_of_their_longest_for_each(some, tokens, logits, rows) -> None:
-    batches = padded_batches(some, tokens=tokens, logits=logits, rows=rows)
-    assert sorted(index for batch in batches for index in batch) == list(range(len(some)))
-    for batch in batches:
-        assert len(batch) <= rows
-        if len(batch) > 1:
-            longest, most = (max(getattr(some[index], part) for index in batch) for part in ("tokens", "written"))
-            assert len(batch) * (longest + most) <= tokens
-            assert sum(some[index].logits for index in batch) <= logits
+def test_every_row_is_in_one_batch_and_no_batch_exceeds_its_budget(batches, room, some, tokens, logits, rows) -> None:
+    found = batches(some, tokens=tokens, logits=logits, rows=rows)
+    assert sorted(index for batch in found for index in batch) == list(range(len(some)))
+    for batch in found:
+        together = [some[index] for index in batch]
+        assert len(together) <= rows
+        if len(together) > 1:
+            assert room(together) <= tokens
+            assert sum(load.logits for load in together) <= logits
 
 
 @pytest.mark.parametrize("batches", [fixed_batches, padded_batches])

@@ -181,6 +181,16 @@ def test_a_claim_is_not_tested_without_its_positive_control() -> None:
     assert found.outcome == "not tested"
 
 
+def test_the_control_is_the_largest_baseline_that_a_claim_runs_matched_where_it_can() -> None:
+    def untaught(arm: str) -> list[bool | None]:
+        runs = grid_of(lambda target, name: helpful(target, "untuned" if name == arm else name))
+        return [found_of(runs, number).checks[2].passed for number in (1, 2, 3, 6)]
+
+    assert untaught("256-matched") == [False, False, True, True]
+    assert untaught("128-matched") == [True, True, False, True]
+    assert untaught("256") == [True, True, True, False]
+
+
 @pytest.mark.parametrize("mean", [-0.3, 1.3])
 def test_a_claim_is_not_tested_on_floor_or_ceiling(mean: float) -> None:
     found = found_of(grid_of(lambda target, arm: mean if arm == "untuned" else helpful(target, arm)), 3)

@@ -44,7 +44,8 @@ def padded_batches(loads: Sequence[Load], *, tokens: int, logits: int, rows: int
     """
     batches: list[list[int]] = []
     used_logits = longest = most = 0
-    for index in sorted(range(len(loads)), key=lambda index: _whole_length(loads[index])):
+    lengths = [(load.tokens + load.written, load.name) for load in loads]
+    for index in sorted(range(len(loads)), key=lengths.__getitem__):
         load = loads[index]
         full = not batches or len(batches[-1]) >= rows or used_logits + load.logits > logits
         room = max(longest, load.tokens) + max(most, load.written)
@@ -55,10 +56,6 @@ def padded_batches(loads: Sequence[Load], *, tokens: int, logits: int, rows: int
         used_logits += load.logits
         longest, most = max(longest, load.tokens), max(most, load.written)
     return tuple(map(tuple, batches))
-
-
-def _whole_length(load: Load) -> tuple[int, tuple[str, tuple[int, ...]]]:
-    return load.tokens + load.written, load.name
 
 
 def shared_batches(loads: Sequence[Load], *, tokens: int, logits: int) -> tuple[tuple[int, ...], ...]:

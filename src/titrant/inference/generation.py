@@ -390,7 +390,6 @@ def _write_padded(answering: AnsweringModel, prompts: Sequence[TokenPrompt], hee
         return scores_BV
 
     heed()
-
     device = answering.device
     longest = max(len(prompt.ids) for prompt in prompts)
     ids = torch.tensor([(0,) * (longest - len(prompt.ids)) + prompt.ids for prompt in prompts], device=device)

@@ -365,7 +365,7 @@ def _off_the_ends(claim: Claim, runs: Runs) -> Check:
     outside, missing, seen = [], False, []
     for target, arms in baselines.items():
         for arm in dict.fromkeys((UNTUNED, *arms)):
-            mean = runs.mean(target, arm, metric=metric, seeds=_seeds(claim))
+            mean = runs.mean(target, arm, metric=metric, seeds=_seeds(claim)[target])
             missing |= mean is None
             if mean is not None:
                 seen.append(mean)
@@ -380,8 +380,12 @@ def _off_the_ends(claim: Claim, runs: Runs) -> Check:
     return Check(name="off floor and ceiling", passed=False if outside else None if missing else True, words=words)
 
 
-def _seeds(claim: Claim) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(seed for cell in claim.cells for seed in cell.seeds))
+def _seeds(claim: Claim) -> dict[str, tuple[int, ...]]:
+    """Those of every target."""
+    found: dict[str, dict[int, None]] = {}
+    for cell in claim.cells:
+        found.setdefault(cell.target, {}).update(dict.fromkeys(cell.seeds))
+    return {target: tuple(seeds) for target, seeds in found.items()}
 
 
 def _positive_control(claim: Claim, runs: Runs) -> Check:
@@ -390,8 +394,10 @@ def _positive_control(claim: Claim, runs: Runs) -> Check:
         effect = runs.effect({"facts": {NEAR[100]: 1.0, NEAR[0]: -1.0}}, metric=MARGIN, seeds=_seeds(claim))
         what, moved = "near facts told falsely against truly", effect is not None and effect.high < 0
     else:
-        largest = "256" if "coverage" in claim.blocks else "128"
-        trained = "256" if claim.number == 6 else f"{largest}-matched"  # claim 6 has no matched arm
+        alone = {cell.arm for cell in claim.cells if "+" not in cell.arm}
+        trained = max(
+            alone, key=lambda arm: (int(arm.partition("-")[0]), arm)
+        )  # of the most rows; matched, if it is run
         targets = dict.fromkeys(cell.target for cell in claim.cells)
         effect = runs.effect({target: {trained: 1.0, UNTUNED: -1.0} for target in targets}, seeds=_seeds(claim))
         what, moved = "training on target rows against the untuned model", effect is not None and effect.low > 0
