@@ -21,7 +21,7 @@ import torch
 
 from titrant.errors import RunFailed
 from titrant.inference import AnsweringModel, answering_model, choose, losses, write
-from titrant.models.allocator import end_run, keep_freed_memory
+from titrant.models.allocator import end_run, give_back_freed_memory, keep_freed_memory
 from titrant.models.load import copy_model, load_model, save_model
 from titrant.models.ragged import ragged_refusal
 from titrant.records import (
@@ -112,6 +112,7 @@ class HuggingFaceSpecialist:
         """The copy that answers."""
         assert self.model is not None, "asked after close"
         if self._answering is None:
+            give_back_freed_memory()  # what training left in holes would stay beside what answering needs
             with _naming_lack_of_memory():
                 self._answering = answering_model(self.model, dtype=self.numerics.dtype, ragged=self._ragged)
         return self._answering

@@ -355,6 +355,14 @@ def test_every_arm_tries_as_many_settings_and_keeps_the_best_for_all_seeds(tmp_p
     assert len(rates) > 1, "all arms chose the same: this study shows nothing"
 
 
+def test_all_settings_are_tried_in_one_stage(tmp_path: Path) -> None:
+    study, stages = choosing_study(tmp_path / "study"), list[tuple[int, int]]()
+    watcher = Watcher(stage=lambda runs, done: stages.append((len(runs), len(done))))
+    run_study(load_study(study), out=tmp_path / "out", jobs=0, lab=trial_lab(), watcher=watcher)
+    tried = 3 * 4 + 1  # rates; general, plain, matched and dosed; untuned
+    assert stages == [(tried, 0), (9, tried)]
+
+
 def validation_mean(root: Path, planned: Any, bench: Any) -> float:
     """The mean probability of the right choice over validation items, from the stored answers alone."""
     import math

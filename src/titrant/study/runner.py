@@ -73,7 +73,7 @@ def run_study(
     lab = lab or LabSpec(module=REAL_LAB[0], name=REAL_LAB[1], arguments={"numerics": bench.numerics})
     design = _choose(bench, store, lab, jobs, watcher) if study.needs_choosing else first
     _refuse_other_numerics(store, design)
-    _execute(design, store, lab, jobs, watcher)
+    _execute([design], store, lab, jobs, watcher)
     with store.locked("results"):  # two runners on one store end together
         results = standing_results(design, store) or finish(design, store, watcher=watcher)
         _keep_model(results, store, lab, jobs, watcher)
@@ -180,15 +180,20 @@ def job_of(planned: PlannedRun, bench: Bench, *, keep_weights: bool = False) -> 
 # -------------------------------------------------------------------------------------------------------------- stages
 
 
-def _execute(design: Design, store: Store, lab: LabSpec, jobs: int | Literal["auto"], watcher: Watcher) -> None:
+def _execute(
+    designs: Sequence[Design], store: Store, lab: LabSpec, jobs: int | Literal["auto"], watcher: Watcher
+) -> None:
+    """Do what is not done of designs of one bench."""
+    bench = designs[0].bench
+    runs = list({planned.run.run_id: planned for design in designs for planned in design.distinct}.values())
     done = set(store.finished())
-    pending = [planned for planned in design.distinct if planned.run.run_id not in done]
-    watcher.stage(design.distinct, done)
-    processes = 0 if jobs == 0 else jobs_for(design.bench, jobs, len(pending))
-    order = balanced_order([_cost(planned, design.bench) for planned in pending], max(1, processes))
-    keep = _candidates_for_the_model(design, store)
+    pending = [planned for planned in runs if planned.run.run_id not in done]
+    watcher.stage(runs, done)
+    processes = 0 if jobs == 0 else jobs_for(bench, jobs, len(pending))
+    order = balanced_order([_cost(planned, bench) for planned in pending], max(1, processes))
+    keep = set[str]().union(*(_candidates_for_the_model(design, store) for design in designs))
     execute(
-        [job_of(pending[place], design.bench, keep_weights=pending[place].run.run_id in keep) for place in order],
+        [job_of(pending[place], bench, keep_weights=pending[place].run.run_id in keep) for place in order],
         root=store.root,
         lab=lab,
         processes=processes,
@@ -221,22 +226,19 @@ def _candidate(study: Study, index: int) -> Callable[[str, str, str], TrainingSe
 def _choose(bench: Bench, store: Store, lab: LabSpec, jobs: int | Literal["auto"], watcher: Watcher) -> Design:
     """Try every learning rate and number of passes for every arm at the first seed, and keep each arm's best on the
     validation items. Every arm has as many tries; the tries that are kept are runs of the study."""
-    one_seed = replace_seeds(bench, bench.study.arms.seeds[:1])
-    for index, settings in enumerate(bench.study.candidates()):
-        watcher.say(f"trying learning rate {settings.learning_rate:g}, {settings.passes} passes on validation items")
-        design = make_design(one_seed, _candidate(bench.study, index))
+    designs = _tries(bench)
+    for design in designs:
         _refuse_other_numerics(store, design)
-        _execute(design, store, lab, jobs, watcher)
+    settings = bench.study.candidates()
+    tried = ", ".join(f"learning rate {one.learning_rate:g} and {one.passes} passes" for one in settings)
+    watcher.say(f"trying on validation items: {tried}")
+    _execute(designs, store, lab, jobs, watcher)
     return make_design(bench, _chosen(bench, store))
 
 
 def _chosen(bench: Bench, store: Store) -> Callable[[str, str, str], TrainingSettings]:
     """The best candidate of every arm by its mean validation score; ties go to the candidate written first."""
-    one_seed = replace_seeds(bench, bench.study.arms.seeds[:1])
-    means = [
-        validation_means(make_design(one_seed, _candidate(bench.study, index)), store)
-        for index in range(len(bench.study.candidates()))
-    ]
+    means = [validation_means(design, store) for design in _tries(bench)]
 
     seen = dict.fromkeys(key for mean in means for key in mean)
 
@@ -248,6 +250,12 @@ def _chosen(bench: Bench, store: Store) -> Callable[[str, str, str], TrainingSet
         return bench.study.candidates()[best]
 
     return settings
+
+
+def _tries(bench: Bench) -> list[Design]:
+    """The study at its first seed with each candidate."""
+    one_seed = replace_seeds(bench, bench.study.arms.seeds[:1])
+    return [make_design(one_seed, _candidate(bench.study, index)) for index in range(len(bench.study.candidates()))]
 
 
 def replace_seeds(bench: Bench, seeds: tuple[int, ...]) -> Bench:
