@@ -395,9 +395,8 @@ def _positive_control(claim: Claim, runs: Runs) -> Check:
         what, moved = "near facts told falsely against truly", effect is not None and effect.high < 0
     else:
         alone = {cell.arm for cell in claim.cells if "+" not in cell.arm}
-        trained = max(
-            alone, key=lambda arm: (int(arm.partition("-")[0]), arm)
-        )  # of the most rows; matched, if it is run
+        # Of the most rows; matched, if it is run.
+        trained = max(alone, key=lambda arm: (int(arm.partition("-")[0]), arm))
         targets = dict.fromkeys(cell.target for cell in claim.cells)
         effect = runs.effect({target: {trained: 1.0, UNTUNED: -1.0} for target in targets}, seeds=_seeds(claim))
         what, moved = "training on target rows against the untuned model", effect is not None and effect.low > 0
