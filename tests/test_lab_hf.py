@@ -128,6 +128,41 @@ def test_a_run_owes_nothing_to_the_run_before_it(
     assert (again.choose([QUESTION]), again.write(PROMPTS), again.losses(plan.rows)) == expected
 
 
+def test_memory_is_looked_after_at_every_step_and_forward_and_moves_no_bit(
+    lab: HuggingFaceLab, toy: PreparedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from titrant.models import allocator
+
+    sizes: list[int] = []
+    counts: list[int] = []
+
+    def results(folder: Path) -> list[object]:
+        sizes.clear(), counts.clear()
+        specialist = trained(lab, plan, folder)
+        found: list[object] = []
+        for answer, asked in (
+            (specialist.choose, [QUESTION]),
+            (specialist.write, PROMPTS),
+            (specialist.losses, plan.rows),
+        ):
+            counts.append(len(sizes))
+            found.append(answer(asked))
+        counts.append(len(sizes))
+        return found
+
+    def too_much(size: int) -> bool:
+        sizes.append(size)
+        return True
+
+    plan = plan_for(toy, steps=4)
+    expected = results(tmp_path / "once")
+    monkeypatch.setattr(allocator._growth, "is_too_much", too_much)
+    assert results(tmp_path / "again") == expected
+    assert counts[0] == 4
+    assert counts == sorted(set(counts)), "every kind of answer"
+    assert min(sizes) > 0
+
+
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_saved_specialist_answers_the_same_in_plain_transformers(
     lab: HuggingFaceLab, toy: PreparedModel, tmp_path: Path, method: str

@@ -21,7 +21,7 @@ import torch
 
 from titrant.errors import RunFailed
 from titrant.inference import AnsweringModel, answering_model, choose, losses, write
-from titrant.models.allocator import end_run, give_back_freed_memory, keep_freed_memory
+from titrant.models.allocator import end_run, give_back_freed_memory, hold_growth, keep_freed_memory
 from titrant.models.load import copy_model, load_model, save_model
 from titrant.models.ragged import ragged_refusal
 from titrant.records import (
@@ -71,21 +71,26 @@ class HuggingFaceSpecialist:
     def choose(self, questions: Sequence[TokenQuestion]) -> tuple[tuple[float, ...], ...]:
         """For every question the sum of log-probabilities (nats) of each choice's tokens, end mark included."""
         with _naming_lack_of_memory():
-            sums = choose(self.answering, questions, heed=self.heed)
+            sums = choose(self.answering, questions, heed=self._between)
         _refuse_non_finite(value for some in sums for value in some)
         return sums
 
     def write(self, prompts: Sequence[TokenPrompt]) -> tuple[Written, ...]:
         """Greedy continuations, in the order of the prompts."""
         with _naming_lack_of_memory():
-            return write(self.answering, prompts, heed=self.heed)
+            return write(self.answering, prompts, heed=self._between)
 
     def losses(self, rows: Sequence[TokenRow]) -> tuple[float, ...]:
         """For every row the mean loss (nats) over the tokens that bear loss."""
         with _naming_lack_of_memory():
-            found = losses(self.answering, rows, heed=self.heed)
+            found = losses(self.answering, rows, heed=self._between)
         _refuse_non_finite(found)
         return found
+
+    def _between(self) -> None:
+        """Between two forwards."""
+        hold_growth()
+        self.heed()
 
     def keep(self) -> None:
         """Leave a checkpoint of the finished training, where there was one."""
@@ -150,13 +155,18 @@ class HuggingFaceLab:
         base, method = self._base(plan.model), (plan.settings.method, plan.settings.lora)
         with _naming_lack_of_memory():
             copy = copy_model(base.model, torch.float32)
+
+        def after_step(step: StepReport) -> None:
+            hold_growth()
+            on_step(step)
+
         with _naming_failed_writes(checkpoints):
             trained = train(
                 plan,
                 model=copy,
                 engine=self.engine,
                 checkpoints=checkpoints,
-                on_step=on_step,
+                on_step=after_step,
                 stop=stop,
                 traits=base.traits.get(method),
             )

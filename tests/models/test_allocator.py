@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import mmap
+import platform
+import subprocess
+import sys
 
 import pytest
 
@@ -78,3 +81,44 @@ def test_where_no_block_can_be_had_idle_ones_go_and_then_it_is_a_lack_of_memory(
     refused[0] = 2
     with pytest.raises(MemoryError, match="Cannot allocate memory"):
         lasting_like(LIKE, torch.float64)
+
+
+def test_growth_counts_from_the_largest_need_of_the_first_forwards_after_memory_was_given_back() -> None:
+    growth = allocator._Growth(most=10)
+    needs = [50, 70, 60] + [0] * (allocator._SETTLING - 3)
+    assert not any(growth.is_too_much(size) for size in (*needs, 80, 80))
+    assert growth.is_too_much(81)
+    growth.settle()
+    assert not growth.is_too_much(200)  # what is needed now may be more
+    assert not growth.is_too_much(210)
+
+
+_FRAGMENTING = """
+import torch
+from titrant.models import allocator
+
+allocator._growth = allocator._Growth(64 << 20)
+assert allocator.keep_freed_memory()
+pins, sizes = [], []
+for step in range(40):
+    passing = torch.ones((8 + step) << 18)  # 8 MiB, and 1 MiB more every time: no hole fits
+    pins.append(torch.ones(64))
+    del passing
+    if GIVEN_BACK:
+        allocator.hold_growth()
+    sizes.append(allocator._resident_bytes() >> 20)
+print(max(sizes) - sizes[0], sizes[0])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's memory is kept and given back")
+def test_a_heap_of_holes_does_not_grow_without_end() -> None:
+    def grown(given_back: bool) -> int:
+        code = _FRAGMENTING.replace("GIVEN_BACK", str(given_back))
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        growth, size = map(int, found.stdout.split())
+        assert size > 0
+        return growth
+
+    assert grown(given_back=False) > 800
+    assert grown(given_back=True) < 300

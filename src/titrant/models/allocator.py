@@ -13,6 +13,7 @@ import mmap
 import platform
 import weakref
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ Key = TypeVar("Key")
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # the parameters' numbers in glibc's malloc.h
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+_GROWTH_BYTES = 1 << 30  # a trim costs the first touch of what the next step needs: a quarter of a second a GiB
+_SETTLING = 4  # forwards after a trim; their largest need is what growth counts from
 _LASTING_BYTES = 16 << 20  # smaller blocks come from torch: new pages cost little there
 
 
@@ -39,8 +42,51 @@ def keep_freed_memory() -> bool:
 
 def give_back_freed_memory() -> None:
     """Between two runs: hand what is free to the operating system, so that holes of one run do not add to the next."""
+    _growth.settle()
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def hold_growth() -> None:
+    """After a step or a forward: give freed memory back where the process has grown by more than `_GROWTH_BYTES` since
+    it last did so.
+
+    Tensors of ever other sizes leave holes that later ones do not fit into, and a kept heap grows by them: measured on
+    a model with 262k entries of vocabulary, from 7 to 12 GiB over a few hundred forwards. Values do not change.
+    """
+    if _growth.is_too_much(_resident_bytes()):
+        give_back_freed_memory()
+
+
+class _Growth:
+    """The size of the process against what it needed in the first forwards after memory was last given back."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.settle()
+
+    def settle(self) -> None:
+        """Memory was given back: the next forwards say what they need."""
+        self._needed, self._seen = 0, 0
+
+    def is_too_much(self, size: int) -> bool:
+        """Whether the process, of `size` bytes now, is to give memory back."""
+        self._seen += 1
+        if self._seen <= _SETTLING:
+            self._needed = max(self._needed, size)
+        return size > self._needed + self._most
+
+
+_growth = _Growth(_GROWTH_BYTES)
+
+
+def _resident_bytes() -> int:
+    """What this process has in memory; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0
+    return pages * mmap.PAGESIZE
 
 
 class _Blocks:
