@@ -81,12 +81,12 @@ _growth = _Growth(_GROWTH_BYTES)
 
 
 def _resident_bytes() -> int:
-    """What this process has in memory; 0 where the system does not tell."""
+    """What this process has in memory, without pages of files; 0 where the system does not tell."""
     try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        _, resident, of_files, *_ = map(int, Path("/proc/self/statm").read_text(encoding="ascii").split())
     except OSError:
         return 0
-    return pages * mmap.PAGESIZE
+    return (resident - of_files) * mmap.PAGESIZE
 
 
 class _Blocks:
