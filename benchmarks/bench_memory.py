@@ -1,7 +1,8 @@
 """Peak resident memory of runs side by side: train and answer, as a study's workers do.
 
 The model has the shape of Gemma 3 270M (262,144 entries of vocabulary) and random weights, stored in bf16 as models
-are; steps are of 8 rows of 512 tokens, half of them answers. Every process is a worker of its own with one thread.
+are; steps are of 8 rows of 512 tokens, half of them answers. Then follow answers to 256 questions and 256 prompts of 20
+to 400 tokens, in as many forwards of ever other sizes. Every process is a worker of its own with one thread.
 
     python benchmarks/bench_memory.py --processes 2 --json docs/performance.json
 """
@@ -88,8 +89,11 @@ def work(folder: str, arguments: argparse.Namespace, number: int, pipe: Connecti
             plan, checkpoints=Path(checkpoints), on_step=lambda step: seconds.append(step.seconds), stop=lambda: None
         )
     trained = peak_mib()
-    specialist.choose([TokenQuestion(key=str(n), prompt=some(200), choices=(some(3), some(4))) for n in range(16)])
-    specialist.write([TokenPrompt(key=str(n), ids=some(200), max_new_tokens=8, end_ids=()) for n in range(16)])
+    prompts = [some(draw.randint(20, 400)) for _ in range(arguments.prompts)]
+    specialist.choose(
+        [TokenQuestion(key=str(n), prompt=ids, choices=(some(3), some(4))) for n, ids in enumerate(prompts)]
+    )
+    specialist.write([TokenPrompt(key=str(n), ids=ids, max_new_tokens=8, end_ids=()) for n, ids in enumerate(prompts)])
     pipe.send(
         {
             "training_peak_mib": trained,
@@ -106,6 +110,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--batch-rows", type=int, default=8)
+    parser.add_argument("--prompts", type=int, default=256, help="to choose and to write for, each")
     parser.add_argument("--json", type=Path, help="the file that the figures are added to")
     arguments = parser.parse_args()
     context = multiprocessing.get_context("spawn")
