@@ -77,17 +77,17 @@ def _with_intervals(points: list[dict[str, Any]], *, x: str, title: str, y: str,
 
     place = altair.X(f"{x}:N", title=title, sort=None, axis=altair.Axis(labelAngle=0))
     colour = altair.Color(f"{by}:N", title=None, scale=altair.Scale(range=_COLOURS))
-    side = altair.XOffset(f"{by}:N")
+    beside = {"xOffset": altair.XOffset(f"{by}:N")} if len({point[x] for point in points}) < len(points) else {}
     base = altair.Chart(altair.Data(values=points))
     layers = [
         base.mark_rule(strokeWidth=2).encode(
             x=place,
-            xOffset=side,
             color=colour,
             y=altair.Y("low:Q", title=y, scale=altair.Scale(zero=False)),
             y2="high:Q",
+            **beside,
         ),
-        base.mark_point(filled=True, size=70).encode(x=place, xOffset=side, color=colour, y="y:Q"),
+        base.mark_point(filled=True, size=70).encode(x=place, color=colour, y="y:Q", **beside),
     ]
     if across is not None:
         line = altair.Chart(altair.Data(values=[{"y": across}]))
