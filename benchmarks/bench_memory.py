@@ -2,7 +2,7 @@
 
 The model has the shape of Gemma 3 270M (262,144 entries of vocabulary) and random weights, stored in bf16 as models
 are; steps are of 8 rows of 512 tokens, half of them answers. Then follow answers to 256 questions and 256 prompts of 20
-to 400 tokens, in as many forwards of ever other sizes. Every process is a worker of its own with one thread.
+to 400 tokens, in forwards of many sizes. Every process is a worker of its own with one thread.
 
     python benchmarks/bench_memory.py --processes 2 --json docs/performance.json
 """

@@ -23,7 +23,7 @@ Key = TypeVar("Key")
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # the parameters' numbers in glibc's malloc.h
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-_GROWTH_BYTES = 1 << 30  # a trim costs the first touch of what the next step needs: a quarter of a second a GiB
+_GROWTH_BYTES = 1 << 30  # a trim costs the first touch of what the next step needs
 _SETTLING = 4  # forwards after a trim; their largest need is what growth counts from
 _LASTING_BYTES = 16 << 20  # smaller blocks come from torch: new pages cost little there
 
@@ -51,8 +51,8 @@ def hold_growth() -> None:
     """After a step or a forward: give freed memory back where the process has grown by more than `_GROWTH_BYTES` since
     it last did so.
 
-    Tensors of ever other sizes leave holes that later ones do not fit into, and a kept heap grows by them: measured on
-    a model with 262k entries of vocabulary, from 7 to 12 GiB over a few hundred forwards. Values do not change.
+    Tensors of ever other sizes leave holes that later ones do not fit into, and a kept heap grows by them: on a model
+    with 262k entries of vocabulary by several GiB a run. Values do not change.
     """
     if _growth.is_too_much(_resident_bytes()):
         give_back_freed_memory()

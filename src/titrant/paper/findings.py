@@ -133,7 +133,7 @@ def _claim(found: Found) -> list[str]:
         lines += ["", "| beside it (registered as secondary, not judged) | effect (95% interval) |", "| --- | --- |"]
         lines += [f"| {name} | {said(value)} |" for name, value in beside]
     if missing:
-        lines += ["", f"{missing} secondary {'effect has' if missing == 1 else 'effects have'} no runs yet."]
+        lines += ["", f"Without runs yet: {plural(missing, 'secondary effect')}."]
     return [*lines, ""]
 
 
