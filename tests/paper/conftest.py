@@ -100,10 +100,9 @@ def grid(tmp_path: Path, toy_prepared: PreparedModel, monkeypatch: pytest.Monkey
     monkeypatch.setattr("titrant.study.bench.prepare", lambda spec, **_: replace(toy_prepared, name=Path(spec).name))
     monkeypatch.setattr("os.fsync", lambda _: None)  # a test's store need not outlive a power cut
 
-    def make(where: str = "here", **studies: dict[str, Any]) -> GridPlaces:
-        write_grid(tmp_path / "studies" / "core", **(studies or {"coverage": COVERAGE, "falsehood": FALSEHOOD}))
-        return GridPlaces(
-            size="core", studies=tmp_path / "studies" / "core", scores=tmp_path / "scores", work=tmp_path / where
-        )
+    def make(where: str = "here", *, size: str = "core", **studies: dict[str, Any]) -> GridPlaces:
+        folder = tmp_path / "studies" / size
+        write_grid(folder, **(studies or {"coverage": COVERAGE, "falsehood": FALSEHOOD}))
+        return GridPlaces(size=size, studies=folder, scores=tmp_path / "scores", work=tmp_path / where)
 
     return make

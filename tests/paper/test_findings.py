@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from titrant.identity import rng_for
-from titrant.paper.claims import AGAIN, CLAIMS, FACTS, FAR, FEW_AGAIN, NEAR, Claim, Found, Runs, judge
+from titrant.paper.claims import AGAIN, CLAIMS, FACTS, FAR, FEW_AGAIN, NEAR, Claim, Effect, Found, Runs, judge
+from titrant.paper.extended import BLOCKS, RUNGS, read_block
 from titrant.paper.findings import page, write_findings
 from titrant.paper.kept import REAL_LAB, KeptRun, Origin, RunFacts
 from titrant.revisions import REVISIONS
@@ -274,6 +275,115 @@ def test_the_page_says_in_words_what_every_claim_comes_to() -> None:
     )
     worse = grid_of(lambda target, arm: 0.5 if target == "broad" and "+" in arm else flat_mean(target, arm))
     assert "+0.05 is ruled out, any in that direction too. Effect: -0.1" in page({"core": worse})
+
+
+def extended(block: str, target: str, arm: str, seeds: Sequence[int], mean: float) -> list[KeptRun]:
+    """Runs of a block of the extended size."""
+    runs = (kept(target, arm, seed, mean) for seed in seeds)
+    return [
+        KeptRun(
+            replace(run.facts, size="extended", block=block, recipe_id=f"{block}{run.facts.recipe_id}"), run.columns
+        )
+        for run in runs
+    ]
+
+
+def reading(block: str, runs: Sequence[KeptRun], core: Sequence[KeptRun]) -> dict[str, Effect]:
+    return read_block(next(each for each in BLOCKS if each.name == block), core, runs)
+
+
+def test_a_block_that_grows_from_core_is_read_with_core_s_runs() -> None:
+    core = grid_of(helpful)
+    quarters = [
+        *extended("falsehood", "facts", "128+far/false:0.25:384", range(10), 0.67),
+        *extended("falsehood", "facts", "128+far/false:0.75:384", range(10), 0.62),
+    ]
+    half = extended("falsehood", "facts", FAR[50], range(5, 10), helpful("facts", FAR[50]))
+    found = reading("falsehood", [*quarters, *half], core)
+    shares = [found[f"far facts, {share}% false"] for share in (25, 50, 75, 100)]
+    assert [effect.seeds for effect in shares] == [(10, 10)] * 4
+    assert sorted((effect.value for effect in shares), reverse=True) == [effect.value for effect in shares]
+    assert shares[-1].value == pytest.approx(-0.45, abs=0.05)
+    line = found["the line through the five shares, from none false to all"]
+    assert line.value == pytest.approx(0.8 * shares[3].value + 0.4 * (shares[2].value - shares[0].value))
+    assert reading("falsehood", quarters, core)["far facts, 50% false"].seeds == (5, 5)
+    assert reading("falsehood", [], core) == {}
+
+
+def test_a_block_that_only_has_core_s_names_is_compared_with_core_and_never_taken_for_it() -> None:
+    core = grid_of(helpful)
+    own = [
+        run
+        for target, gained in (("broad", 0.2), ("narrow", 0.0))
+        for arm, mean in (("64", 0.4), ("64-matched", 0.45), ("64+general:384", 0.4 + gained))
+        for run in extended("loss-weight", target, arm, (0, 1, 2), mean)
+    ]
+    found = reading("loss-weight", own, core)
+    at = {name: effect.value for name, effect in found.items()}
+    assert at["gain of dose 384, broad"] == pytest.approx(0.2, abs=0.01)
+    assert at["gain of dose 384, both"] == pytest.approx(0.1, abs=0.01)
+    assert at["gain over the matched baseline, narrow"] == pytest.approx(-0.05, abs=0.01)
+    assert at["gain, less that with rows weighing alike, broad"] == pytest.approx(0.2 - 0.16, abs=0.01)
+    assert at["no dose, less no dose with rows weighing alike, broad"] == pytest.approx(-0.05, abs=0.01)
+    before, after = page({"core": core}), page({"core": core, "extended": own})
+    assert "## Extended" not in before
+    assert "### Loss-weight" in after
+    assert [line for line in before.splitlines() if line.startswith("| 1 |")] == [
+        line for line in after.splitlines() if line.startswith("| 1 |")
+    ]
+
+
+def test_a_run_that_two_extended_blocks_have_serves_both() -> None:
+    core = grid_of(helpful)
+    more = [
+        *extended("format", "narrow", "64+general/shuffled:384", range(5), 0.5),
+        *extended("coverage", "narrow", "64", (3, 4), 0.45),
+        *extended("coverage", "broad", "64", (3, 4), 0.99),  # of another ladder: other items
+        *extended("format", "broad", "64+general/shuffled:384", range(5), 0.5),
+    ]
+    found = reading("format", more, core)
+    assert found["gain, narrow"].seeds == (5, 5)
+    assert found["gain, broad"].seeds == (3, 3)
+    assert found["gain, narrow"].value == pytest.approx(0.05, abs=0.01)
+
+
+def test_the_line_through_the_rungs_goes_from_the_first_to_the_last() -> None:
+    gains = dict(zip(RUNGS, (0.0, 0.03, 0.06, 0.09), strict=True))
+    runs = [
+        run
+        for target, gained in gains.items()
+        for size in (64, 256)
+        for arm, mean in ((f"{size}", 0.4), (f"{size}+general:96", 0.4 + gained))
+        for run in extended("coverage", target, arm, range(5), mean)
+    ]
+    found = reading("coverage", runs, ())
+    assert found["gain of dose 96, the line through the rungs"].value == pytest.approx(0.09, abs=0.01)
+    assert "gain of dose 384, the line through the rungs" not in found
+
+
+def test_answers_of_people_and_of_a_model_are_compared_at_equal_tokens_too() -> None:
+    runs = [
+        run
+        for target in ("broad", "narrow")
+        for arm, mean in (
+            ("64+people:384", 0.5), ("64+model:384", 0.4), ("64+people:319", 0.5), ("64+model:317", 0.45),
+            ("64+gpt4:64", 0.5), ("64+older:64", 0.52),
+        )
+        for run in extended("sources", target, arm, (0, 1, 2), mean)
+    ]  # fmt: skip
+    at = {name: effect.value for name, effect in reading("sources", runs, grid_of(helpful)).items()}
+    assert at["people's answers less a model's, 384 rows, both"] == pytest.approx(0.1, abs=0.01)
+    assert at["people's answers less a model's, 20,000 tokens, both"] == pytest.approx(0.05, abs=0.01)
+    assert at["GPT-4's answers less an older model's, 64 rows, broad"] == pytest.approx(-0.02, abs=0.01)
+
+
+def test_the_instructed_model_s_control_is_its_own_untuned_model() -> None:
+    core = grid_of(helpful)
+    runs = [run for target in ("broad", "narrow") for run in extended("instructed", target, "64", (0, 1, 2), 0.6)] + [
+        run for target in ("broad", "narrow") for run in extended("instructed", target, "untuned", (0,), 0.4)
+    ]
+    found = reading("instructed", runs, core)
+    assert found["training on 64 rows against untuned (the control), both"].value == pytest.approx(0.2, abs=0.01)
 
 
 def test_a_page_of_nothing_says_not_tested_of_every_claim(tmp_path: Path) -> None:

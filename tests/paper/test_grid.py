@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -138,6 +139,42 @@ def test_a_block_of_other_seeds_takes_the_rates_that_another_block_chose(grid: G
     assert run(places) == []
 
 
+def test_a_larger_size_does_not_run_again_what_core_kept(grid: Grid) -> None:
+    places = grid()
+    run(places)
+    coverage = json.loads((places.studies / "coverage.yaml").read_text())
+    arms = {**coverage["arms"], "seeds": 3}
+    larger = grid(size="extended", coverage={**coverage, "arms": arms})
+    before = progress(larger, "coverage")
+    arms_of_a_seed = 2 * 6 + 1  # six of each target, and generalist alone
+    assert before.runs - before.kept == arms_of_a_seed
+    assert len(run(larger)) == arms_of_a_seed
+    added = read_kept(larger.kept)
+    assert {run_.facts.seed for run_ in added} == {2}
+    rates = chosen_rates(read_kept(places.kept), 0)
+    assert all(run_.facts.learning_rate == rates[run_.facts.target, run_.facts.arm] for run_ in added)
+    assert run(larger) == run(places) == []
+
+
+def test_rates_are_chosen_by_the_very_runs_that_try_them_not_by_their_names(grid: Grid) -> None:
+    written = json.loads((grid().studies / "coverage.yaml").read_text())
+    coverage = {**written, "arms": {**written["arms"], "target_rows": [4]}}
+    longer = {**coverage, "name": "another", "training": {**written["training"], "passes": 3}}
+    alone = grid(size="alone", another=longer)
+    run(alone)
+    expected = chosen_rates(read_kept(alone.kept), 0)
+    kept_before = kept_recipes(alone.kept)
+    shutil.rmtree(alone.scores)
+    places = grid("elsewhere", size="both", coverage=coverage, another=longer)
+    run(places)
+    blocks = {name: [one for one in read_kept(places.kept) if one.facts.block == name] for name in places.blocks()}
+    assert chosen_rates(blocks["coverage"], 0) != chosen_rates(blocks["another"], 0) == expected
+    assert kept_recipes(places.kept / "another") <= kept_before
+    for one in blocks["another"]:
+        if one.facts.seed == 1:
+            assert one.facts.learning_rate == expected[one.facts.target, one.facts.arm]
+
+
 def test_a_kept_run_says_what_it_was(grid: Grid) -> None:
     places = grid()
     run(places, blocks=["falsehood"])
@@ -209,3 +246,15 @@ def test_the_studies_of_every_size_load_under_their_own_names() -> None:
     assert paths
     for path in paths:
         assert load_study(path).name == f"paper-{path.parent.name}-{path.stem}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.model
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"the shared data is not there: {DATA}")
+def test_every_block_of_core_and_extended_can_be_planned_on_the_real_rows(gemma3: object, smollm2: object) -> None:
+    studies = Path(__file__).parents[2] / "studies" / "paper"
+    for size in ("core", "extended"):
+        places = GridPlaces(size=size, studies=studies / size, scores=studies / "scores", work=Path("nowhere"))
+        found = [progress(places, block) for block in places.blocks()]
+        assert all(each.runs > 5 for each in found)

@@ -212,26 +212,25 @@ class Runs:
         usable.sort(key=lambda run: order.get(run.facts.block, len(order)))
         rates = chosen_rates(usable, CHOOSING_SEED)
         self._found: dict[tuple[str, str, int], KeptRun] = {}
-        self._untuned: dict[str, KeptRun] = {}
+        self._untuned: dict[tuple[str, str], KeptRun] = {}
         for run in usable:
             facts = run.facts
             if facts.kind == UNTUNED:
                 for target in {name for name, _, _ in run.kinds}:
-                    self._untuned.setdefault(target, run)
+                    self._untuned.setdefault((target, facts.arm), run)
             elif rates.get((facts.target, facts.arm), facts.learning_rate) == facts.learning_rate:
                 self._found.setdefault((facts.target, facts.arm, facts.seed), run)
 
     def run(self, target: str, arm: str, seed: int) -> KeptRun | None:
         """The run of an arm; the untuned model's serves every seed."""
-        if arm == UNTUNED:
-            return self._untuned.get(target)
-        found = self._found.get((target, arm, seed))
+        found = self._untuned.get((target, arm)) or self._found.get((target, arm, seed))
         # generalist alone was trained on no target, so it stands under none
         return found if found is not None else self._found.get(("", arm, seed))
 
-    def arm_of(self, source: str) -> str | None:
-        """The only arm with a dose of this source, whose rows followed from its tokens."""
-        return next((arm for _, arm, _ in self._found if f"+{source}:" in arm), None)
+    def arm_of(self, source: str, *, but: int | None = None) -> str | None:
+        """The only arm with a dose of this source (of not `but` rows), whose rows followed from its tokens."""
+        dosed = (arm for _, arm, _ in self._found if f"+{source}:" in arm)
+        return next((arm for arm in dosed if not arm.endswith(f":{but}")), None)
 
     def of(self, cells: Iterable[Cell]) -> tuple[KeptRun, ...]:
         """The runs of these cells that are there."""
@@ -451,7 +450,8 @@ def gain(size: int | str, *, over: str = "") -> Weights:
     return {f"{size}{DOSED}": 1.0, f"{size}{over}": -1.0}
 
 
-def _sum(parts: Iterable[tuple[float, Weights]]) -> Weights:
+def weighted_sum(parts: Iterable[tuple[float, Weights]]) -> Weights:
+    """Each of these combinations of arms times its factor, added up."""
     total: dict[str, float] = {}
     for factor, weights in parts:
         for arm, weight in weights.items():
@@ -461,14 +461,14 @@ def _sum(parts: Iterable[tuple[float, Weights]]) -> Weights:
 
 def _coverage(runs: Runs, *, over: str = "", metric: str = GRADED) -> Effect | None:
     """(gain at broad) - (gain at narrow), sizes averaged. A mean over two targets is half their sum, hence the 2."""
-    both = _sum((0.5, gain(size, over=over)) for size in SIZES)
-    parts = {"broad": _sum([(2.0, both)]), "narrow": _sum([(-2.0, both)])}
+    both = weighted_sum((0.5, gain(size, over=over)) for size in SIZES)
+    parts = {"broad": weighted_sum([(2.0, both)]), "narrow": weighted_sum([(-2.0, both)])}
     return runs.effect(parts, metric=metric)
 
 
 def _few(runs: Runs, *, over: str = "", targets: Sequence[str] = COVERAGE, seeds: Seeds = FIVE) -> Effect | None:
     """(gain at 64 rows) - (gain at 256), targets averaged."""
-    change = _sum([(1.0, gain(64, over=over)), (-1.0, gain(256, over=over))])
+    change = weighted_sum([(1.0, gain(64, over=over)), (-1.0, gain(256, over=over))])
     return runs.effect(dict.fromkeys(targets, change), seeds=seeds)
 
 
@@ -513,8 +513,8 @@ _PRIMARY: dict[int, Callable[[Runs], Effect | None]] = {
 _BESIDE: dict[int, dict[str, Callable[[Runs], Effect | None]]] = {
     1: {
         "against the matched baseline": lambda runs: _coverage(runs, over="-matched"),
-        "gain at broad": lambda runs: runs.effect({"broad": _sum((0.5, gain(size)) for size in SIZES)}),
-        "gain at narrow": lambda runs: runs.effect({"narrow": _sum((0.5, gain(size)) for size in SIZES)}),
+        "gain at broad": lambda runs: runs.effect({"broad": weighted_sum((0.5, gain(size)) for size in SIZES)}),
+        "gain at narrow": lambda runs: runs.effect({"narrow": weighted_sum((0.5, gain(size)) for size in SIZES)}),
         "gain at broad, answers dealt out anew among the rows of the dose (64 rows)": lambda runs: runs.effect(
             {"broad": {"64+general/shuffled:384": 1.0, "64": -1.0}}, seeds=THREE
         ),

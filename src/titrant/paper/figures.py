@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from titrant.paper.claims import COVERAGE, DOSED, FAR, MARGIN, NEAR, SIZES, SKILLS, Runs, skill_gain
+from titrant.paper.claims import COVERAGE, DOSED, MARGIN, NEAR, SIZES, SKILLS, Runs, skill_gain
+from titrant.paper.extended import BLOCKS, FAR_SHARES, FIVE, TEN, pool
 from titrant.paper.kept import KeptRun
 
 _WIDTH, _HEIGHT = 280, 200
 _COLOURS = ["#1b6ca8", "#d1495b", "#3a7d44"]
 
 
-def figures(runs: Sequence[KeptRun]) -> dict[str, str]:
-    """SVG by name; a figure without a point is left out."""
-    known = Runs(runs)
-    drawn = {"size": _by_size(known), "skill": _by_skill(known), "falsehood": _by_falsehood(known)}
+def figures(core: Sequence[KeptRun], extended: Sequence[KeptRun] = ()) -> dict[str, str]:
+    """SVG by name; a figure without a point is left out. Falsehoods are drawn with the arms and seeds that the extended
+    size adds, where there are such."""
+    known = Runs(core)
+    block = next(block for block in BLOCKS if block.name == "falsehood")
+    grown = any(run.facts.block == block.name for run in extended)
+    falsehood = _by_falsehood(Runs(pool(block, core, extended)), TEN) if grown else _by_falsehood(known, FIVE)
+    drawn = {"size": _by_size(known), "skill": _by_skill(known), "falsehood": falsehood}
     return {name: svg for name, svg in drawn.items() if svg is not None}
 
 
@@ -57,17 +62,17 @@ def _by_skill(runs: Runs) -> str | None:
     return _with_intervals(points, x="x", title="target", y="gain of dose 384", by="skill", across=0.0)
 
 
-def _by_falsehood(runs: Runs) -> str | None:
+def _by_falsehood(runs: Runs, seeds: Sequence[int]) -> str | None:
     points: list[dict[str, Any]] = []
-    for name, arms in (("other relations (far)", FAR), ("the test's relations (near)", NEAR)):
-        for share, arm in arms.items():
-            effect = runs.effect({"facts": {arm: 1.0}}, metric=MARGIN)
+    for name, arms in (("other relations (far)", FAR_SHARES), ("the test's relations (near)", NEAR)):
+        for share, arm in sorted(arms.items()):
+            effect = runs.effect({"facts": {arm: 1.0}}, metric=MARGIN, seeds=seeds)
             if effect is not None:
                 point = {"facts": name, "x": f"{share}%", "y": effect.value, "low": effect.low, "high": effect.high}
                 points.append(point)
     if not points:
         return None
-    alone = runs.mean("facts", "128", metric=MARGIN)
+    alone = runs.mean("facts", "128", metric=MARGIN, seeds=seeds)
     title = "false facts in the dose"
     return _with_intervals(points, x="x", title=title, y="margin, nats", by="facts", across=alone)
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from titrant.paper.claims import CLAIMS, FACTS, Found, Runs, judge, said
+from titrant.paper.extended import BLOCKS, read_block
 from titrant.paper.figures import figures
 from titrant.paper.kept import KeptRun, current, read_kept
 from titrant.report.wording import plural
@@ -53,7 +54,7 @@ def write_findings(scores: Path, out: Path) -> tuple[Path, ...]:
     """Write the page and its figures; the paths written. Figures that have nothing to show are taken away."""
     folder = out.parent / out.stem
     kept = {size: read_kept(scores / size) for size in SIZES}
-    drawn = figures(_usable(kept["core"])[0])
+    drawn = figures(_usable(kept["core"])[0], _usable(kept["extended"])[0])
     for path in folder.glob("*.svg"):
         if path.stem not in drawn:
             path.unlink()
@@ -67,9 +68,13 @@ def page(kept: dict[str, tuple[KeptRun, ...]], *, figures_at: dict[str, str] | N
     """The page's Markdown."""
     core, _, _ = _usable(kept.get("core", ()))
     found = [judge(claim, Runs(core)) for claim in CLAIMS]
+    beyond = _extended(core, _usable(kept.get("extended", ()))[0])
     lines = [*_INTRODUCTION, *(_short(each) for each in found), "", _LEGEND, "", *_in_words(found), ""]
+    if beyond:
+        lines += ["More arms and seeds, which no claim is judged by, stand under [Extended](#extended).", ""]
     for each in found:
         lines += _claim(each)
+    lines += beyond
     lines += _figures(figures_at or {})
     lines += _what_was_run(kept)
     return "\n".join(lines).rstrip() + "\n"
@@ -135,6 +140,32 @@ def _claim(found: Found) -> list[str]:
     if missing:
         lines += ["", f"Without runs yet: {plural(missing, 'secondary effect')}."]
     return [*lines, ""]
+
+
+def _extended(core: Sequence[KeptRun], extended: Sequence[KeptRun]) -> list[str]:
+    """What was read off the extended size, block by block; nothing without runs of it."""
+    lines: list[str] = []
+    for block in BLOCKS:
+        found = read_block(block, core, extended)
+        if not found:
+            continue
+        lines += [f"### {block.name[0].upper()}{block.name[1:]}", "", block.words, ""]
+        lines += ["| | effect (95% interval) | detectable | seeds | items |", "| --- | --- | ---: | ---: | ---: |"]
+        lines += [
+            f"| {name} | {said(effect)} | {effect.detectable:.3f} | {_span(effect.seeds)} | {effect.items:,} |"
+            for name, effect in found.items()
+        ]
+        lines += [""]
+    if not lines:
+        return []
+    return [
+        "## Extended",
+        "",
+        "Registered before its runs in [decision 0032](decisions/0032-extended-readings.md), when core had been looked "
+        "at. Effects with their intervals, not judged as claims are: with so many, some stand off 0 by chance alone.",
+        "",
+        *lines,
+    ]
 
 
 def _span(seeds: tuple[int, int]) -> str:

@@ -1,15 +1,16 @@
 """Running a grid: every study of a folder, seed by seed, skipping what is kept and keeping what is done.
 
 `run_grid` can be stopped at any moment and started again, here or elsewhere: a run in progress goes on from its
-checkpoint in the local store, a finished one from its kept scores. Learning rates are chosen on validation items as the
-study says, from kept scores, so that all machines choose alike; they are tried at one seed (`CHOOSING_SEED`), and a
-block of other seeds takes what an earlier block chose for the same target and arm.
+checkpoint in the local store, a finished one from its kept scores, whichever block or size kept them first: a recipe is
+all that can change a run. Learning rates are chosen on validation items as the study says, from the kept scores of the
+very runs that try them at one seed (`CHOOSING_SEED`), so that all machines choose alike and blocks that differ in
+anything else choose apart; a block of other seeds tries none, and needs another block to have made its tries.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,7 @@ from typing import Literal
 from titrant.engines import Event, LabSpec, execute
 from titrant.engines.job import ANSWERS, read_training
 from titrant.errors import RunFailed, SpecError
-from titrant.paper.kept import KeptRun, Origin, current, facts_of, kept_recipes, read_kept, write_kept
+from titrant.paper.kept import KeptRun, Origin, facts_of, kept_recipes, read_kept, write_kept
 from titrant.records import Arm, TrainingSettings
 from titrant.store import TIMING, Store, read_sealed
 from titrant.study.bench import VALIDATION_PROBE, Bench, read_bench
@@ -56,7 +57,12 @@ class GridPlaces:
 
     @property
     def kept(self) -> Path:
+        """Where this size's runs are kept."""
         return self.scores / self.size
+
+    def everywhere(self) -> frozenset[str]:
+        """The recipes that any size has kept."""
+        return kept_recipes(self.scores)
 
     def blocks(self) -> list[str]:
         """The blocks of this size, the cheapest that test a claim first."""
@@ -79,19 +85,18 @@ def run_grid(
         say(f"{places.size} {block}: reading")
         bench = read_bench(study, say=say)
         keeper = _Keeper(places, block, bench, lab or _real_lab(bench), say)
-        for design in _stages(bench, places):
-            _require_rates(design, places)
-            _run(design, keeper, jobs, on_event)
-            keeper.require(design)
+        for designs in _stages(bench, places):
+            _run(designs, keeper, jobs, on_event)
+            keeper.require(designs)
 
 
 def progress(places: GridPlaces, block: str) -> Progress:
     """How far a block is, by its grid with the learning rates that are chosen so far (else the first candidates')."""
     bench = read_bench(load_study(places.studies / f"{block}.yaml"))
-    kept = kept_recipes(places.kept)
+    kept = places.everywhere()
     planned: dict[str, PlannedRun] = {}
-    for design in _stages(bench, places):
-        planned |= {each.run.recipe_id: each for each in design.distinct}
+    for designs in _stages(bench, places, counting=True):
+        planned |= {each.run.recipe_id: each for each in _distinct(designs)}
     left = [each for recipe, each in planned.items() if recipe not in kept]
     return Progress(
         block=block,
@@ -102,11 +107,9 @@ def progress(places: GridPlaces, block: str) -> Progress:
     )
 
 
-def chosen_rates(
-    runs: Sequence[KeptRun], seed: int, *, candidates: Collection[float] | None = None
-) -> dict[tuple[str, str], float]:
+def chosen_rates(runs: Sequence[KeptRun], seed: int) -> dict[tuple[str, str], float]:
     """The learning rate of every (target, arm) that is kept at this seed: the one with the best mean validation score,
-    the smaller one where two tie. With `candidates`, of arms that were tried with all of them, and among them alone."""
+    the smaller one where two tie."""
     means: dict[tuple[str, str], dict[float, float]] = {}
     for run in runs:
         facts = run.facts
@@ -115,13 +118,11 @@ def chosen_rates(
         found = _validation_mean(run)
         if found is not None:
             means.setdefault((facts.target, facts.arm), {})[facts.learning_rate] = found
-    if candidates is not None:
-        means = {
-            arm: {rate: tried[rate] for rate in candidates}
-            for arm, tried in means.items()
-            if set(candidates) <= set(tried)
-        }
-    return {arm: min(tried, key=lambda rate: (-tried[rate], rate)) for arm, tried in means.items()}
+    return {arm: _best(tried) for arm, tried in means.items()}
+
+
+def _best(tried: Mapping[float, float]) -> float:
+    return min(tried, key=lambda rate: (-tried[rate], rate))
 
 
 def _validation_mean(run: KeptRun) -> float | None:
@@ -138,43 +139,38 @@ def _validation_mean(run: KeptRun) -> float | None:
 # -------------------------------------------------------------------------------------------------------------- stages
 
 
-def _stages(bench: Bench, places: GridPlaces) -> list[Design]:
-    """The designs of a block in their order: a try of every candidate at `CHOOSING_SEED` if it is among the block's
-    seeds, then the grid itself.
+def _stages(bench: Bench, places: GridPlaces, *, counting: bool = False) -> Iterator[tuple[Design, ...]]:
+    """What a block runs, stage by stage: every candidate's design at `CHOOSING_SEED` if that is among the block's
+    seeds, then the grid itself, which depends on how the tries did and is therefore made when it is asked for.
 
-    The grid is put together when it is asked for, since it depends on the tries; where they are not all kept, arms that
-    have no choice yet stand with the first candidate (for counting only: `_Keeper.require` and `_require_rates` let
-    nobody run them).
+    A stage's designs may run side by side. `counting`: arms that have no choice yet stand with the first candidate;
+    `SpecError` otherwise.
     """
     study = bench.study
     if not study.needs_choosing:
-        return [make_design(bench)]
-    tries: list[Design] = []
+        yield (make_design(bench),)
+        return
+    one_seed = replace_seeds(bench, (CHOOSING_SEED,))
+    tries = {settings.learning_rate: make_design(one_seed, _fixed(settings)) for settings in study.candidates()}
     if CHOOSING_SEED in study.arms.seeds:
-        one_seed = replace_seeds(bench, (CHOOSING_SEED,))
-        tries = [make_design(one_seed, _fixed(settings)) for settings in study.candidates()]
-    return _LazyStages(tries, lambda: make_design(bench, _chosen(study, places)))
+        yield tuple(tries.values())
+    rates = _kept_rates(tries, places)
+    if not counting:
+        _require_rates(study, tries.values(), rates)
+    yield (make_design(bench, _chosen(study, rates)),)
 
 
-class _LazyStages(list[Design]):
-    """Designs, and one more that is made once the others have been gone through."""
-
-    def __init__(self, ready: list[Design], last: Callable[[], Design]) -> None:
-        super().__init__(ready)
-        self._last = last
-
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        yield from super().__iter__()
-        yield self._last()
+def _distinct(designs: Iterable[Design]) -> list[PlannedRun]:
+    """The runs of a stage; one that several designs ask for stands once."""
+    return list({planned.run.recipe_id: planned for design in designs for planned in design.distinct}.values())
 
 
 def _fixed(settings: TrainingSettings) -> Settings:
     return lambda model, target, name: settings
 
 
-def _chosen(study: Study, places: GridPlaces) -> Settings:
+def _chosen(study: Study, rates: Mapping[tuple[str, str], float]) -> Settings:
     candidates = {settings.learning_rate: settings for settings in study.candidates()}
-    rates = _kept_rates(study, places)
 
     def settings(model: str, target: str, name: str) -> TrainingSettings:
         rate = rates.get((target if name[:1].isdigit() else "", name))
@@ -183,35 +179,48 @@ def _chosen(study: Study, places: GridPlaces) -> Settings:
     return settings
 
 
-def _kept_rates(study: Study, places: GridPlaces) -> dict[tuple[str, str], float]:
-    """What was chosen among the study's candidates, by kept runs of this version of the code."""
-    candidates = {settings.learning_rate for settings in study.candidates()}
-    ours, _ = current(read_kept(places.kept))
-    return chosen_rates(ours, CHOOSING_SEED, candidates=candidates)
+def _kept_rates(tries: Mapping[float, Design], places: GridPlaces) -> dict[tuple[str, str], float]:
+    """What the kept runs of these tries chose for every (target, arm) whose tries are all kept."""
+    kept = {run.facts.recipe_id: run for run in read_kept(places.scores)}
+    means: dict[tuple[str, str], dict[float, float]] = {}
+    for rate, design in tries.items():
+        for planned in design.runs:
+            run = kept.get(planned.run.recipe_id)
+            found = None if run is None or not planned.run.steps else _validation_mean(run)
+            if found is not None:
+                means.setdefault((planned.run.arm.target, planned.run.arm.name), {})[rate] = found
+    return {arm: _best(tried) for arm, tried in means.items() if len(tried) == len(tries)}
 
 
-def _require_rates(design: Design, places: GridPlaces) -> None:
-    """A block that tries no learning rate has one from another block for every arm that it trains."""
-    study = design.bench.study
-    if not study.needs_choosing or CHOOSING_SEED in study.arms.seeds:
-        return
-    arms = {(planned.run.arm.target, planned.run.arm.name) for planned in design.distinct if planned.run.steps}
-    missing = sorted(arms.difference(_kept_rates(study, places)))
+def _require_rates(study: Study, tries: Iterable[Design], rates: Mapping[tuple[str, str], float]) -> None:
+    """Every arm that is trained has a learning rate."""
+    runs = [planned.run for design in tries for planned in design.runs if planned.run.steps]
+    arms = {(run.arm.target, run.arm.name) for run in runs}
+    missing = sorted(arms.difference(rates))
     if missing:
         names = ", ".join(f"{target} {name}".strip() for target, name in missing)
+        tried = CHOOSING_SEED in study.arms.seeds
+        reason = (
+            "its tries have no score on validation items"
+            if tried
+            else (f"none of its seeds is {CHOOSING_SEED}, where rates are tried")
+        )
         raise SpecError(
-            f"no learning rate of this block's candidates is chosen for {names}: none of its seeds is {CHOOSING_SEED}, "
-            "where rates are tried",
+            f"no learning rate of this block's candidates is chosen for {names}: {reason}",
             where=str(study.path),
-            fix="run the block to its end first that tries these arms",
+            fix="give its targets validation items"
+            if tried
+            else "run the block to its end first that tries these arms",
         )
 
 
-def _run(design: Design, keeper: _Keeper, jobs: int | Literal["auto"], on_event: Callable[[Event], None]) -> None:
-    pending = keeper.pending(design)
+def _run(
+    designs: Sequence[Design], keeper: _Keeper, jobs: int | Literal["auto"], on_event: Callable[[Event], None]
+) -> None:
+    pending = keeper.pending(designs)
     if not pending:
         return
-    keeper.say(f"{keeper.block}: {len(pending)} of {len(design.distinct)} runs to do")
+    keeper.say(f"{keeper.block}: {len(pending)} of {len(_distinct(designs))} runs to do")
     keeper.find_origins(pending)
     named = {planned.run.run_id: planned for planned in pending}
 
@@ -221,10 +230,10 @@ def _run(design: Design, keeper: _Keeper, jobs: int | Literal["auto"], on_event:
             keeper.keep(named[event.run_id])
 
     execute(
-        [job_of(planned, design.bench) for planned in pending],
+        [job_of(planned, keeper.bench) for planned in pending],
         root=keeper.store.root,
         lab=keeper.lab,
-        processes=0 if jobs == 0 else jobs_for(design.bench, jobs, len(pending)),
+        processes=0 if jobs == 0 else jobs_for(keeper.bench, jobs, len(pending)),
         on_event=heard,
     )
 
@@ -238,11 +247,11 @@ class _Keeper:
         self._origins: dict[str, Origin] = {}
         self._scorers: dict[tuple[str, str], SheetScorer] = {}
 
-    def pending(self, design: Design) -> list[PlannedRun]:
+    def pending(self, designs: Sequence[Design]) -> list[PlannedRun]:
         """What is not kept, seed by seed, so that a grid that is stopped early is balanced; the untuned model first.
         Runs that the local store has finished are kept on the way."""
-        kept, done = kept_recipes(self.places.kept), self.store.finished()
-        left = [planned for planned in design.distinct if planned.run.recipe_id not in kept]
+        kept, done = self.places.everywhere(), self.store.finished()
+        left = [planned for planned in _distinct(designs) if planned.run.recipe_id not in kept]
         ready = [planned for planned in left if planned.run.run_id in done]
         if ready:
             self.find_origins(ready)
@@ -251,10 +260,10 @@ class _Keeper:
         left = [planned for planned in left if planned.run.run_id not in done]
         return sorted(left, key=lambda planned: (planned.run.steps > 0, planned.run.seed))
 
-    def require(self, design: Design) -> None:
-        """Every run of the design is kept; else the first failure is the error."""
-        kept = kept_recipes(self.places.kept)
-        missing = [planned for planned in design.distinct if planned.run.recipe_id not in kept]
+    def require(self, designs: Sequence[Design]) -> None:
+        """Every run of a stage is kept; else the first failure is the error."""
+        kept = self.places.everywhere()
+        missing = [planned for planned in _distinct(designs) if planned.run.recipe_id not in kept]
         if missing:
             names = ", ".join(f"{planned.run.arm.name} seed {planned.run.seed}" for planned in missing[:5])
             failure = f"{len(missing)} runs of {self.block} did not finish: {names}"
