@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: quickstart demo gemma paper-core findings test test-slow torture check format calibrate bench bench-study bench-mix clean
+.PHONY: quickstart demo gemma paper-core paper-extended findings test test-slow torture check format calibrate bench bench-study bench-mix clean
 
 quickstart: .venv/run
 	$(BIN)/titrant run studies/quickstart.yaml
@@ -19,8 +19,9 @@ gemma: .venv/run
 
 # The core size of the two studies (docs/decisions/0025-paper-studies.md): runs what is not kept, keeps what is done. Stop
 # it whenever you like; it goes on here or, once the scores are committed, on another machine. `BLOCKS=falsehood` for one.
-paper-core: gemma studies/paper/labels/gemma-3-270m.near.jsonl
-	$(BIN)/titrant paper run core $(foreach block,$(BLOCKS),--block $(block))
+# The extended size, for a night or a GPU, goes on from there (docs/decisions/0032-extended-readings.md).
+paper-core paper-extended: paper-%: gemma studies/paper/labels/gemma-3-270m.near.jsonl
+	$(BIN)/titrant paper run $* $(foreach block,$(BLOCKS),--block $(block))
 
 # What the untuned model knows of the facts that a dose may tell: four prompts a fact, greedy answers alone.
 DATA := $(or $(TITRANT_DATA_ROOT),../shared/data)

@@ -14,6 +14,7 @@ from titrant.identity import rng_for
 from titrant.paper.claims import AGAIN, CLAIMS, FACTS, FAR, FEW_AGAIN, NEAR, Claim, Effect, Found, Runs, judge
 from titrant.paper.extended import BLOCKS, RUNGS, read_block
 from titrant.paper.findings import page, write_findings
+from titrant.paper.grid import GridPlaces
 from titrant.paper.kept import REAL_LAB, KeptRun, Origin, RunFacts
 from titrant.revisions import REVISIONS
 
@@ -331,6 +332,12 @@ def test_a_block_that_only_has_core_s_names_is_compared_with_core_and_never_take
     assert [line for line in before.splitlines() if line.startswith("| 1 |")] == [
         line for line in after.splitlines() if line.startswith("| 1 |")
     ]
+
+
+def test_every_block_of_the_extended_size_is_read_in_the_order_in_which_it_runs() -> None:
+    studies = Path(__file__).parents[2] / "studies" / "paper" / "extended"
+    places = GridPlaces(size="extended", studies=studies, scores=Path("nowhere"), work=Path("nowhere"))
+    assert [block.name for block in BLOCKS] == places.blocks()
 
 
 def test_a_run_that_two_extended_blocks_have_serves_both() -> None:

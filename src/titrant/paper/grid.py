@@ -31,6 +31,10 @@ BLOCKS = (
     *("falsehood", "falsehood-again", "coverage", "few-again", "few-again-narrow"),
     *("skill", "format", "warmup", "remedy"),
 )
+EXTENDED = (
+    *("falsehood", "loss-weight", "remedy", "warmup", "format", "instructed"),
+    *("sources", "coverage", "skill"),
+)
 CHOOSING_SEED = 0  # where learning rates are tried; a block without it takes what another block chose there
 _LOSS_ROWS = 32
 
@@ -65,9 +69,10 @@ class GridPlaces:
         return kept_recipes(self.scores)
 
     def blocks(self) -> list[str]:
-        """The blocks of this size, the cheapest that test a claim first."""
+        """The blocks of this size, those first that cost least for what they say."""
+        order = EXTENDED if self.size == "extended" else BLOCKS
         found = {path.stem for path in self.studies.glob("*.yaml")}
-        return [name for name in BLOCKS if name in found] + sorted(found.difference(BLOCKS))
+        return [name for name in order if name in found] + sorted(found.difference(order))
 
 
 def run_grid(
