@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from titrant.identity import rng_for
 from titrant.paper.claims import AGAIN, CLAIMS, FACTS, FAR, FEW_AGAIN, NEAR, Claim, Effect, Found, Runs, judge
 from titrant.paper.extended import BLOCKS, RUNGS, read_block
+from titrant.paper.figures import figures
 from titrant.paper.findings import page, write_findings
 from titrant.paper.grid import GridPlaces
 from titrant.paper.kept import REAL_LAB, KeptRun, Origin, RunFacts
@@ -418,3 +420,24 @@ def test_a_full_page_has_its_figures_and_stands_by_the_published_result(
     assert (tmp_path / "docs" / "findings.md").read_text() == text
     before = paths[0].read_bytes()
     assert write_findings(tmp_path / "scores", tmp_path / "docs" / "findings.md")[0].read_bytes() == before
+
+
+def places_of(svg: str, mark: str) -> dict[str, float]:
+    """Where points stand across, by the value that their label begins with and the one it ends with."""
+    found = re.findall(
+        rf'aria-label="{mark}: ([^;]+);[^"]*: ([^";]+)"[^>]*"point" transform="translate\(([\d.]+),', svg
+    )
+    return {f"{x} {by}": float(place) for x, by, place in found}
+
+
+def test_points_stand_over_their_name_and_beside_each_other_only_where_two_share_one() -> None:
+    drawn = figures(grid_of(helpful))
+    skill = places_of(drawn["skill"], "target")
+    assert len(skill) == 4  # the targets of claim 3
+    for name, place in skill.items():
+        tick = re.search(rf'translate\(([\d.]+),15\)"[^>]*>{name.split()[0]}<', drawn["skill"])
+        assert tick is not None
+        assert place == pytest.approx(float(tick[1]), abs=1)
+    falsehood = places_of(drawn["falsehood"], "false facts in the dose")
+    assert len(falsehood) == 5
+    assert len(set(falsehood.values())) == 5
