@@ -57,6 +57,21 @@ def lab(request) -> HuggingFaceLab:
     return HuggingFaceLab(current_numerics(dtype=request.param, device="cpu"))
 
 
+def test_what_training_left_free_is_given_back_before_the_copy_that_answers_is_made(
+    lab: HuggingFaceLab, toy: PreparedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from titrant import lab_hf
+
+    done: list[str] = []
+    specialist = trained(lab, plan_for(toy, steps=1), tmp_path)
+    give_back, copied = lab_hf.give_back_freed_memory, lab_hf.answering_model
+    monkeypatch.setattr(lab_hf, "give_back_freed_memory", lambda: (done.append("given back"), give_back())[1])
+    monkeypatch.setattr(lab_hf, "answering_model", lambda *a, **k: (done.append("copied"), copied(*a, **k))[1])
+    specialist.choose([QUESTION])
+    specialist.write(PROMPTS)
+    assert done == ["given back", "copied"]
+
+
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_trained_specialist_has_learned_and_the_untuned_one_has_not(
     lab: HuggingFaceLab, toy: PreparedModel, tmp_path: Path, method: str
