@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,9 +186,68 @@ def test_sources_on_equal_terms_ask_the_same_prompts_or_answer_at_the_same_lengt
     assert {(entry.pool, entry.rows) for entry in alike.removed} == {("old", 20), ("new", 20)}
 
     equal = bench(old={"lengths_as": "new"}).models["toy-model"]
+    assert equal.name == "toy-model"
     old, new = (
         sorted(equal.rows[name, row.key].loss_tokens for row in equal.pools[name].rows) for name in ("old", "new")
     )
     assert len(old) == len(new) > 4
     assert all(2 / 3 < one / other < 3 / 2 for one, other in zip(old, new, strict=True))
     assert any("lengths that new has not" in entry.why for entry in equal.removed if entry.pool == "old")
+
+
+def test_paired_sources_ask_the_same_prompts_in_every_dose_whatever_was_cut_before(make_study) -> None:  # type: ignore[no-untyped-def]
+    def pools(folder: Path) -> None:
+        rows = {
+            "old": [{"prompt": f"Ask  {n}.", "response": f"word {n}"} for n in (*range(40), 7)],
+            "new": [
+                {"prompt": f"ask {n}.", "response": "word " * (40 if n % 3 else 4) + str(n)} for n in range(20, 60)
+            ],
+            "third": [{"prompt": f"ask {n}.", "response": f"so {n}"} for n in range(18, 36)],
+        }
+        for name, some in rows.items():
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+
+    said: dict[str, dict[str, Any]] = {
+        "new": {"max_tokens": 60},
+        "old": {"prompts_as": "new"},
+        "third": {"prompts_as": "new"},
+    }
+    study = make_study(
+        also=pools,
+        generalist={name: {"rows": f"{name}.jsonl", **each} for name, each in said.items()},
+        arms={"target_rows": [6], "doses": {name: [2, 4] for name in said}, "seeds": 3},
+    )
+    found = study.bench.models["toy-model"].pools
+
+    def asked(rows: Sequence[Any]) -> list[str]:
+        return [row.prompt[0].text.lower().replace("  ", " ") for row in rows]
+
+    prompts = {name: asked(pool.rows) for name, pool in found.items()}
+    expected = {f"ask {n}." for n in range(20, 36) if n % 3 == 0}
+    assert set(prompts["new"]) == expected
+    assert len(prompts["new"]) == len(expected)
+    assert prompts["old"] == prompts["new"] == prompts["third"]
+    orders = {seed: asked(found["new"].order(seed)) for seed in (0, 1, 2)}
+    assert len({tuple(order) for order in orders.values()}) > 1
+    for name in ("old", "third"):
+        assert {seed: asked(found[name].order(seed)) for seed in (0, 1, 2)} == orders
+    gone = {
+        entry.pool: entry for entry in study.bench.models["toy-model"].removed if "its prompt, cuts made" in entry.why
+    }
+    assert gone["old"].why.endswith("is not in new and third, or a second time in old")
+    for seed in (0, 1, 2):
+        drawn = {
+            name: {
+                row.key
+                for row in study.design.cell(dosed(study.design, f"{name}:4"), seed).plan.rows
+                if row.source == name
+            }
+            for name in said
+        }
+        by_key = {name: {row.key: asked([row])[0] for row in pool.rows} for name, pool in found.items()}
+        assert len({frozenset(by_key[name][key] for key in keys) for name, keys in drawn.items()}) == 1
+
+
+def dosed(design: Any, label: str) -> Any:
+    """The arm of 6 target rows with this dose."""
+    return next(arm for arm in design.arms if arm.name == f"6+{label}")

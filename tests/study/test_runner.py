@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,16 @@ from titrant.study.bench import read_bench
 from titrant.study.card import copy_whole
 from titrant.study.design import make_design
 from titrant.study.results import Results
-from titrant.study.runner import Watcher, export_arm, finish, run_study, stored_design
+from titrant.study.runner import (
+    Watcher,
+    _candidate,
+    _tries,
+    export_arm,
+    finish,
+    replace_seeds,
+    run_study,
+    stored_design,
+)
 from titrant.study.spec import load_study
 
 ONCE = ["general+toy/0", "general+toy/1", "general/0", "general/1", "toy/0", "toy/0", "toy/1", "toy/1"]
@@ -361,6 +371,27 @@ def test_all_settings_are_tried_in_one_stage(tmp_path: Path) -> None:
     run_study(load_study(study), out=tmp_path / "out", jobs=0, lab=trial_lab(), watcher=watcher)
     tried = 3 * 4 + 1  # rates; general, plain, matched and dosed; untuned
     assert stages == [(tried, 0), (9, tried)]
+
+
+def test_a_dose_in_tokens_is_tried_with_the_rows_that_all_seeds_give_it(tmp_path: Path) -> None:
+    study = choosing_study(tmp_path / "study")
+    said = json.loads(study.read_text())
+    general = tmp_path / "study" / "general.jsonl"
+    rows = ({"prompt": f"Say row {n}.", "response": "word " * (1 + n * n % 37)} for n in range(40))
+    general.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    differ = 0
+    for tokens in (900, 1500, 2100):
+        arms = {**said["arms"], "target_rows": [4], "doses": {"general": [{"tokens": tokens}]}, "seeds": 6}
+        study.write_text(json.dumps({**said, "arms": arms}))
+        bench = read_bench(load_study(study))
+        alone = replace(replace_seeds(bench, (0,)), dose_seeds=None)
+        (whole,), (first,) = (
+            {dose.rows for arm in make_design(some, _candidate(some.study, 0)).arms for dose in arm.doses}
+            for some in (bench, alone)
+        )
+        assert {dose.rows for design in _tries(bench) for arm in design.arms for dose in arm.doses} == {whole}
+        differ += first != whole
+    assert differ, "the first seed gives the fewest rows everywhere: this shows nothing"
 
 
 def validation_mean(root: Path, planned: Any, bench: Any) -> float:

@@ -17,14 +17,19 @@ from titrant.records import Example
 
 
 def draw_order(
-    rows: Sequence[Example], *, seed: int, source: str, stratum: Callable[[Example], str] | None = None
+    rows: Sequence[Example],
+    *,
+    seed: int,
+    source: str,
+    stratum: Callable[[Example], str] | None = None,
+    key: Callable[[Example], str] = lambda row: row.key,
 ) -> tuple[Example, ...]:
-    """All rows in the order in which they are drawn at `seed`.
+    """All rows in the order in which they are drawn at `seed`. `key`: what a row is ranked by, if not its own key.
 
     With `stratum`, every prefix holds each stratum in proportion to its share of the pool, off by less than one row,
     and prefixes stay nested. Within a stratum the order is that of the hashes.
     """
-    ranked = sorted(rows, key=lambda row: (_rank(seed, source, row.key), row.key))
+    ranked = sorted(rows, key=lambda row: (_rank(seed, source, key(row)), row.key))
     if stratum is None:
         return tuple(ranked)
     members: dict[str, list[Example]] = defaultdict(list)

@@ -6,6 +6,7 @@ that a draw gets exactly what it asks for. A test item among the target's own tr
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +16,7 @@ from titrant import hygiene, sources, tasks
 from titrant.errors import DataError, SpecError
 from titrant.identity import fingerprint
 from titrant.knowledge import matched_rows
+from titrant.mixing import draw_order
 from titrant.models.prepare import prepare
 from titrant.numerics import current_numerics
 from titrant.records import Example, Item, Numerics, PreparedModel, TokenPrompt, TokenQuestion, TokenRow
@@ -26,7 +28,7 @@ from titrant.study.collections import (
     first_rows,
     read_collections,
 )
-from titrant.study.equal_terms import of_equal_lengths, with_prompts_also_in
+from titrant.study.equal_terms import of_equal_lengths, of_same_prompts, with_prompts_also_in
 from titrant.study.facts import fact_target
 from titrant.study.fields import Place
 from titrant.study.large_pools import tokens_by_key, wanted_of
@@ -76,7 +78,8 @@ class TargetData:
 class Pool:
     """One source of generalist rows, clean: `rows` can be drawn, `read` counts those of the file.
 
-    `place` is what was read; `non_commercial` is None where the licence is not known.
+    `place` is what was read; `non_commercial` is None where the licence is not known. `drawn_as`: another source, in
+    whose order the pool is drawn, and by key its row of the same prompt.
     """
 
     source: str
@@ -85,6 +88,14 @@ class Pool:
     licence: str | None
     place: Place
     non_commercial: bool | None
+    drawn_as: tuple[str, Mapping[str, str]] | None = None
+
+    def order(self, seed: int) -> tuple[Example, ...]:
+        """All rows in the order in which they are drawn at a seed."""
+        if self.drawn_as is None:
+            return draw_order(self.rows, seed=seed, source=self.source)
+        source, keys = self.drawn_as
+        return draw_order(self.rows, seed=seed, source=source, key=lambda row: keys[row.key])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +113,10 @@ class ModelBench:
 
 @dataclass(frozen=True)
 class Bench:
-    """All that a study reads. Made by `read_bench`; it holds no torch."""
+    """All that a study reads. Made by `read_bench`; it holds no torch.
+
+    `dose_seeds`: the seeds at which a dose in tokens must fit, where they are not the study's own.
+    """
 
     study: Study
     models: Mapping[str, ModelBench]
@@ -110,6 +124,7 @@ class Bench:
     numerics: Numerics
     removed: tuple[Removed, ...]
     facts: Mapping[str, str]
+    dose_seeds: tuple[int, ...] | None = None
 
     def probes(self, target: str) -> tuple[str, ...]:
         """The probes that a run on this target answers; "" for a run on none."""
@@ -521,10 +536,11 @@ def _in_tokens(
         if source.lengths_as is not None:
             other = source.lengths_as
             cut = of_equal_lengths(fit_pools[key].rows, fit_pools[other].rows, rows)
-            for name, partner, left in ((key, other, cut[0]), (other, key, cut[1])):
-                gone = len(fit_pools[name].rows) - len(left)
-                removed.append(Removed(pool=name, why=f"answers of lengths that {partner} has not", rows=gone))
-                fit_pools[name] = replace(fit_pools[name], rows=left)
+            for pool, partner, left in ((key, other, cut[0]), (other, key, cut[1])):
+                gone = len(fit_pools[pool].rows) - len(left)
+                removed.append(Removed(pool=pool, why=f"answers of lengths that {partner} has not", rows=gone))
+                fit_pools[pool] = replace(fit_pools[pool], rows=left)
+    _pair(study, fit_pools, removed)
     return ModelBench(
         name=name,
         model=prepared,
@@ -534,6 +550,26 @@ def _in_tokens(
         pools=fit_pools,
         removed=tuple(removed),
     )
+
+
+def _pair(study: Study, pools: dict[str, Pool], removed: list[Removed]) -> None:
+    """Sources that are to ask the same prompts as another: each keeps a row for every prompt that all of them have, and
+    is drawn in the other's order."""
+    named: dict[str, list[str]] = defaultdict(list)
+    for name, source in study.generalist.items():
+        if source.prompts_as is not None:
+            named[source.prompts_as].append(name)
+    for first, others in named.items():
+        together = (first, *others)
+        for name, rows in zip(together, of_same_prompts([pools[name].rows for name in together]), strict=True):
+            if len(rows) < len(pools[name].rows):
+                partners = " and ".join(other for other in together if other != name)
+                why = f"its prompt, cuts made, is not in {partners}, or a second time in {name}"
+                removed.append(Removed(pool=name, why=why, rows=len(pools[name].rows) - len(rows)))
+            pools[name] = replace(pools[name], rows=rows)
+        for name in others:
+            keys = {row.key: like.key for row, like in zip(pools[name].rows, pools[first].rows, strict=True)}
+            pools[name] = replace(pools[name], drawn_as=(first, keys))
 
 
 def _selected(study: Study, pool: Pool, prepared: PreparedModel, removed: list[Removed]) -> Pool:

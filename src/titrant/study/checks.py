@@ -194,10 +194,20 @@ def _pools(study: Mapping[str, Any]) -> Iterator[Problem]:
         if text and _given(source, "instruction"):
             problem = "plain text is not asked anything, so an instruction has no place"
             yield Problem(path=(*path, "instruction"), problem=problem, fix="leave instruction out, or use rows")
-        other, named = _word(source, "lengths_as"), _mapping(study, "generalist")
-        if _given(source, "lengths_as") and other is not None and (other not in named or other == path[-1]):
-            problem = "no other source of this name"
-            yield _unknown((*path, "lengths_as"), problem, other, [name for name in named if name != path[-1]])
+        named = _mapping(study, "generalist")
+        for field in ("lengths_as", "prompts_as"):
+            other = _word(source, field)
+            if _given(source, field) and other is not None and (other not in named or other == path[-1]):
+                problem = "no other source of this name"
+                yield _unknown((*path, field), problem, other, [name for name in named if name != path[-1]])
+        partner = named.get(_word(source, "prompts_as") or "")
+        if isinstance(partner, Mapping) and _given(partner, "prompts_as"):
+            problem = "the source that it names takes its prompts from another itself"
+            fix = f"name {_word(partner, 'prompts_as')}, or leave one of the two out"
+            yield Problem(path=(*path, "prompts_as"), problem=problem, fix=fix)
+        if _given(source, "prompts_as") and any(_given(each, "lengths_as") for each in (source, partner or {})):
+            problem = "the same prompts have answers of the lengths that they have"
+            yield Problem(path=(*path, "prompts_as"), problem=problem, fix="leave lengths_as out")
         if not _given(source, "facts"):
             yield from _false_doses(study, str(path[-1]))
 

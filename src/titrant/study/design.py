@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from titrant.errors import MixError
 from titrant.identity import canonical_json, fingerprint, hash_text
-from titrant.mixing import altered, draw, draw_order, largest_remainder, rows_within_tokens
+from titrant.mixing import altered, draw, largest_remainder, rows_within_tokens
 from titrant.records import Arm, Dose, Draw, Example, PreparedModel, Run, TokenRow, TrainingPlan, TrainingSettings
 from titrant.revisions import revisions_of
 from titrant.study.bench import Asked, Bench, asked
@@ -225,12 +225,9 @@ def _dose(bench: Bench, model: str, source: str, amount: int | TokenDose | Alter
     rows = min(
         rows_within_tokens(
             amount.tokens,
-            [
-                len(bench_of_model.rows[(source, row.key)].ids)
-                for row in draw_order(bench_of_model.pools[source].rows, seed=seed, source=source)
-            ],
+            [len(bench_of_model.rows[(source, row.key)].ids) for row in bench_of_model.pools[source].order(seed)],
         )
-        for seed in bench.study.arms.seeds
+        for seed in bench.dose_seeds or bench.study.arms.seeds
     )
     if rows == 0:
         raise MixError(
@@ -396,7 +393,7 @@ class _Drawing:
     def _pool_draw(self, model: str, dose: Dose, seed: int) -> _Drawn:
         key = (model, dose.source, seed)
         if key not in self._drawn:
-            order = draw_order(self.bench.models[model].pools[dose.source].rows, seed=seed, source=dose.source)
+            order = self.bench.models[model].pools[dose.source].order(seed)
             self._drawn[key] = self._with_digests(model, dose.source, order)
         drawn = self._drawn[key].first(dose.rows)
         return drawn if dose.alteration is None else self._altered_draw(model, dose, seed, drawn)

@@ -2,7 +2,8 @@
 
 Whether people's answers or a model's serve better is not told by two pools that differ in what they ask and in how long
 they answer. `prompts_also_in: FILE` keeps the rows whose prompt stands in another file too. `lengths_as: SOURCE` keeps,
-of two pools, as many rows of each in every class of answer length.
+of two pools, as many rows of each in every class of answer length. `prompts_as: SOURCE` keeps, of both, the rows whose
+prompt the other has after all cuts, and draws both in one order, so that doses of as many rows ask the same.
 """
 
 from __future__ import annotations
@@ -22,6 +23,19 @@ def with_prompts_also_in(rows: Sequence[Example], place: str) -> tuple[Example, 
     others = sources.load_examples(place, source="other", task="other", on_fault=lambda _: None)
     asked = {_prompt(row) for row in others}
     return tuple(row for row in rows if _prompt(row) in asked)
+
+
+def of_same_prompts(pools: Sequence[Sequence[Example]]) -> tuple[tuple[Example, ...], ...]:
+    """Of every pool a row for each prompt that all pools have, prompts in the same order; of several rows with one
+    prompt the one whose key has the smallest hash."""
+    by_prompt: list[dict[str, Example]] = []
+    for rows in pools:
+        found: dict[str, Example] = {}
+        for row in sorted(rows, key=lambda row: hash_text(row.key)):
+            found.setdefault(_prompt(row), row)
+        by_prompt.append(found)
+    common = sorted(set.intersection(*map(set, by_prompt)))
+    return tuple(tuple(found[prompt] for prompt in common) for found in by_prompt)
 
 
 def of_equal_lengths(

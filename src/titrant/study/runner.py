@@ -259,9 +259,10 @@ def _tries(bench: Bench) -> list[Design]:
 
 
 def replace_seeds(bench: Bench, seeds: tuple[int, ...]) -> Bench:
-    """The same bench for other seeds."""
+    """The same bench for other seeds, and with the same arms: a dose in tokens keeps the rows that fit at all seeds."""
     arms = bench.study.arms.model_copy(update={"seeds": seeds})
-    return replace(bench, study=replace(bench.study, arms=arms))
+    study, dose_seeds = replace(bench.study, arms=arms), bench.dose_seeds or bench.study.arms.seeds
+    return replace(bench, study=study, dose_seeds=dose_seeds)
 
 
 def _refuse_other_numerics(store: Store, design: Design) -> None:

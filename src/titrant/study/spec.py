@@ -412,6 +412,12 @@ class Source(Section):
         Text | None,
         Field(description="another source: both keep as many rows in every class of answer length"),
     ] = None
+    prompts_as: Annotated[
+        Text | None,
+        Field(
+            description="another source: both keep the prompts that both have, and doses of as many rows ask the same"
+        ),
+    ] = None
     max_tokens: Annotated[
         int | None,
         BeforeValidator(lambda value: whole(value, low=8)),
