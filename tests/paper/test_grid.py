@@ -209,6 +209,15 @@ def test_a_failed_run_ends_the_block_with_its_name(grid: Grid, monkeypatch: pyte
     assert len(kept_recipes(places.kept)) == 7
 
 
+def test_a_file_that_is_just_being_written_is_no_kept_run(grid: Grid) -> None:
+    places = grid()
+    run(places, blocks=["falsehood"])
+    kept = kept_recipes(places.kept)
+    (places.kept / "falsehood" / ".tmp-1-x.parquet").write_bytes(b"PAR1 half")
+    assert kept_recipes(places.kept) == kept
+    assert len(read_kept(places.kept)) == len(kept)
+
+
 def test_scores_that_are_none_are_named(grid: Grid) -> None:
     from titrant.errors import StoreDamaged
 

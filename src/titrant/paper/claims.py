@@ -14,16 +14,18 @@ Nothing here says anything about the published models: it is another scale, othe
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from titrant.paper.grid import BLOCKS, CHOOSING_SEED, chosen_rates
 from titrant.paper.kept import KeptRun
-from titrant.stats.contrasts import contrast_batch, layout, moments
+from titrant.stats.contrasts import Layout, contrast_batch, layout, moments
 from titrant.stats.exchange import GroupGain, mean_gain
 from titrant.study.bench import TARGET_PROBE
 from titrant.study.scores import GRADED, SUBJECT_GAIN
@@ -202,6 +204,27 @@ CLAIMS: tuple[Claim, ...] = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """A weighted sum of arms on one target: `scores_SI` by seed and item, the items' keys, texts and tasks."""
+
+    items: Sequence[str]
+    groups: Sequence[str | None]
+    tasks: Sequence[str] | None
+    scores_SI: NDArray[np.float64]
+
+
+def _spread(name: str, scores_SI: NDArray[np.float64], plan: Layout) -> GroupGain:
+    """The mean of such scores with its error over seeds and texts."""
+    spread = contrast_batch(moments(np.stack([np.zeros_like(scores_SI), scores_SI]), plan), [1], 0)
+    return GroupGain(
+        name=name,
+        value=float(spread.difference[0]),
+        standard_error=float(spread.standard_error[0]),
+        df=float(spread.df[0]),
+    )
+
+
 class Runs:
     """Kept runs by target, arm and seed: those of the learning rate that validation chose."""
 
@@ -210,27 +233,31 @@ class Runs:
         order = {block: place for place, block in enumerate(BLOCKS)}
         usable = [run for run in runs if run.facts.refusal is None]
         usable.sort(key=lambda run: order.get(run.facts.block, len(order)))
-        rates = chosen_rates(usable, CHOOSING_SEED)
         self._found: dict[tuple[str, str, int], KeptRun] = {}
         self._untuned: dict[tuple[str, str], KeptRun] = {}
+        # generalist alone, trained on no target, stands under those that it was asked; blocks of others choose apart
+        by_targets: dict[tuple[str, ...], list[KeptRun]] = defaultdict(list)
         for run in usable:
-            facts = run.facts
-            if facts.kind == UNTUNED:
-                for target in {name for name, _, _ in run.kinds}:
-                    self._untuned.setdefault((target, facts.arm), run)
-            elif rates.get((facts.target, facts.arm), facts.learning_rate) == facts.learning_rate:
-                self._found.setdefault((facts.target, facts.arm, facts.seed), run)
+            targets = (run.facts.target,) if run.facts.target else tuple(sorted({name for name, _, _ in run.kinds}))
+            by_targets[targets].append(run)
+        for targets, some in by_targets.items():
+            rates = chosen_rates(some, CHOOSING_SEED)
+            for run in some:
+                facts = run.facts
+                for target in targets:
+                    if facts.kind == UNTUNED:
+                        self._untuned.setdefault((target, facts.arm), run)
+                    elif rates.get((facts.target, facts.arm), facts.learning_rate) == facts.learning_rate:
+                        self._found.setdefault((target, facts.arm, facts.seed), run)
 
     def run(self, target: str, arm: str, seed: int) -> KeptRun | None:
         """The run of an arm; the untuned model's serves every seed."""
-        found = self._untuned.get((target, arm)) or self._found.get((target, arm, seed))
-        # generalist alone was trained on no target, so it stands under none
-        return found if found is not None else self._found.get(("", arm, seed))
+        return self._untuned.get((target, arm)) or self._found.get((target, arm, seed))
 
     def arm_of(self, source: str, *, but: int | None = None) -> str | None:
         """The only arm with a dose of this source (of not `but` rows), whose rows followed from its tokens."""
-        dosed = (arm for _, arm, _ in self._found if f"+{source}:" in arm)
-        return next((arm for arm in dosed if not arm.endswith(f":{but}")), None)
+        dosed = {arm for _, arm, _ in self._found if f"+{source}:" in arm and not arm.endswith(f":{but}")}
+        return dosed.pop() if len(dosed) == 1 else None
 
     def of(self, cells: Iterable[Cell]) -> tuple[KeptRun, ...]:
         """The runs of these cells that are there."""
@@ -248,35 +275,66 @@ class Runs:
     ) -> tuple[GroupGain, int, int] | None:
         """A weighted sum of arms' mean scores on one target with its error, over the seeds and items that all its arms
         have: (the sum, seeds, items). None with fewer than two seeds, or no items."""
-        there = [seed for seed in seeds if all(self.run(target, arm, seed) for arm in weights)]
-        if len(there) < 2:
+        there = self._seeds_with({target: weights}, seeds)
+        part = self._part(target, weights, metric, there, only)
+        if part is None:
             return None
-        values = [{arm: _values(self.run(target, arm, seed), target, metric) for arm in weights} for seed in there]
+        plan = layout(len(part.items), groups=part.groups, tasks=part.tasks)
+        return _spread(target, part.scores_SI, plan), len(there), len(part.items)
+
+    def joint(
+        self, parts: Mapping[str, Weights], *, metric: str = GRADED, seeds: Sequence[int] = FIVE
+    ) -> Effect | None:
+        """The mean over targets of a weighted sum of arms on each, over the seeds that all of them have, where targets
+        may share items: lines on one text move together, whatever target they are of. None if a target is missing."""
+        there = self._seeds_with(parts, seeds)
+        found = [self._part(target, weights, metric, there, lambda _: True) for target, weights in parts.items()]
+        whole = [part for part in found if part is not None]
+        if len(whole) < len(found) or not whole:
+            return None
+        by_part = [part.tasks or [""] * len(part.items) for part in whole]
+        tasks = [f"{target}: {task}" for target, some in zip(parts, by_part, strict=True) for task in some]
+        counts = [len(set(some)) for some in by_part]
+        # a layout lets every task of every target weigh the same, a mean over targets every target
+        scale = [sum(counts) / (len(whole) * count) for count in counts]
+        scores_SI = np.concatenate([part.scores_SI * by for part, by in zip(whole, scale, strict=True)], axis=1)
+        items = [item for part in whole for item in part.items]
+        groups = [group or item for part in whole for group, item in zip(part.groups, part.items, strict=True)]
+        mean = _spread("all", scores_SI, layout(len(items), groups=groups, tasks=tasks))
+        return _effect(mean, (len(there), len(there)), len(set(items)))
+
+    def _seeds_with(self, parts: Mapping[str, Weights], seeds: Sequence[int]) -> list[int]:
+        """The seeds at which every arm was run."""
+        arms = [(target, arm) for target, weights in parts.items() for arm in weights]
+        return [seed for seed in seeds if all(self.run(target, arm, seed) for target, arm in arms)]
+
+    def _part(
+        self, target: str, weights: Weights, metric: str, seeds: Sequence[int], only: Callable[[str], bool]
+    ) -> _Part | None:
+        """A weighted sum of arms on one target by seed and item; None with fewer than two seeds or items."""
+        if len(seeds) < 2:
+            return None
+        values = [{arm: _values(self.run(target, arm, seed), target, metric) for arm in weights} for seed in seeds]
         items = sorted(set.intersection(*(set(found) for by_arm in values for found in by_arm.values())))
         items = [item for item in items if only(item)]
         if len(items) < 2:
             return None
-        scores_SI = np.array(
-            [
-                sum(weight * np.array([by_arm[arm][item] for item in items]) for arm, weight in weights.items())
-                for by_arm in values
-            ]
-        )
-        first = self.run(target, next(iter(weights)), there[0])
+        first = self.run(target, next(iter(weights)), seeds[0])
         assert first is not None
         groups = first.about(target, TARGET_PROBE, _stored(metric), "group")
         tasks = first.about(target, TARGET_PROBE, _stored(metric), "task")
-        # facts are one task asked in several relations: every item weighs the same, as registered
-        by_task = None if target == "facts" else [tasks[item] for item in items]
-        plan = layout(len(items), groups=[groups[item] for item in items], tasks=by_task)
-        spread = contrast_batch(moments(np.stack([np.zeros_like(scores_SI), scores_SI]), plan), [1], 0)
-        gain = GroupGain(
-            name=target,
-            value=float(spread.difference[0]),
-            standard_error=float(spread.standard_error[0]),
-            df=float(spread.df[0]),
+        return _Part(
+            items=items,
+            groups=[groups[item] for item in items],
+            # facts are one task asked in several relations: every item weighs the same, as registered
+            tasks=None if target == "facts" else [tasks[item] for item in items],
+            scores_SI=np.array(
+                [
+                    sum(weight * np.array([by_arm[arm][item] for item in items]) for arm, weight in weights.items())
+                    for by_arm in values
+                ]
+            ),
         )
-        return gain, len(there), len(items)
 
     def effect(
         self,
@@ -285,8 +343,8 @@ class Runs:
         seeds: Seeds = FIVE,
         **how: object,
     ) -> Effect | None:
-        """The mean over targets of a weighted sum of arms on each; targets share no items. `seeds`: of all targets, or
-        of each. None if a target is missing."""
+        """The mean over targets of a weighted sum of arms on each, targets taken as independent (as registered: `joint`
+        is for those that share items). `seeds`: of all targets, or of each. None if a target is missing."""
         found = [
             self.combination(
                 target,

@@ -102,7 +102,7 @@ def _less_core(block: str, weights: Weights) -> Weights:
 
 def _at(targets: Iterable[str], weights: Weights, seeds: Sequence[int] = THREE) -> Read:
     parts = dict.fromkeys(targets, weights)
-    return lambda runs: runs.effect(parts, seeds=seeds)
+    return lambda runs: runs.joint(parts, seeds=seeds)
 
 
 def _everywhere(what: str, weights: Weights, seeds: Sequence[int] = THREE) -> dict[str, Read]:
@@ -128,12 +128,12 @@ def _apart(block: str, one: str, other: str, *, rows: str = "64") -> Weights:
 
 
 def _at_equal_tokens(runs: Runs, targets: Sequence[str]) -> Effect | None:
-    """People's answers less a model's at equal tokens: the arms whose rows followed from their tokens."""
+    """People's answers less a model's at as many tokens at most: the arms whose rows followed from their tokens."""
     arms = {name: runs.arm_of(name, but=384) for name in ("people", "model")}
     if None in arms.values():
         return None
     weights = {str(arms["people"]): 1.0, str(arms["model"]): -1.0}
-    return runs.effect(dict.fromkeys(targets, weights), seeds=THREE)
+    return runs.joint(dict.fromkeys(targets, weights), seeds=THREE)
 
 
 def _rung_gain(dose: int) -> Weights:
@@ -142,7 +142,7 @@ def _rung_gain(dose: int) -> Weights:
 
 
 def _across_rungs(dose: int) -> Read:
-    """The line through the gains at the rungs in their order, from the first to the last. `Runs.effect` averages over
+    """The line through the gains at the rungs in their order, from the first to the last. `Runs.joint` averages over
     targets, hence their number."""
     middle = (len(RUNGS) - 1) / 2
     squares = sum((place - middle) ** 2 for place in range(len(RUNGS)))
@@ -150,7 +150,7 @@ def _across_rungs(dose: int) -> Read:
         rung: weighted_sum([(len(RUNGS) * (place - middle) / squares * (len(RUNGS) - 1), _rung_gain(dose))])
         for place, rung in enumerate(RUNGS)
     }
-    return lambda runs: runs.effect(parts, seeds=FIVE)
+    return lambda runs: runs.joint(parts, seeds=FIVE)
 
 
 def _skill_gain(dose: int) -> Weights:
@@ -215,7 +215,8 @@ BLOCKS: tuple[Block, ...] = (
     Block(
         name="instructed",
         words="Claim 1's arms of 64 target rows from SmolLM2-135M-Instruct, which has generalist data in its weights "
-        "already; the base model of the claims differs from it in architecture and size too.",
+        "already; the base model of the claims differs from it in architecture, size, vocabulary (the unit of a graded "
+        "answer without choices) and template too.",
         renamed=True,
         readings={
             **_everywhere(
@@ -232,7 +233,7 @@ BLOCKS: tuple[Block, ...] = (
             **_everywhere("GPT-4's answers less an older model's, 64 rows", _apart("sources", "gpt4:64", "older:64")),
             **_everywhere("people's answers less a model's, 384 rows", _apart("sources", "people:384", "model:384")),
             **{
-                f"people's answers less a model's, 20,000 tokens, {name}": (
+                f"people's answers less a model's, at most 20,000 tokens, {name}": (
                     lambda runs, targets=targets: _at_equal_tokens(runs, targets)  # type: ignore[misc]
                 )
                 for name, targets in {"broad": ("broad",), "narrow": ("narrow",), "both": COVERAGE}.items()

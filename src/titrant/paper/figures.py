@@ -15,11 +15,12 @@ _COLOURS = ["#1b6ca8", "#d1495b", "#3a7d44"]
 
 def figures(core: Sequence[KeptRun], extended: Sequence[KeptRun] = ()) -> dict[str, str]:
     """SVG by name; a figure without a point is left out. Falsehoods are drawn with the arms and seeds that the extended
-    size adds, where there are such."""
+    size adds, once they are all there: points of other seeds would stand on other levels."""
     known = Runs(core)
     block = next(block for block in BLOCKS if block.name == "falsehood")
-    grown = any(run.facts.block == block.name for run in extended)
-    falsehood = _by_falsehood(Runs(pool(block, core, extended)), TEN) if grown else _by_falsehood(known, FIVE)
+    grown = Runs(pool(block, core, extended))
+    whole = all(grown.run("facts", arm, seed) for arm in FAR_SHARES.values() for seed in TEN)
+    falsehood = _by_falsehood(grown, TEN) if whole else _by_falsehood(known, FIVE)
     drawn = {"size": _by_size(known), "skill": _by_skill(known), "falsehood": falsehood}
     return {name: svg for name, svg in drawn.items() if svg is not None}
 

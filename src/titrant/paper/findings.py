@@ -149,7 +149,8 @@ def _extended(core: Sequence[KeptRun], extended: Sequence[KeptRun]) -> list[str]
         found = read_block(block, core, extended)
         if not found:
             continue
-        lines += [f"### {block.name[0].upper()}{block.name[1:]}", "", block.words, ""]
+        mine = [run for run in extended if run.facts.block == block.name]
+        lines += [f"### {block.name[0].upper()}{block.name[1:]}", "", f"{block.words} {_added(mine, core)}", ""]
         lines += ["| | effect (95% interval) | detectable | seeds | items |", "| --- | --- | ---: | ---: | ---: |"]
         lines += [
             f"| {name} | {said(effect)} | {effect.detectable:.3f} | {_span(effect.seeds)} | {effect.items:,} |"
@@ -161,11 +162,23 @@ def _extended(core: Sequence[KeptRun], extended: Sequence[KeptRun]) -> list[str]
     return [
         "## Extended",
         "",
-        "Registered before its runs in [decision 0032](decisions/0032-extended-readings.md), when core had been looked "
-        "at. Effects with their intervals, not judged as claims are: with so many, some stand off 0 by chance alone.",
+        "Registered in [decision 0032](decisions/0032-extended-readings.md) before any run of this size, and when "
+        "core, whose runs it shares and adds to, had been looked at. Effects with their intervals, not judged as "
+        "claims are: with so many, some stand off 0 by chance alone.",
         "",
         *lines,
     ]
+
+
+def _added(runs: Sequence[KeptRun], core: Sequence[KeptRun]) -> str:
+    """How many runs a block added to core's, and where they were made if that was elsewhere."""
+    machines, of_core = _machines(runs), _machines(core)
+    elsewhere = "" if machines == of_core else f" on {machines}, where core's are on {of_core or 'nothing'}"
+    return f"{plural(len(runs), 'run')} of its own{elsewhere}."
+
+
+def _machines(runs: Sequence[KeptRun]) -> str:
+    return ", ".join(sorted({f"{run.facts.numerics['device']} {run.facts.numerics['dtype']}" for run in runs}))
 
 
 def _span(seeds: tuple[int, int]) -> str:
@@ -200,10 +213,9 @@ def _run_words(runs: Sequence[KeptRun]) -> str:
     rows = ", ".join(str(size) for size in sorted({run.facts.target_rows for run in runs}))
     tokens = sum(run.facts.tokens for run in runs)
     minutes = sum(run.facts.training_seconds + run.facts.answering_seconds for run in runs) / 60
-    machines = sorted({f"{run.facts.numerics['device']} {run.facts.numerics['dtype']}" for run in runs})
     return (
         f"{plural(len(runs), 'run')} of {models}, {rows} target rows, {plural(seeds, 'seed')}, {tokens:,} training "
-        f"tokens, {minutes:,.0f} minutes ({', '.join(machines)}). Held equal: passes over the target rows, rows a "
+        f"tokens, {minutes:,.0f} minutes ({_machines(runs)}). Held equal: passes over the target rows, rows a "
         "step, the learning rates tried."
     )
 

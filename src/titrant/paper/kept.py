@@ -7,7 +7,7 @@ the numerics, and these stand beside it. So work goes on elsewhere without answe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -193,12 +193,17 @@ _KEPT_TAGS = ("answer_seen", "relation")
 
 def read_kept(folder: Path) -> tuple[KeptRun, ...]:
     """All kept runs below `folder`, in a fixed order; `StoreDamaged` names a file that is none of ours."""
-    return tuple(_read(path) for path in sorted(folder.rglob("*.parquet")))
+    return tuple(_read(path) for path in sorted(_kept_files(folder)))
 
 
 def kept_recipes(folder: Path) -> frozenset[str]:
     """The recipes that are kept, by the names of their files."""
-    return frozenset(path.stem for path in folder.rglob("*.parquet"))
+    return frozenset(path.stem for path in _kept_files(folder))
+
+
+def _kept_files(folder: Path) -> Iterator[Path]:
+    """The files of finished runs; one that is just being written has a dot before its name."""
+    return (path for path in folder.rglob("*.parquet") if not path.name.startswith("."))
 
 
 def current(runs: Iterable[KeptRun]) -> tuple[tuple[KeptRun, ...], tuple[KeptRun, ...]]:
