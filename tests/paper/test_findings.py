@@ -311,6 +311,13 @@ def test_a_block_that_grows_from_core_is_read_with_core_s_runs() -> None:
     assert line.value == pytest.approx(0.8 * shares[3].value + 0.4 * (shares[2].value - shares[0].value))
     assert reading("falsehood", quarters, core)["far facts, 50% false"].seeds == (5, 5)
     assert reading("falsehood", [], core) == {}
+    text = page({"core": core, "extended": [*quarters, *half]})
+    words = (
+        f"a quarter is false costs {shares[0].value:+.2f} nats against the same facts told truly, one that is all false"
+    )
+    assert words in text
+    harmless = extended("falsehood", "facts", "128+far/false:0.25:384", range(10), helpful("facts", FAR[0]))
+    assert "a quarter is false costs" not in page({"core": core, "extended": harmless})
 
 
 def test_a_block_that_only_has_core_s_names_is_compared_with_core_and_never_taken_for_it() -> None:

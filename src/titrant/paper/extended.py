@@ -45,13 +45,14 @@ _SAME_ITEMS = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """A block of the extended size. `of_core`: the targets that it shares with core's blocks, recipe by recipe.
-    `renamed`: its arms have core's names and are others."""
+    `renamed`: its arms have core's names and are others. `in_words`: what its effects come to, if they say enough."""
 
     name: str
     words: str
     of_core: tuple[str, ...] = ()
     renamed: bool = False
     readings: Mapping[str, Read]
+    in_words: Callable[[Mapping[str, Effect]], str | None] = lambda _: None
 
 
 def read_block(block: Block, core: Sequence[KeptRun], extended: Sequence[KeptRun]) -> dict[str, Effect]:
@@ -84,6 +85,17 @@ def _share(share: int) -> Read:
 def _facts(weights: Mapping[int, float]) -> Read:
     arms = {FAR_SHARES[share]: weight for share, weight in weights.items()}
     return lambda runs: runs.effect({"facts": arms}, metric=MARGIN, seeds=TEN)
+
+
+def _quarter(found: Mapping[str, Effect]) -> str | None:
+    """How much of the harm a quarter of falsehoods does, where both are off 0."""
+    part, whole = (found.get(f"far facts, {share}% false") for share in (25, 100))
+    if part is None or whole is None or part.high >= 0 or whole.high >= 0:
+        return None
+    return (
+        f"a dose of facts of which a quarter is false costs {part.value:+.2f} nats against the same facts told truly, "
+        f"one that is all false {whole.value:+.2f}"
+    )
 
 
 def _roles(runs: Runs) -> Effect | None:
@@ -163,6 +175,7 @@ BLOCKS: tuple[Block, ...] = (
         name="falsehood",
         words="Facts, part of them told falsely, against the same facts told truly; ten seeds. Nats.",
         of_core=("facts", ""),
+        in_words=_quarter,
         readings={
             **{f"far facts, {share}% false": _share(share) for share in (25, 50, 75, 100)},
             "the line through the five shares, from none false to all": _facts(

@@ -7,11 +7,11 @@ are refused by name, and runs of another version of the code that bears on resul
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from titrant.paper.claims import CLAIMS, FACTS, Found, Runs, judge, said
-from titrant.paper.extended import BLOCKS, read_block
+from titrant.paper.claims import CLAIMS, FACTS, Effect, Found, Runs, judge, said
+from titrant.paper.extended import BLOCKS, Block, read_block
 from titrant.paper.figures import figures
 from titrant.paper.kept import KeptRun, current, read_kept
 from titrant.report.wording import plural
@@ -68,10 +68,14 @@ def page(kept: dict[str, tuple[KeptRun, ...]], *, figures_at: dict[str, str] | N
     """The page's Markdown."""
     core, _, _ = _usable(kept.get("core", ()))
     found = [judge(claim, Runs(core)) for claim in CLAIMS]
-    beyond = _extended(core, _usable(kept.get("extended", ()))[0])
+    extended = _usable(kept.get("extended", ()))[0]
+    by_block = [(block, read_block(block, core, extended)) for block in BLOCKS]
+    beyond = _extended([(block, read) for block, read in by_block if read], core, extended)
     lines = [*_INTRODUCTION, *(_short(each) for each in found), "", _LEGEND, "", *_in_words(found), ""]
     if beyond:
-        lines += ["More arms and seeds, which no claim is judged by, stand under [Extended](#extended).", ""]
+        lines += ["More arms and seeds, which no claim is judged by, stand under [Extended](#extended)."]
+        lines += [f"There, {words}." for block, read in by_block if (words := block.in_words(read)) is not None]
+        lines += [""]
     for each in found:
         lines += _claim(each)
     lines += beyond
@@ -142,13 +146,12 @@ def _claim(found: Found) -> list[str]:
     return [*lines, ""]
 
 
-def _extended(core: Sequence[KeptRun], extended: Sequence[KeptRun]) -> list[str]:
-    """What was read off the extended size, block by block; nothing without runs of it."""
+def _extended(
+    blocks: Sequence[tuple[Block, Mapping[str, Effect]]], core: Sequence[KeptRun], extended: Sequence[KeptRun]
+) -> list[str]:
+    """What was read off the extended size, block by block; nothing where nothing was."""
     lines: list[str] = []
-    for block in BLOCKS:
-        found = read_block(block, core, extended)
-        if not found:
-            continue
+    for block, found in blocks:
         mine = [run for run in extended if run.facts.block == block.name]
         lines += [f"### {block.name[0].upper()}{block.name[1:]}", "", f"{block.words} {_added(mine, core)}", ""]
         lines += ["| | effect (95% interval) | detectable | seeds | items |", "| --- | --- | ---: | ---: | ---: |"]
