@@ -47,6 +47,8 @@ Looked at while building, in one-off profiles that are not kept as benchmarks: d
 - Weights packed for the forward of a training: what products gain is spent on packing at every step.
 - Transposed products (weights first) at few tokens: slower.
 - Other block sizes for the optimiser: none faster.
+- Large pages for the C library's heap (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`): a fiftieth at most, in training and in
+  writing, and the same bits.
 - Workers forked from a process that had imported everything while the study was read: no sooner at work than two fresh
   ones, which import side by side, and slower in their first step.
 - A way back of our own through gated layers: no faster, but it keeps less of a step, and stayed for that.
