@@ -11,8 +11,9 @@ import hub_mirror
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fake_study import write_study
 
-from titrant.errors import DataError
+from titrant.errors import DataError, SpecError
 from titrant.sources import card, catalogue_names
 from titrant.study.bench import raw_rows
 from titrant.study.card import model_card
@@ -251,3 +252,34 @@ def test_paired_sources_ask_the_same_prompts_in_every_dose_whatever_was_cut_befo
 def dosed(design: Any, label: str) -> Any:
     """The arm of 6 target rows with this dose."""
     return next(arm for arm in design.arms if arm.name == f"6+{label}")
+
+
+ROWS_OF_BOTH: dict[str, dict[str, Any]] = {"one": {"rows": "one.jsonl"}, "other": {"rows": "other.jsonl"}}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "also", "words"),
+    [
+        ({"prompts_as": "nobody"}, {}, {}, "no other source of this name"),
+        ({"prompts_as": "one"}, {}, {}, "no other source of this name"),
+        ({"lengths_as": "one"}, {}, {}, "no other source of this name"),
+        ({"prompts_as": "other"}, {"prompts_as": "one"}, {}, "takes its prompts from another itself"),
+        ({"prompts_as": "other"}, {"rows": None, "text": "other.jsonl"}, {}, "plain text, which has no prompts"),
+        ({"rows": None, "text": "one.jsonl", "prompts_as": "other"}, {}, {}, "plain text has no prompts"),
+        ({"rows": None, "text": "one.jsonl", "prompts_also_in": "x.jsonl"}, {}, {}, "plain text has no prompts"),
+        ({"prompts_as": "other", "lengths_as": "other"}, {}, {}, "each cut would undo the other"),
+        ({"prompts_as": "other"}, {}, {"third": {"rows": "x.jsonl", "lengths_as": "other"}}, "each cut would undo"),
+    ],
+)
+def test_sources_that_cannot_be_on_equal_terms_are_refused_by_name(
+    tmp_path: Path, one: dict[str, Any], other: dict[str, Any], also: dict[str, Any], words: str
+) -> None:
+    pools = {"one": {**ROWS_OF_BOTH["one"], **one}, "other": {**ROWS_OF_BOTH["other"], **other}, **also}
+    for name in ("one", "other", "x"):
+        (tmp_path / f"{name}.jsonl").write_text(lines(ROWS))
+    generalist = {
+        name: {key: value for key, value in said.items() if value is not None} for name, said in pools.items()
+    }
+    path = write_study(tmp_path, generalist=generalist, arms={"target_rows": [6], "doses": {"one": [2]}, "seeds": 1})
+    with pytest.raises(SpecError, match=words):
+        load_study(path)

@@ -36,10 +36,8 @@ NINE = {
     "factual knowledge": (*SKILLS["factual knowledge"], "opentriviaqa"),
 }
 DOSES = (96, 384)
-_SAME_ITEMS = (
-    "facts",
-    "narrow",
-)  # asked alike in all blocks that are not renamed; broad stands in ladders of two sizes
+# Asked alike in all blocks that are not renamed; broad stands in ladders of two sizes.
+_SAME_ITEMS = ("facts", "narrow")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -194,22 +194,39 @@ def _pools(study: Mapping[str, Any]) -> Iterator[Problem]:
         if text and _given(source, "instruction"):
             problem = "plain text is not asked anything, so an instruction has no place"
             yield Problem(path=(*path, "instruction"), problem=problem, fix="leave instruction out, or use rows")
-        named = _mapping(study, "generalist")
-        for field in ("lengths_as", "prompts_as"):
-            other = _word(source, field)
-            if _given(source, field) and other is not None and (other not in named or other == path[-1]):
-                problem = "no other source of this name"
-                yield _unknown((*path, field), problem, other, [name for name in named if name != path[-1]])
-        partner = named.get(_word(source, "prompts_as") or "")
-        if isinstance(partner, Mapping) and _given(partner, "prompts_as"):
-            problem = "the source that it names takes its prompts from another itself"
-            fix = f"name {_word(partner, 'prompts_as')}, or leave one of the two out"
-            yield Problem(path=(*path, "prompts_as"), problem=problem, fix=fix)
-        if _given(source, "prompts_as") and any(_given(each, "lengths_as") for each in (source, partner or {})):
-            problem = "the same prompts have answers of the lengths that they have"
-            yield Problem(path=(*path, "prompts_as"), problem=problem, fix="leave lengths_as out")
+        yield from _equal_terms(path, source, _mapping(study, "generalist"))
         if not _given(source, "facts"):
             yield from _false_doses(study, str(path[-1]))
+
+
+def _equal_terms(path: tuple[str | int, ...], source: Mapping[str, Any], named: Mapping[str, Any]) -> Iterator[Problem]:
+    """What a source shares with another one: prompts, or lengths of answers."""
+    for field in ("lengths_as", "prompts_as"):
+        other = _word(source, field)
+        if _given(source, field) and other is not None and (other not in named or other == path[-1]):
+            problem = "no other source of this name"
+            yield _unknown((*path, field), problem, other, [name for name in named if name != path[-1]])
+    for field in ("prompts_as", "prompts_also_in"):
+        if _given(source, field) and _given(source, "text"):
+            problem = "plain text has no prompts"
+            yield Problem(path=(*path, field), problem=problem, fix=f"leave {field} out, or use rows")
+    other = _word(source, "prompts_as")
+    partner = named.get(other or "")
+    if not isinstance(partner, Mapping):
+        return
+    if _given(partner, "text"):
+        problem = "the source that it names is plain text, which has no prompts"
+        yield Problem(path=(*path, "prompts_as"), problem=problem, fix="name a source of rows")
+    if _given(partner, "prompts_as"):
+        problem = "the source that it names takes its prompts from another itself"
+        fix = f"name {_word(partner, 'prompts_as')}, or leave one of the two out"
+        yield Problem(path=(*path, "prompts_as"), problem=problem, fix=fix)
+    others = (each for each in named.values() if isinstance(each, Mapping))
+    if any(_given(each, "lengths_as") for each in (source, partner)) or any(
+        _word(each, "lengths_as") in (path[-1], other) for each in others
+    ):
+        problem = "pools of the same prompts cannot be cut to the same lengths too: each cut would undo the other"
+        yield Problem(path=(*path, "prompts_as"), problem=problem, fix="leave prompts_as or lengths_as out")
 
 
 def _false_doses(study: Mapping[str, Any], source: str) -> Iterator[Problem]:
