@@ -316,6 +316,9 @@ def test_a_block_that_grows_from_core_is_read_with_core_s_runs() -> None:
         f"a quarter is false costs {shares[0].value:+.2f} nats against the same facts told truly, one that is all false"
     )
     assert words in text
+    assert "Not there yet: loss-weight, remedy, " in text
+    few = extended("loss-weight", "broad", "64", (0,), 0.4)
+    assert "Not there yet: loss-weight (1 run), remedy, " in page({"core": core, "extended": [*quarters, *few]})
     harmless = extended("falsehood", "facts", "128+far/false:0.25:384", range(10), helpful("facts", FAR[0]))
     assert "a quarter is false costs" not in page({"core": core, "extended": harmless})
 
