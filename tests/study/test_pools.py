@@ -254,6 +254,17 @@ def dosed(design: Any, label: str) -> Any:
     return next(arm for arm in design.arms if arm.name == f"6+{label}")
 
 
+def test_pools_without_a_common_prompt_cannot_be_paired(make_study) -> None:  # type: ignore[no-untyped-def]
+    def pools(folder: Path) -> None:
+        for name in ("old", "new"):
+            rows = [{"prompt": f"Ask {name} {n}.", "response": f"word {n}"} for n in range(9)]
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    generalist = {"new": {"rows": "new.jsonl"}, "old": {"rows": "old.jsonl", "prompts_as": "new"}}
+    with pytest.raises(DataError, match=r"no prompt is in all of new, old .*9 rows of new, 9 rows of old"):
+        make_study(also=pools, generalist=generalist, arms={"target_rows": [6], "doses": {"old": [2]}, "seeds": 1})
+
+
 ROWS_OF_BOTH: dict[str, dict[str, Any]] = {"one": {"rows": "one.jsonl"}, "other": {"rows": "other.jsonl"}}
 
 

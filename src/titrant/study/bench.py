@@ -561,7 +561,15 @@ def _pair(study: Study, pools: dict[str, Pool], removed: list[Removed]) -> None:
             named[source.prompts_as].append(name)
     for first, others in named.items():
         together = (first, *others)
-        for name, rows in zip(together, of_same_prompts([pools[name].rows for name in together]), strict=True):
+        paired = of_same_prompts([pools[name].rows for name in together])
+        if not paired[0]:
+            raise DataError(
+                f"no prompt is in all of {', '.join(together)} once rows that are too long or hold test items are gone",
+                where=" and ".join(f"generalist.{name}.prompts_as" for name in others),
+                got=", ".join(f"{len(pools[name].rows)} rows of {name}" for name in together),
+                fix="leave prompts_as out, raise max_tokens, or name a source that asks the same",
+            )
+        for name, rows in zip(together, paired, strict=True):
             if len(rows) < len(pools[name].rows):
                 partners = " and ".join(other for other in together if other != name)
                 why = f"its prompt, cuts made, is not in {partners}, or a second time in {name}"
