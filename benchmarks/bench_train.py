@@ -89,10 +89,10 @@ def rows_of(number: int, vocabulary: int, *, kind: str = "instructions", beginni
 
 
 def titrant(model: Any, rows: Rows, gate: Gate, *, method: str = "full", batch_rows: int = BATCH_ROWS) -> None:
-    from titrant.records import PreparedModel, TokenRow, TrainingPlan, TrainingSettings
-    from titrant.training import Engine, train
+    from titrant.backends.hf.training import Engine, train
+    from titrant.core.records import PreparedModel, TokenRow, TrainingPlan, TrainingSettings
 
-    prepared = PreparedModel(
+    prepared_model = PreparedModel(
         name="bench",
         folder="",
         fingerprint="bench",
@@ -108,7 +108,7 @@ def titrant(model: Any, rows: Rows, gate: Gate, *, method: str = "full", batch_r
         origin="bench",
     )
     plan = TrainingPlan(
-        model=prepared,
+        model=prepared_model,
         rows=tuple(
             TokenRow(key=str(index), source="bench", ids=tuple(ids), loss_from=start)
             for index, (ids, start) in enumerate(rows)

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from sklearn.metrics import adjusted_mutual_info_score
 
-from titrant.breadth import BreadthSettings, Vectors, cluster_prompts
-from titrant.embedding import model_folder, sentence_vectors
-from titrant.identity import content_keys
-from titrant.records import Example, Turn
-from titrant.sources import read_rows
-from titrant.study.breadth import breadth_of_file
+from titrant.backends.hf.embedding import model_folder, sentence_vectors
+from titrant.core.identity import content_keys
+from titrant.core.records import Example, Turn
+from titrant.data.breadth import BreadthSettings, Vectors, cluster_prompts
+from titrant.data.readers import read_rows
+from titrant.experiment.breadth import breadth_of_file
 
 FILES = (
     ("sentiment/yelp_polarity_sentences.jsonl.gz", None),

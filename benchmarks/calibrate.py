@@ -34,8 +34,8 @@ as long as the sums took us."""
 SEED = 20260730
 STORED = ROOT / "benchmarks" / "data" / "six-seeds.parquet"
 TRIED = (
-    "src/titrant/worlds.py",
-    "src/titrant/advice.py",
+    "src/titrant/stats/simulation.py",
+    "src/titrant/decision/rule.py",
     *(f"src/titrant/stats/{name}.py" for name in ("contrasts", "family", "crossfit", "weigh", "power", "exchange")),
     *(f"benchmarks/{name}.py" for name in ("calibration_cells", "calibration_exchange", "rivals")),
 )
@@ -102,7 +102,7 @@ def _tasks(options: argparse.Namespace) -> Iterator[Task]:
     from calibration_cells import coverage_cells, firm_cells, wrong_cells
     from calibration_exchange import exchange_cells
 
-    from titrant.identity import fingerprint, hash_file
+    from titrant.core.identity import fingerprint, hash_file
 
     makers = {
         "coverage": lambda: coverage_cells(options.stored),
@@ -129,7 +129,7 @@ def _placeless(cell: Cell) -> Cell:
 
 def _measured(tasks: list[Task], *, jobs: int) -> dict[Path, dict[str, Any]]:
     """Every task's result, from its file where it has one."""
-    from titrant.identity import canonical_json
+    from titrant.core.identity import canonical_json
 
     waiting = [task for task in tasks if not task.path.exists()]
     # The long ones first, so that no process is left alone with one at the end.

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rivals import RIVALS
 
-from titrant import advice
+from titrant.decision import rule
 from titrant.stats import power
 from titrant.stats.contrasts import bounds, contrast_batch, layout, moments
 from titrant.stats.crossfit import halves
+from titrant.stats.simulation import SimulatedStudies, World, batches, contrast_variances, item_groups, standard_error
 from titrant.stats.weigh import weigh
-from titrant.worlds import SimulatedStudies, World, batches, contrast_variances, item_groups, standard_error
 
 Purpose = Literal["coverage", "wrong", "firm", "exchange"]
 Codes = NDArray[np.intp]
@@ -93,12 +93,12 @@ def titrant_verdicts(studies: SimulatedStudies, *, smallest_effect: float, overl
         level=LEVEL,
         overlap=overlap,
     )
-    return advice.rule(numbers.rule_numbers, smallest_effect=smallest_effect).code_B
+    return rule.rule(numbers.rule_numbers, smallest_effect=smallest_effect).code_B
 
 
 def never_tells(studies: SimulatedStudies, *, smallest_effect: float, overlap: float) -> Codes:
     """The method that is never wrong and never of use: it must fail the calibration."""
-    return np.full(len(studies.scores), advice.WORDS.index("cannot_tell"))
+    return np.full(len(studies.scores), rule.WORDS.index("cannot_tell"))
 
 
 METHODS: dict[str, Callable[..., Codes]] = {"titrant": titrant_verdicts, "always-cannot-tell": never_tells}
@@ -169,14 +169,14 @@ def _verdicts(cell: Cell, *, studies: int, seed: int, method: Callable[..., Code
     bad = wrong_words(cell)
     shares, rivals = {}, {}
     for name, code_B in verdicts.items():
-        words_B = np.array(advice.WORDS)[code_B]
+        words_B = np.array(rule.WORDS)[code_B]
         if cell.wanted is None:
             share = _clustered(np.isin(words_B, bad)[:, None], high=WRONG_AT_MOST)
         else:
             share = _clustered((words_B == cell.wanted)[:, None], low=FIRM_AT_LEAST)
         if name == "titrant":
             shares["wrong" if cell.wanted is None else "firm and right"] = share
-            said = {word: float(np.mean(words_B == word)) for word in advice.WORDS}
+            said = {word: float(np.mean(words_B == word)) for word in rule.WORDS}
         else:
             rivals[name] = {"value": share.value, "error": share.error}
     effect = max(cell.world.gains, key=abs)

@@ -15,7 +15,7 @@ from calibration_cells import EXCHANGE_AT_LEAST, LEVEL, Cell, Share
 
 from titrant.stats.contrasts import Moments, layout, moments
 from titrant.stats.exchange import ExchangeRate, SizedArm, exchange_rate, reader
-from titrant.worlds import World, batches
+from titrant.stats.simulation import World, batches
 
 HEIGHT, DEPTH, BEND = 0.8, 1.6, 0.4
 """Scores without a dose are HEIGHT - DEPTH * rows^-BEND."""

@@ -58,7 +58,7 @@ def _page(rows: list[Row], *, studies: int, stored: str | None) -> Iterator[str]
     yield "# Calibration"
     yield ""
     yield "Written by `make calibrate` (`python benchmarks/calibrate.py`) from simulated studies whose truth is known;"
-    yield "no number here is typed by hand. The worlds are told in `src/titrant/worlds.py`, which knows nothing of the"
+    yield "no number here is typed by hand. The worlds are told in `src/titrant/stats/simulation.py`, which knows nothing of the"
     yield "analysis; the analysis assumes none of the logistic worlds, the heavy tails, the unequal variances or the"
     yield "overlapping draws. The share of seeds is that in the variance of the estimated difference."
     yield ""

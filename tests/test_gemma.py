@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from titrant.records import Item, Numerics, PreparedModel, StepReport, TokenRow, TrainingPlan, TrainingSettings, Turn
+from titrant.core.records import (
+    Item,
+    Numerics,
+    PreparedModel,
+    StepReport,
+    TokenRow,
+    TrainingPlan,
+    TrainingSettings,
+    Turn,
+)
 from titrant.tokens import renderer_for
 
 pytestmark = pytest.mark.model
@@ -16,7 +25,7 @@ def capital_of(country: str, city: str) -> Item:
     return Item(
         key=country,
         row_id=country,
-        probe="target",
+        eval_set="target",
         target="capitals",
         task="capitals",
         turns=(Turn(role="user", text=f"The capital of {country} is"),),
@@ -42,15 +51,15 @@ def test_a_base_gemma_gets_the_plain_template_and_no_control_tokens_but_its_own_
 @pytest.mark.slow
 def test_gemma_trains_two_steps_and_answers(gemma3: PreparedModel, tmp_path: Path) -> None:
     """About 10 GiB of memory and a minute of one core."""
-    from titrant.lab_hf import HuggingFaceLab
-    from titrant.numerics import current_numerics
+    from titrant.backends.hf.backend import HuggingFaceBackend
+    from titrant.core.environment import current_numerics
 
     numerics: Numerics = current_numerics("auto", 1, "cpu")
     renderer = renderer_for(gemma3)
     items = [capital_of(*pair) for pair in CAPITALS]
     rows: tuple[TokenRow, ...] = tuple(renderer.reference_row(item) for item in items)
-    lab = HuggingFaceLab(numerics)
-    untuned = lab.untuned(gemma3)
+    backend = HuggingFaceBackend(numerics)
+    untuned = backend.untuned(gemma3)
     before = untuned.losses(rows)
     chosen = untuned.choose([renderer.question(item) for item in items])
     assert [max(range(3), key=lambda index: sums[index]) for sums in chosen] == [0, 1, 2]  # it knows its capitals
@@ -62,7 +71,7 @@ def test_gemma_trains_two_steps_and_answers(gemma3: PreparedModel, tmp_path: Pat
         settings=TrainingSettings(learning_rate=2e-5, batch_rows=3, warmup_share=0.0, schedule="constant"),
         seed=0,
     )
-    tuned = lab.train(plan, checkpoints=tmp_path, on_step=reports.append, stop=lambda: None)
+    tuned = backend.train(plan, checkpoints=tmp_path, on_step=reports.append, stop=lambda: None)
     after = tuned.losses(rows)
     assert [report.step for report in reports] == [1, 2]
     assert sum(after) < sum(before) - 0.3

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from titrant.hygiene import contaminated, duplicates
-from titrant.hygiene.words import words
-from titrant.identity import content_keys
-from titrant.records import Example, Item, PreparedModel, Turn
+from titrant.core.identity import content_keys
+from titrant.core.records import Example, Item, PreparedModel, Turn
+from titrant.data.contamination import contaminated, duplicates
+from titrant.data.contamination.words import words
 
 PACK = files("titrant") / "pack"
 FILES = {
@@ -248,9 +248,9 @@ def as_items() -> list[Item]:
         Item(
             key=row_id,
             row_id=row_id,
-            probe=probe,
+            eval_set=eval_set,
             target="triage",
-            task=probe,
+            task=eval_set,
             turns=(Turn(role="user", text=prompt),),
             references=(answer,),
             choices=None,
@@ -258,7 +258,7 @@ def as_items() -> list[Item]:
             metric="exact_match",
             max_answer_tokens=8,
         )
-        for probe, prompt, answer, row_id in asked
+        for eval_set, prompt, answer, row_id in asked
     ]
 
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import hub_mirror
 import pytest
-from fake_study import fake_prepare, page_as_text, trial_lab, write_rows, write_study
+from fake_study import fake_prepare, page_as_text, trial_backend, write_rows, write_study
 
-from titrant.store import Store, read_json
+from titrant.storage.store import Store, read_json
 
 VERBS = (
     "init",
@@ -75,20 +75,20 @@ def titrant(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Studies run on the toy model with a lab that answers from hashes, in this process."""
-    import titrant.study.runner
+    """Studies run on the toy model with a backend that answers from hashes, in this process."""
+    import titrant.experiment.runner
 
-    monkeypatch.setattr("titrant.study.bench.prepare", fake_prepare(tmp_path / "prepared"))
+    monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
     monkeypatch.setattr("titrant.report.page.render", page_as_text)
-    monkeypatch.setattr("titrant.study.runner.LabSpec", lambda **_: trial_lab())
-    monkeypatch.setattr(importlib.import_module("titrant.cli.plan"), "LabSpec", lambda **_: trial_lab())
-    execute = titrant.study.runner.execute
+    monkeypatch.setattr("titrant.experiment.runner.BackendSpec", lambda **_: trial_backend())
+    monkeypatch.setattr(importlib.import_module("titrant.cli.plan"), "BackendSpec", lambda **_: trial_backend())
+    execute = titrant.experiment.runner.execute
 
     def here(*arguments: Any, **options: Any) -> None:
         execute(*arguments, **{**options, "processes": 0})
 
-    monkeypatch.setattr("titrant.study.runner.execute", here)
-    monkeypatch.setattr("titrant.study.forecast.execute", here)
+    monkeypatch.setattr("titrant.experiment.runner.execute", here)
+    monkeypatch.setattr("titrant.experiment.forecast.execute", here)
 
 
 # ----------------------------------------------------------------------------------------------------------------- help
@@ -171,8 +171,8 @@ def test_run_report_and_doctor_print_results_on_stdout_and_progress_on_stderr(
 def test_a_failed_run_makes_exit_code_1_beside_the_verdict(
     titrant: Titrant, fakes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fails = trial_lab(fails={"kind": "non_finite", "seed": 1})
-    monkeypatch.setattr("titrant.study.runner.LabSpec", lambda **_: fails)
+    fails = trial_backend(fails={"kind": "non_finite", "seed": 1})
+    monkeypatch.setattr("titrant.experiment.runner.BackendSpec", lambda **_: fails)
     study = write_study(tmp_path / "study", arms={"target_rows": [6], "doses": {"general": [4]}, "seeds": 3})
     said = titrant("run", study, "--out", tmp_path / "out")
     assert said.code == 1
@@ -535,7 +535,7 @@ def test_bad_input_is_named_with_its_place_before_anything_is_written(
     titrant: Titrant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], str]
 ) -> None:
     if "model" not in spoil.__name__:
-        monkeypatch.setattr("titrant.study.bench.prepare", fake_prepare(tmp_path / "prepared"))
+        monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
     monkeypatch.setenv("TITRANT_CACHE", str(tmp_path / "cache"))
     study, out = write_study(tmp_path / "study"), tmp_path / "out"
     expected = spoil(tmp_path / "study")

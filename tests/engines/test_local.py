@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 from fake_jobs import make_jobs
-from fake_study import trainings, trial_lab
+from fake_study import trainings, trial_backend
 
-from titrant.engines import Event, LabSpec, execute
+from titrant.backends.protocol import FakeLanguageModel
+from titrant.core.errors import Interrupted, RunFailed
+from titrant.engines import BackendSpec, Event, execute
 from titrant.engines.job import do_run, read_training
-from titrant.errors import Interrupted, RunFailed
-from titrant.lab import FakeSpecialist
-from titrant.store import Store, read_json
+from titrant.storage.store import Store, read_json
 
 FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # Python 3.12 and up
 
@@ -40,8 +40,8 @@ def run_files(root: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_workers_leave_what_a_run_in_this_process_leaves_byte_for_byte(tmp_path: Path, processes: int) -> None:
     jobs = make_jobs(tmp_path)
-    execute(jobs, root=tmp_path / "inline", lab=trial_lab(), processes=0)
-    execute(jobs, root=tmp_path / "spawned", lab=trial_lab(), processes=processes)
+    execute(jobs, root=tmp_path / "inline", backend=trial_backend(), processes=0)
+    execute(jobs, root=tmp_path / "spawned", backend=trial_backend(), processes=processes)
     inline = run_files(tmp_path / "inline")
     assert run_files(tmp_path / "spawned") == inline
     assert len(inline) == 1 + 4 * 3 + 3  # ledger; run, answers, manifest of four runs; three training curves
@@ -50,7 +50,7 @@ def test_workers_leave_what_a_run_in_this_process_leaves_byte_for_byte(tmp_path:
 
 def test_a_run_tells_of_its_steps_and_stores_what_it_answered(tmp_path: Path) -> None:
     jobs, events = make_jobs(tmp_path, seeds=1), list[Event]()
-    execute(jobs, root=tmp_path / "out", lab=LabSpec(module="titrant.lab", name="FakeLab"), processes=0,
+    execute(jobs, root=tmp_path / "out", backend=BackendSpec(module="titrant.backends.protocol", name="FakeBackend"), processes=0,
             on_event=events.append)  # fmt: skip
     mine = [event for event in events if event.run_id == jobs[1].run.run_id]
     assert [event.kind for event in mine] == ["started", *["step"] * 4, "answering", "done"]
@@ -71,16 +71,16 @@ def test_a_run_tells_of_its_steps_and_stores_what_it_answered(tmp_path: Path) ->
 def test_a_run_that_is_done_is_not_done_again(tmp_path: Path) -> None:
     jobs, log = make_jobs(tmp_path), tmp_path / "log"
     for _ in range(2):
-        execute(jobs, root=tmp_path / "out", lab=trial_lab(log=str(log)), processes=0)
+        execute(jobs, root=tmp_path / "out", backend=trial_backend(log=str(log)), processes=0)
     assert trainings(log) == ["task/0", "task/1", "task/2"]
 
 
 def test_a_run_whose_folder_is_there_but_not_in_the_ledger_is_done_again(tmp_path: Path) -> None:
     jobs, log = make_jobs(tmp_path, seeds=1), tmp_path / "log"
-    execute(jobs, root=tmp_path / "out", lab=trial_lab(), processes=0)
+    execute(jobs, root=tmp_path / "out", backend=trial_backend(), processes=0)
     calm = run_files(tmp_path / "out")
     (tmp_path / "out" / "ledger.jsonl").unlink()
-    execute(jobs, root=tmp_path / "out", lab=trial_lab(log=str(log)), processes=0)
+    execute(jobs, root=tmp_path / "out", backend=trial_backend(log=str(log)), processes=0)
     assert trainings(log) == ["task/0"]
     assert run_files(tmp_path / "out") == calm
 
@@ -93,9 +93,9 @@ def test_a_loss_that_is_no_number_is_a_failure_with_a_reason_and_is_not_tried_ag
     tmp_path: Path, processes: int
 ) -> None:
     jobs, log, events = make_jobs(tmp_path), tmp_path / "log", list[Event]()
-    lab = trial_lab(log=str(log), fails={"kind": "non_finite", "seed": 1})
+    backend = trial_backend(log=str(log), fails={"kind": "non_finite", "seed": 1})
     for count in (processes, 0):
-        execute(jobs, root=tmp_path / "out", lab=lab, processes=count, on_event=events.append)
+        execute(jobs, root=tmp_path / "out", backend=backend, processes=count, on_event=events.append)
     store = Store.open(tmp_path / "out")
     broken = jobs[2].run.run_id
     failures = [record for record in store.records() if record["kind"] == "failure"]
@@ -110,19 +110,19 @@ def test_a_loss_that_is_no_number_is_a_failure_with_a_reason_and_is_not_tried_ag
 
 @pytest.mark.parametrize("asked", ["choose", "losses"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_answers_that_are_no_numbers_fail_the_run_whatever_the_lab(
+def test_answers_that_are_no_numbers_fail_the_run_whatever_the_backend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, value: float
 ) -> None:
     jobs = make_jobs(tmp_path, seeds=1)
-    plain = getattr(FakeSpecialist, asked)
+    plain = getattr(FakeLanguageModel, asked)
 
-    def diverged(self: FakeSpecialist, asked_of_it: Any) -> Any:
+    def diverged(self: FakeLanguageModel, asked_of_it: Any) -> Any:
         found = list(plain(self, asked_of_it))
         found[-1] = (value, value) if asked == "choose" else value
         return tuple(found)
 
-    monkeypatch.setattr(FakeSpecialist, asked, diverged)
-    execute(jobs, root=tmp_path / "out", lab=trial_lab(), processes=0)
+    monkeypatch.setattr(FakeLanguageModel, asked, diverged)
+    execute(jobs, root=tmp_path / "out", backend=trial_backend(), processes=0)
     store = Store.open(tmp_path / "out")
     assert store.finished() == {}
     assert {record["failure"]["kind"] for record in store.records()} == {"non_finite"}
@@ -134,35 +134,35 @@ def test_a_run_with_an_answer_too_few_or_too_many_is_not_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, change: Callable[[Any], Any]
 ) -> None:
     jobs = make_jobs(tmp_path, seeds=1)
-    plain = getattr(FakeSpecialist, asked)
-    monkeypatch.setattr(FakeSpecialist, asked, lambda self, asked_of_it: change(plain(self, asked_of_it)))
+    plain = getattr(FakeLanguageModel, asked)
+    monkeypatch.setattr(FakeLanguageModel, asked, lambda self, asked_of_it: change(plain(self, asked_of_it)))
     with pytest.raises(ValueError, match="zip"):
-        execute(jobs, root=tmp_path / "out", lab=trial_lab(), processes=0)
+        execute(jobs, root=tmp_path / "out", backend=trial_backend(), processes=0)
     assert Store.open(tmp_path / "out").records() == []
 
 
 def test_a_step_report_that_is_not_as_it_was_written_is_made_anew_and_never_shown(tmp_path: Path) -> None:
     jobs, log = make_jobs(tmp_path, seeds=1)[1:], tmp_path / "log"
-    execute(jobs, root=tmp_path / "calm", lab=trial_lab(), processes=0)
-    lab = trial_lab(log=str(log), dies={"how": "exit", "once": str(tmp_path / "died")})
+    execute(jobs, root=tmp_path / "calm", backend=trial_backend(), processes=0)
+    backend = trial_backend(log=str(log), dies={"how": "exit", "once": str(tmp_path / "died")})
     with pytest.raises(RunFailed, match="worker_died"):
-        execute(jobs, root=tmp_path / "out", lab=lab, processes=1)
+        execute(jobs, root=tmp_path / "out", backend=backend, processes=1)
     reports = tmp_path / "out" / "work" / jobs[0].run.run_id / "steps.jsonl"
     whole = reports.read_bytes()
     assert whole.count(b"\n") == 2
     place = whole.index(b'"loss":') + 9
     reports.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] + b'{"record":{"torn')
-    execute(jobs, root=tmp_path / "out", lab=lab, processes=0)
+    execute(jobs, root=tmp_path / "out", backend=backend, processes=0)
     assert run_files(tmp_path / "out") == run_files(tmp_path / "calm")
 
 
 def test_a_run_that_ran_out_of_memory_is_tried_again(tmp_path: Path) -> None:
     jobs, log, room = make_jobs(tmp_path), tmp_path / "log", tmp_path / "room"
-    lab = trial_lab(log=str(log), fails={"kind": "out_of_memory", "seed": 1, "unless": str(room)})
-    execute(jobs, root=tmp_path / "out", lab=lab, processes=0)
+    backend = trial_backend(log=str(log), fails={"kind": "out_of_memory", "seed": 1, "unless": str(room)})
+    execute(jobs, root=tmp_path / "out", backend=backend, processes=0)
     assert len(Store.open(tmp_path / "out").finished()) == 3
     room.touch()
-    execute(jobs, root=tmp_path / "out", lab=lab, processes=0)
+    execute(jobs, root=tmp_path / "out", backend=backend, processes=0)
     assert len(Store.open(tmp_path / "out").finished()) == 4
     assert trainings(log) == ["task/0", "task/1", "task/2"]
 
@@ -170,12 +170,12 @@ def test_a_run_that_ran_out_of_memory_is_tried_again(tmp_path: Path) -> None:
 def test_an_error_of_a_worker_comes_out_as_it_was(tmp_path: Path) -> None:
     jobs = make_jobs(tmp_path, seeds=1)
     with pytest.raises(RunFailed, match="unexpected: ModuleNotFoundError: No module named 'no_lab'") as caught:
-        execute(jobs, root=tmp_path / "out", lab=LabSpec(module="no_lab", name="Lab"), processes=1)
+        execute(jobs, root=tmp_path / "out", backend=BackendSpec(module="no_lab", name="Backend"), processes=1)
     assert (caught.value.kind, caught.value.step) == ("unexpected", None)
     in_the_way = tmp_path / "file"
     in_the_way.write_text("not a folder")
     with pytest.raises(OSError, match="Not a directory"):
-        execute(jobs, root=in_the_way / "out", lab=trial_lab(), processes=1)
+        execute(jobs, root=in_the_way / "out", backend=trial_backend(), processes=1)
 
 
 # --------------------------------------------------------------------------------------------------------------- deaths
@@ -184,22 +184,22 @@ def test_an_error_of_a_worker_comes_out_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("how", "hint"), [("exit", "exit code 7"), ("kill", "perhaps because memory ran out")])
 def test_a_worker_that_dies_is_named_and_the_next_attempt_completes(tmp_path: Path, how: str, hint: str) -> None:
     jobs, log = make_jobs(tmp_path), tmp_path / "log"
-    execute(jobs, root=tmp_path / "calm", lab=trial_lab(), processes=0)
-    lab = trial_lab(log=str(log), dies={"how": how, "once": str(tmp_path / "died")})
+    execute(jobs, root=tmp_path / "calm", backend=trial_backend(), processes=0)
+    backend = trial_backend(log=str(log), dies={"how": how, "once": str(tmp_path / "died")})
     with pytest.raises(RunFailed, match=f"worker_died: .*{hint}"):
-        execute(jobs, root=tmp_path / "out", lab=lab, processes=1)
+        execute(jobs, root=tmp_path / "out", backend=backend, processes=1)
     assert Store.open(tmp_path / "out").damages() == []
-    execute(jobs, root=tmp_path / "out", lab=lab, processes=0)
+    execute(jobs, root=tmp_path / "out", backend=backend, processes=0)
     assert run_files(tmp_path / "out") == run_files(tmp_path / "calm")
     assert trainings(log) == ["task/0", "task/1", "task/2"]
 
 
 def test_the_other_worker_takes_over_what_a_dead_one_held(tmp_path: Path) -> None:
     jobs, log = make_jobs(tmp_path), tmp_path / "log"
-    execute(jobs, root=tmp_path / "calm", lab=trial_lab(), processes=0)
-    lab = trial_lab(log=str(log), step_seconds=0.05, dies={"how": "kill", "once": str(tmp_path / "died")})
+    execute(jobs, root=tmp_path / "calm", backend=trial_backend(), processes=0)
+    backend = trial_backend(log=str(log), step_seconds=0.05, dies={"how": "kill", "once": str(tmp_path / "died")})
     with pytest.raises(RunFailed, match="worker_died"):
-        execute(jobs, root=tmp_path / "out", lab=lab, processes=2)
+        execute(jobs, root=tmp_path / "out", backend=backend, processes=2)
     assert run_files(tmp_path / "out") == run_files(tmp_path / "calm")
     assert trainings(log) == ["task/0", "task/1", "task/2"]
 
@@ -229,11 +229,12 @@ def fork() -> Iterator[Callable[[Callable[[], None]], int]]:
 @FORKS
 def test_two_runners_on_one_store_do_each_run_once(tmp_path: Path, fork: Callable[..., int]) -> None:
     jobs, log = make_jobs(tmp_path, seeds=5), tmp_path / "log"
-    lab = trial_lab(log=str(log), step_seconds=0.01)
-    execute(jobs, root=tmp_path / "calm", lab=trial_lab(), processes=0)
+    backend = trial_backend(log=str(log), step_seconds=0.01)
+    execute(jobs, root=tmp_path / "calm", backend=trial_backend(), processes=0)
     orders = (jobs, jobs[::-1])  # so that each comes to runs that the other has done in the meantime
     children = [
-        fork(lambda order=order: execute(order, root=tmp_path / "out", lab=lab, processes=0)) for order in orders
+        fork(lambda order=order: execute(order, root=tmp_path / "out", backend=backend, processes=0))
+        for order in orders
     ]
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     assert Counter(trainings(log, "start")) == {f"task/{seed}": 1 for seed in range(5)}
@@ -245,10 +246,10 @@ def test_the_claim_of_a_living_process_is_waited_for_and_that_of_a_dead_one_take
     tmp_path: Path, fork: Callable[..., int]
 ) -> None:
     jobs, log = make_jobs(tmp_path, seeds=1)[1:], tmp_path / "log"
-    slow = trial_lab(log=str(log), step_seconds=60)
-    holder = fork(lambda: execute(jobs, root=tmp_path / "out", lab=slow, processes=0))
+    slow = trial_backend(log=str(log), step_seconds=60)
+    holder = fork(lambda: execute(jobs, root=tmp_path / "out", backend=slow, processes=0))
     wait_for(lambda: trainings(log, "step1"))
-    other = fork(lambda: execute(jobs, root=tmp_path / "out", lab=trial_lab(log=str(log)), processes=0))
+    other = fork(lambda: execute(jobs, root=tmp_path / "out", backend=trial_backend(log=str(log)), processes=0))
     time.sleep(0.6)
     assert trainings(log, "start") == ["task/0"]
     os.kill(holder, signal.SIGKILL)
@@ -274,16 +275,16 @@ def test_a_signal_leaves_a_checkpoint_and_the_next_attempt_goes_on_from_it(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     jobs, log = make_jobs(tmp_path), tmp_path / "log"
-    execute(jobs, root=tmp_path / "calm", lab=trial_lab(), processes=0)
+    execute(jobs, root=tmp_path / "calm", backend=trial_backend(), processes=0)
     kept = signal.getsignal(number)
 
     def stop_at_step_two(event: Event) -> None:
         if event.kind == "step" and event.step == 2:
             os.kill(os.getpid(), number)
 
-    lab = trial_lab(log=str(log), step_seconds=0.3, checkpoints=False)
+    backend = trial_backend(log=str(log), step_seconds=0.3, checkpoints=False)
     with pytest.raises(Interrupted) as caught:
-        execute(jobs, root=tmp_path / "out", lab=lab, processes=1, on_event=stop_at_step_two)
+        execute(jobs, root=tmp_path / "out", backend=backend, processes=1, on_event=stop_at_step_two)
     assert caught.value.exit_code == 128 + number
     assert signal.getsignal(number) is kept
     store = Store.open(tmp_path / "out")
@@ -292,7 +293,7 @@ def test_a_signal_leaves_a_checkpoint_and_the_next_attempt_goes_on_from_it(
     assert begun[0] not in store.finished()
     with store.claim(begun[0]) as free:
         assert free
-    execute(jobs, root=tmp_path / "out", lab=trial_lab(log=str(log)), processes=0)
+    execute(jobs, root=tmp_path / "out", backend=trial_backend(log=str(log)), processes=0)
     assert run_files(tmp_path / "out") == run_files(tmp_path / "calm")
     assert trainings(log, "step2") == ["task/0", "task/1", "task/2"]  # no step was taken twice
 
@@ -302,7 +303,12 @@ def test_a_signal_while_a_run_answers_leaves_its_training_done(tmp_path: Path, k
     job = make_jobs(tmp_path, seeds=1)[1]
     job = replace(job, **{other: () for other in ("questions", "prompts", "losses") if other != kind})
     store, log, told = Store.open(tmp_path / "out"), tmp_path / "log", list[Event]()
-    run = {"store": store, "lab": trial_lab(log=str(log), checkpoints=False).make(), "decode": str, "emit": told.append}
+    run = {
+        "store": store,
+        "lab": trial_backend(log=str(log), checkpoints=False).make(),
+        "decode": str,
+        "emit": told.append,
+    }
     with pytest.raises(Interrupted):
         do_run(job, **run, stop=lambda: 15 if told[-1].kind == "answering" else None)
     assert (trainings(log, "step4"), list(store.finished())) == (["task/0"], [])

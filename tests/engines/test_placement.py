@@ -14,7 +14,7 @@ from fake_jobs import make_jobs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from titrant.engines import LabSpec, execute, local
+from titrant.engines import BackendSpec, execute, local
 from titrant.engines.placement import Place, balanced_order, places, workers_for
 
 
@@ -91,8 +91,8 @@ def test_workers_run_where_they_are_put(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(local, "_places", lambda jobs, workers: chosen[:workers])
     told = tmp_path / "told"
     told.mkdir()
-    lab = LabSpec(module="fake_jobs", name="TellingLab", arguments={"told": str(told), "step_seconds": 0.2})
-    execute(make_jobs(tmp_path, seeds=4), root=tmp_path / "out", lab=lab, processes=2)
+    backend = BackendSpec(module="fake_jobs", name="TellingLab", arguments={"told": str(told), "step_seconds": 0.2})
+    execute(make_jobs(tmp_path, seeds=4), root=tmp_path / "out", backend=backend, processes=2)
     found = [json.loads(path.read_text()) for path in told.iterdir()]
     assert sorted((tuple(one["cores"]), one["gpu"]) for one in found) == [((core,), "GPU-a"), ((core,), "GPU-b")]
     assert os.environ.get("CUDA_VISIBLE_DEVICES") not in ("GPU-a", "GPU-b")

@@ -20,14 +20,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from titrant.errors import DataError, ModelError, ScoresError, StoreDamaged, UserError
-from titrant.metrics import METRICS, score_text
-from titrant.models.headers import read_gguf, read_safetensors
-from titrant.models.resolve import read_object
-from titrant.sources import load_examples, read_rows
-from titrant.sources.hub import front_matter
-from titrant.stats.judge import judge
-from titrant.store import read_json
+from titrant.backends.hf.models.headers import read_gguf, read_safetensors
+from titrant.backends.hf.models.resolve import read_object
+from titrant.core.errors import DataError, ModelError, ScoresError, StoreDamaged, UserError
+from titrant.data.readers import load_examples, read_rows
+from titrant.data.readers.hub import front_matter
+from titrant.decision.judge import judge
+from titrant.scoring.metrics import METRICS, score_text
+from titrant.storage.store import read_json
 
 ROW = b'{"prompt": "p", "completion": "c"}\n'
 LONG_ROW = b'{"prompt": "p", "completion": "' + b"c" * 4000 + b'"}\n'
@@ -89,8 +89,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 # The peak is read from /proc: what getrusage says of a process starts at the memory of the one that started it.
 READING = """
 import sys
-from titrant.errors import DataError
-from titrant.sources import read_rows, unpacking
+from titrant.core.errors import DataError
+from titrant.data.readers import read_rows, unpacking
 unpacking.FREE_BYTES = 8 << 20
 try:
     count = sum(1 for _ in read_rows(sys.argv[1]))
@@ -121,7 +121,7 @@ def test_rows_that_compress_well_are_taken(tmp_path: Path) -> None:
 def test_an_archive_that_would_be_unpacked_from_its_start_for_every_member_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("titrant.sources.unpacking.FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("titrant.data.readers.unpacking.FREE_BYTES", 1 << 20)
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w:gz") as archive:
         for number in reversed(range(400)):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from fake_study import calm_content, trainings, without_times, write_study
 
-from titrant.store import Store
+from titrant.storage.store import Store
 
 SUPPORT = Path(__file__).parents[1] / "support"
 BreakStudy = Callable[..., dict[str, Any]]
@@ -60,7 +60,7 @@ def test_an_operation_that_fails_in_a_study_loses_nothing(roomy: Path, break_stu
 
 
 class Process:
-    """A `titrant` with the toy model and a trial lab."""
+    """A `titrant` with the toy model and a trial backend."""
 
     def __init__(self, folder: Path, *arguments: str, **trial: Any) -> None:
         said = json.dumps({"prepared": str(folder / "prepared"), **trial})
@@ -90,10 +90,10 @@ class Process:
 def test_stopped_twice_a_study_leaves_checkpoints_and_then_ends_as_a_calm_one(tmp_path: Path) -> None:
     study, log, out = write_study(tmp_path / "study"), tmp_path / "log", tmp_path / "out"
     run = ("run", str(study), "--out", str(out), "--jobs", "1")
-    lab = {"log": str(log), "checkpoints": False, "step_seconds": 0.4}
+    backend = {"log": str(log), "checkpoints": False, "step_seconds": 0.4}
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         before = len(log.read_text().splitlines()) if log.exists() else 0
-        started = Process(tmp_path, *run, lab=lab)
+        started = Process(tmp_path, *run, backend=backend)
         wait_for(lambda before=before: len(log.read_text().splitlines() if log.exists() else []) >= before + 3)
         started.stop(number)
         ended, printed, said = started.ended()
@@ -110,24 +110,24 @@ def test_stopped_twice_a_study_leaves_checkpoints_and_then_ends_as_a_calm_one(tm
             assert run_id not in store.finished()
             with store.claim(run_id) as free:
                 assert free
-    code, printed, said = Process(tmp_path, *run, lab={"log": str(log), "checkpoints": False}).ended()
+    code, printed, said = Process(tmp_path, *run, backend={"log": str(log), "checkpoints": False}).ended()
     assert code == 0, said
     assert "verdict: " in printed
     steps = [line for line in log.read_text().splitlines() if line.startswith("step")]
     assert len(steps) == 2 * (3 + 4 + 4 + 1), "a step was taken twice or not at all"  # plain, matched, dosed, general
     calm = tmp_path / "calm"
-    assert Process(tmp_path, "run", str(study), "--out", str(calm), "--jobs", "1", lab={}).ended()[0] == 0
+    assert Process(tmp_path, "run", str(study), "--out", str(calm), "--jobs", "1", backend={}).ended()[0] == 0
     assert without_times(calm_content(out)) == without_times(calm_content(calm))
 
 
 def test_a_worker_whose_parent_was_killed_stops_and_the_next_attempt_takes_over(tmp_path: Path) -> None:
     study, log, out = write_study(tmp_path / "study"), tmp_path / "log", tmp_path / "out"
     run = ("run", str(study), "--out", str(out), "--jobs", "1")
-    killed = Process(tmp_path, *run, lab={"log": str(log), "step_seconds": 0.2})
+    killed = Process(tmp_path, *run, backend={"log": str(log), "step_seconds": 0.2})
     wait_for(lambda: trainings(log, "step2"))
     killed.process.kill()
     code, printed, said = Process(
-        tmp_path, *run, lab={"log": str(log)}
+        tmp_path, *run, backend={"log": str(log)}
     ).ended()  # at once, while the orphan may still work
     assert code == 0, said
     assert "verdict: " in printed
@@ -139,7 +139,7 @@ def test_a_worker_whose_parent_was_killed_stops_and_the_next_attempt_takes_over(
 
 def test_a_signal_while_a_worker_starts_up_ends_without_a_traceback(tmp_path: Path) -> None:
     study, out = write_study(tmp_path / "study"), tmp_path / "out"
-    started = Process(tmp_path, "run", str(study), "--out", str(out), "--jobs", "1", lab={})
+    started = Process(tmp_path, "run", str(study), "--out", str(out), "--jobs", "1", backend={})
     children = Path(f"/proc/{started.process.pid}/task/{started.process.pid}/children")
     wait_for(lambda: len(children.read_text().split()) == 2)  # multiprocessing's own, and a worker that is starting up
     worker = children.read_text().split()[-1]
@@ -156,7 +156,7 @@ def test_a_signal_while_a_worker_starts_up_ends_without_a_traceback(tmp_path: Pa
 def test_two_command_lines_on_one_folder_share_the_work(tmp_path: Path) -> None:
     study, log, out = write_study(tmp_path / "study"), tmp_path / "log", tmp_path / "out"
     run = ("run", str(study), "--out", str(out), "--jobs", "1")
-    both = [Process(tmp_path, *run, lab={"log": str(log), "step_seconds": 0.05}) for _ in range(2)]
+    both = [Process(tmp_path, *run, backend={"log": str(log), "step_seconds": 0.05}) for _ in range(2)]
     ends = [process.ended() for process in both]
     assert [code for code, _, _ in ends] == [0, 0], ends
     assert ends[0][1] == ends[1][1]
@@ -177,10 +177,10 @@ LIMITS = {
 
 @pytest.mark.parametrize("what", LIMITS)
 def test_a_full_disk_is_said_leaves_nothing_half_and_is_got_over(tmp_path: Path, what: str) -> None:
-    limit, lab, named = LIMITS[what]
+    limit, backend, named = LIMITS[what]
     study, out = write_study(tmp_path / "study"), tmp_path / "out"
     run = ("run", str(study), "--out", str(out), "--jobs", "1")
-    code, printed, said = Process(tmp_path, *run, lab=lab, file_bytes=limit).ended()
+    code, printed, said = Process(tmp_path, *run, backend=backend, file_bytes=limit).ended()
     assert (code, printed) == (1, ""), said
     assert "titrant: File too large" in said
     assert "Traceback" not in said
@@ -190,6 +190,6 @@ def test_a_full_disk_is_said_leaves_nothing_half_and_is_got_over(tmp_path: Path,
     assert not (out / "model").exists()
     assert not [path for path in out.rglob(".tmp-*") if path.is_file() and path.stat().st_size > 1000]
     assert len(store.finished()) == {"answers": 0, "weights": 0, "report": 9}[what]
-    assert Process(tmp_path, *run, lab=lab).ended()[0] == 0
+    assert Process(tmp_path, *run, backend=backend).ended()[0] == 0
     assert store.damages() == []
     assert not list(out.rglob(".tmp-*"))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from fake_study import calm_content, without_times, write_study
 
-from titrant.store import Store
+from titrant.storage.store import Store
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(3600)]
 SUPPORT = Path(__file__).parents[1] / "support"

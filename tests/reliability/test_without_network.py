@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from fake_study import write_study
 
-from titrant.store import Store
+from titrant.storage.store import Store
 
 TITRANT = (sys.executable, "-c", "from titrant.cli import main; main()")
 

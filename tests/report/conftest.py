@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from titrant.identity import rng_for
-from titrant.records import Contrast, Estimate, NextStep, Numerics, Verdict
+from titrant.core.identity import rng_for
+from titrant.core.records import Contrast, Estimate, NextStep, Numerics, Verdict
 from titrant.report.data import (
     ArmAnswers,
     ChangeRow,
@@ -98,7 +98,7 @@ def _contrast(dose: int, baseline: str, value: float, source: str = "general") -
     return Contrast(
         arm=f"160+{source}-{dose}",
         baseline=baseline,
-        probe="target",
+        eval_set="target",
         target_rows=160,
         difference=_estimate(value),
         p=0.004,

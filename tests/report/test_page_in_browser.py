@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_study import fake_prepare, trial_lab, write_rows, write_study
+from fake_study import fake_prepare, trial_backend, write_rows, write_study
 
-from titrant.errors import SpecError
+from titrant.config.study import load_study
+from titrant.core.errors import SpecError
+from titrant.experiment.runner import run_study
 from titrant.report.data import ReportData
 from titrant.report.page import render
-from titrant.study.runner import run_study
-from titrant.study.spec import load_study
 
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = [
@@ -197,9 +197,9 @@ def hostile_study(folder: Path) -> Path:
 def test_a_study_of_hostile_rows_makes_a_page_that_shows_them_as_text(
     browser: Any, wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("titrant.study.bench.prepare", fake_prepare(tmp_path / "prepared"))
+    monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
     study = hostile_study(tmp_path / "study")
-    run_study(load_study(study), out=tmp_path / "out", jobs=0, lab=trial_lab())
+    run_study(load_study(study), out=tmp_path / "out", jobs=0, backend=trial_backend())
     path = tmp_path / "out" / "report.html"
     opened = Opened(browser, path, path.read_text("utf-8"))
     assert_nothing_ran_and_nothing_left(opened, path, wire)

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from titrant.records import Contrast
+from titrant.core.records import Contrast
 from titrant.report import tables
 from titrant.report.data import CollapseRow, ExchangeRow, FairnessRow, ReportData
 
@@ -67,7 +67,7 @@ def test_thresholds_changes_and_laws_say_what_is_not_known_and_why(filled: Repor
 
 
 def test_transfer_has_tables_of_its_own_named_after_the_other_target(filled: ReportData) -> None:
-    other = replace(filled.verdict.contrasts[0], probe="transfer:mails")
+    other = replace(filled.verdict.contrasts[0], eval_set="transfer:mails")
     verdict = replace(filled.verdict, transfer=(other,))
     assert len(tables.contrast_tables(verdict, metric="accuracy")) == 2
     (table,) = tables.contrast_tables(verdict, metric="accuracy", transfer=True)
@@ -75,7 +75,7 @@ def test_transfer_has_tables_of_its_own_named_after_the_other_target(filled: Rep
 
 
 def test_the_fair_baseline_leads_and_other_probes_come_last(filled: ReportData) -> None:
-    kept = replace(filled.verdict.contrasts[0], probe="retention")
+    kept = replace(filled.verdict.contrasts[0], eval_set="retention")
     verdict = replace(filled.verdict, contrasts=(kept, *filled.verdict.contrasts))
     captions = [table.caption for table in tables.contrast_tables(verdict, metric="accuracy")]
     assert captions == [

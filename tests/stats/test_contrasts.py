@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from titrant.identity import rng_for
+from titrant.core.identity import rng_for
 from titrant.stats.contrasts import bounds, contrast_batch, df_of_point, layout, moments, p_values
 
 
@@ -164,7 +164,7 @@ def test_one_change_leaves_more_room_than_none() -> None:
 
 def test_a_few_changes_that_all_go_one_way_are_seldom_ruled_out() -> None:
     """Shares of changed items at which the t interval alone is wrong in one study of five."""
-    from titrant.worlds import World, simulate
+    from titrant.stats.simulation import World, simulate
 
     for gain in (0.0135, 0.025):
         found = simulate(World(kind="rare_changes", gains=(gain,), seeds=2, items=200), studies=1000, seed=1)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from titrant import advice
-from titrant.identity import rng_for
+from titrant.core.identity import rng_for
+from titrant.decision import rule
 from titrant.stats.contrasts import bounds, contrast_batch, layout, moments
 from titrant.stats.crossfit import halves
+from titrant.stats.simulation import World, batches
 from titrant.stats.weigh import weigh
-from titrant.worlds import World, batches
 
 STUDIES = 1200
 
@@ -79,8 +79,8 @@ def test_single_intervals_cover_rows_like_these_when_seeds_share_most_of_their_r
 def shares(values: np.ndarray, items: int, delta: float) -> dict[str, float]:
     half = halves([str(number) for number in range(items)])
     numbers = weigh(values, layout(items), doses=[1, 2, 3], baselines=[0], first_half_I=half, smallest_effect=delta)
-    code = advice.rule(numbers.rule_numbers, smallest_effect=delta).code_B
-    return {word: float((code == index).mean()) for index, word in enumerate(advice.WORDS)}
+    code = rule.rule(numbers.rule_numbers, smallest_effect=delta).code_B
+    return {word: float((code == index).mean()) for index, word in enumerate(rule.WORDS)}
 
 
 @pytest.mark.parametrize("seeds", [3, 5])

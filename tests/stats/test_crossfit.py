@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from titrant.identity import rng_for
+from titrant.core.identity import rng_for
 from titrant.stats.contrasts import layout
 from titrant.stats.crossfit import cross_fitted, halves
 

@@ -21,7 +21,7 @@ from titrant.stats.exchange import (
     size_interaction,
     turning_size,
 )
-from titrant.worlds import World, simulate
+from titrant.stats.simulation import World, simulate
 
 
 def fixed_reader(means: list[float], half: float) -> Reader:

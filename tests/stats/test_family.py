@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from statsmodels.stats.multitest import multipletests
 
-from titrant.identity import rng_for
+from titrant.core.identity import rng_for
 from titrant.stats.contrasts import bounds, contrast_batch, layout, moments
 from titrant.stats.family import correlations, holm, simultaneous
 

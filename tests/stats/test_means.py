@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from titrant.identity import rng_for
+from titrant.core.identity import rng_for
 from titrant.stats.contrasts import layout
 from titrant.stats.means import ONE_CELL, ONE_SEED, arm_means, mean_estimate
 from titrant.stats.table import tables_from_columns

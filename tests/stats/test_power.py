@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from titrant import advice
-from titrant.identity import rng_for
+from titrant.core.identity import rng_for
+from titrant.decision import rule
 from titrant.stats.contrasts import contrast_batch, layout, moments
 from titrant.stats.crossfit import halves
 from titrant.stats.power import (
@@ -49,7 +49,7 @@ def verdicts(design: Design, gain: float, name: str) -> np.ndarray:
         first_half_I=halves([str(number) for number in range(design.items)]),
         smallest_effect=design.smallest_effect,
     )
-    return np.array(advice.WORDS)[advice.rule(numbers.rule_numbers, smallest_effect=design.smallest_effect).code_B]
+    return np.array(rule.WORDS)[rule.rule(numbers.rule_numbers, smallest_effect=design.smallest_effect).code_B]
 
 
 @pytest.mark.parametrize("seeds", [2, 5])

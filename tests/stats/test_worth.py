@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from titrant.identity import rng_for
+from titrant.core.identity import rng_for
 from titrant.stats.contrasts import contrast_batch, layout, moments
 from titrant.stats.evidence import families
 from titrant.stats.exchange import GainAt, SizedArm, exchange_rate, reader, size_interaction
@@ -237,7 +237,7 @@ def test_the_threshold_holds_the_truth_in_nine_of_ten_studies() -> None:
     from dataclasses import replace
 
     from titrant.stats.exchange import turning_size
-    from titrant.worlds import World, simulate
+    from titrant.stats.simulation import World, simulate
 
     sizes = (64, 128, 256, 512)
     bases = [score_of(n) for n in sizes]

@@ -7,11 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fake_study import TrialLab, toy_model
+from fake_study import TrialBackend, toy_model
 
-from titrant.engines import RunJob
-from titrant.identity import fingerprint
-from titrant.records import (
+from titrant.core.identity import fingerprint
+from titrant.core.records import (
     Arm,
     Numerics,
     Run,
@@ -21,6 +20,7 @@ from titrant.records import (
     TrainingPlan,
     TrainingSettings,
 )
+from titrant.engines import RunJob
 
 NUMERICS = Numerics(device="cpu", dtype="fp32", threads=1, compiled=False, isa="generic", versions=())
 ROWS = tuple(TokenRow(key=f"k{n}", source="task", ids=(1, 2, 3 + n), loss_from=1) for n in range(6))
@@ -49,7 +49,7 @@ def make_jobs(folder: Path, *, seeds: int = 3, keep_weights: bool = False) -> li
             recipe_id=run_id,
             arm=arm,
             seed=max(seed, 0),
-            probes=("target",),
+            eval_sets=("target",),
             draws=(),
             steps=len(STEPS) if plan else 0,
             tokens=0,
@@ -70,8 +70,8 @@ def make_jobs(folder: Path, *, seeds: int = 3, keep_weights: bool = False) -> li
     return jobs
 
 
-class TellingLab(TrialLab):
-    """A trial lab that writes down where its process runs."""
+class TellingBackend(TrialBackend):
+    """A trial backend that writes down where its process runs."""
 
     def __init__(self, *, told: str, **arguments: Any) -> None:
         super().__init__(**arguments)

@@ -1,4 +1,4 @@
-"""Whole studies without a model, for tests that start other processes: rows, a tokenizer, and a lab that can go wrong.
+"""Whole studies without a model, for tests that start other processes: rows, a tokenizer, a backend that goes wrong.
 
 Workers and command lines are processes of their own, so what they need has to be importable: this folder is on
 pytest's path (`pythonpath` in pyproject.toml) and, through it, on the path of spawned workers.
@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from titrant.engines import LabSpec
-from titrant.errors import RunFailed
-from titrant.lab import FakeLab, FakeSpecialist
-from titrant.records import Numerics, PreparedModel, StepReport, TrainingPlan
-from titrant.store import read_json, write_bytes, write_json
+from titrant.backends.protocol import FakeBackend, FakeLanguageModel
+from titrant.core.errors import RunFailed
+from titrant.core.records import Numerics, PreparedModel, StepReport, TrainingPlan
+from titrant.engines import BackendSpec
+from titrant.storage.store import read_json, write_bytes, write_json
 
 LABELS = ("bird", "fish", "tree")
 STUDY: dict[str, Any] = {
@@ -111,12 +111,12 @@ def fake_prepare(folder: Path) -> Callable[..., PreparedModel]:
     return lambda spec, **_: replace(model, name=Path(spec).name)
 
 
-def trial_lab(**arguments: Any) -> LabSpec:
+def trial_backend(**arguments: Any) -> BackendSpec:
     """The spec of a `TrialLab`."""
-    return LabSpec(module="fake_study", name="TrialLab", arguments=arguments)
+    return BackendSpec(module="fake_study", name="TrialLab", arguments=arguments)
 
 
-class TrialSpecialist(FakeSpecialist):
+class TrialLanguageModel(FakeLanguageModel):
     """A fake specialist whose weights can be large."""
 
     saved_bytes = 0
@@ -127,8 +127,8 @@ class TrialSpecialist(FakeSpecialist):
             (folder / "model.safetensors").write_bytes(self.salt.encode() * (self.saved_bytes // len(self.salt)))
 
 
-class TrialLab:
-    """`FakeLab` with a checkpoint after every step, and with what a test asks to go wrong.
+class TrialBackend:
+    """`FakeBackend` with a checkpoint after every step, and with what a test asks to go wrong.
 
     `log`: a file that gets a line `start|step|end <what>` for every training begun, step taken and training ended.
     `fails`: {"kind": ..., "seed": ..., "unless": a file, "tells": environment variables}: trainings of that seed log
@@ -151,8 +151,8 @@ class TrialLab:
         self.log, self.fails, self.dies, self.step_seconds = log, fails, dies, step_seconds
         self.saved_bytes, self.checkpoints = saved_bytes, checkpoints
 
-    def untuned(self, model: PreparedModel) -> FakeSpecialist:
-        return self._sized(FakeLab().untuned(model))
+    def untuned(self, model: PreparedModel) -> FakeLanguageModel:
+        return self._sized(FakeBackend().untuned(model))
 
     def train(
         self,
@@ -161,7 +161,7 @@ class TrialLab:
         checkpoints: Path,
         on_step: Callable[[StepReport], None],
         stop: Callable[[], int | None],
-    ) -> FakeSpecialist:
+    ) -> FakeLanguageModel:
         self._say("start", plan)
 
         def step(report: StepReport) -> None:
@@ -173,12 +173,12 @@ class TrialLab:
                 write_json(checkpoints / "step.json", {"step": report.step})
             time.sleep(self.step_seconds)
 
-        specialist = self._sized(FakeLab().train(plan, checkpoints=checkpoints, on_step=step, stop=stop))
+        language_model = self._sized(FakeBackend().train(plan, checkpoints=checkpoints, on_step=step, stop=stop))
         self._say("end", plan)
-        return specialist
+        return language_model
 
-    def _sized(self, specialist: FakeSpecialist) -> FakeSpecialist:
-        found = TrialSpecialist(specialist.salt, specialist.skill, keep=specialist.keep)
+    def _sized(self, language_model: FakeLanguageModel) -> FakeLanguageModel:
+        found = TrialLanguageModel(language_model.salt, language_model.skill, keep=language_model.keep)
         found.saved_bytes = self.saved_bytes
         return found
 
@@ -211,7 +211,7 @@ def calm_content(root: Path) -> dict[str, bytes]:
         hidden = any(part.startswith(".tmp-") for part in name.parts)
         if not hidden and name.parts[0] not in ("claims", "work", "ledger.jsonl") and name.name != "timing.json":
             files[name.as_posix()] = path.read_bytes()
-    from titrant.store import Store
+    from titrant.storage.store import Store
 
     records = sorted(json.dumps(record, sort_keys=True) for record in Store(root).records())
     files["ledger.jsonl"] = "\n".join(records).encode()
@@ -249,7 +249,7 @@ def checkpoint_of(root: Path, run_id: str) -> int | None:
     return int(read_json(path)["step"]) if path.is_file() else None
 
 
-class FailsAtOneRate(TrialLab):
+class FailsAtOneRate(TrialBackend):
     """Trainings at this learning rate fail as with a loss that is no number."""
 
     def __init__(self, *, rate: float) -> None:
@@ -261,7 +261,7 @@ class FailsAtOneRate(TrialLab):
             raise RunFailed("non_finite", "as the test asked", step=2)
 
 
-class FailsAlone(TrialLab):
+class FailsAlone(TrialBackend):
     """Trainings on so many rows fail as with a loss that is no number: those without a dose."""
 
     def __init__(self, *, rows: int) -> None:

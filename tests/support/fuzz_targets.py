@@ -89,8 +89,8 @@ def _gguf() -> bytes:
 
 def _rows(name: str) -> Callable[[bytes], None]:
     def read(data: bytes) -> None:
-        from titrant.errors import DataError
-        from titrant.sources import detect_shape, load_examples, read_rows
+        from titrant.core.errors import DataError
+        from titrant.data.readers import detect_shape, load_examples, read_rows
 
         path = _written(name, data)
         for load in (
@@ -108,9 +108,9 @@ def _rows(name: str) -> Callable[[bytes], None]:
 
 def _model(name: str) -> Callable[[bytes], None]:
     def read(data: bytes) -> None:
-        from titrant.errors import ModelError
-        from titrant.models.headers import read_gguf, read_safetensors
-        from titrant.models.resolve import read_object
+        from titrant.backends.hf.models.headers import read_gguf, read_safetensors
+        from titrant.backends.hf.models.resolve import read_object
+        from titrant.core.errors import ModelError
 
         readers = {".gguf": read_gguf, ".safetensors": read_safetensors, ".json": read_object}
         path = _written(name, data)
@@ -123,8 +123,8 @@ def _model(name: str) -> Callable[[bytes], None]:
 
 
 def _study(data: bytes) -> None:
-    from titrant.errors import SpecError
-    from titrant.study.spec import load_study
+    from titrant.config.study import load_study
+    from titrant.core.errors import SpecError
 
     try:
         load_study(_written("study.yaml", data), {"A": "48"})
@@ -133,8 +133,8 @@ def _study(data: bytes) -> None:
 
 
 def _judge(data: bytes) -> None:
-    from titrant.errors import UserError
-    from titrant.stats.judge import judge
+    from titrant.core.errors import UserError
+    from titrant.decision.judge import judge
 
     path = _written("scores.csv", data)
     for said in ({}, {"baseline": "a", "drop_incomplete": True}):
@@ -148,8 +148,8 @@ def _judge(data: bytes) -> None:
 
 
 def _card(data: bytes) -> None:
-    from titrant.errors import DataError
-    from titrant.sources.hub import choose_files, front_matter, parse_address
+    from titrant.core.errors import DataError
+    from titrant.data.readers.hub import choose_files, front_matter, parse_address
 
     text = data.decode("utf-8", "replace")
     try:
@@ -161,8 +161,8 @@ def _card(data: bytes) -> None:
 
 
 def _ledger(data: bytes) -> None:
-    from titrant.errors import StoreDamaged
-    from titrant.store import Store
+    from titrant.core.errors import StoreDamaged
+    from titrant.storage.store import Store
 
     path = _written("ledger.jsonl", data)
     store = Store(path.parent)

@@ -28,14 +28,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fake_study import calm_content, fake_prepare, page_as_text, trial_lab, without_times
+from fake_study import calm_content, fake_prepare, page_as_text, trial_backend, without_times
 
-from titrant.engines import LabSpec
-from titrant.identity import rng_for
+from titrant.config.study import load_study
+from titrant.core.identity import rng_for
+from titrant.engines import BackendSpec
+from titrant.experiment import prepare, runner
 from titrant.report import page
-from titrant.store import Damage, Store
-from titrant.study import bench, runner
-from titrant.study.spec import load_study
+from titrant.storage.store import Damage, Store
 
 Operation = Callable[..., Any]
 
@@ -121,7 +121,13 @@ def in_child(action: Callable[[], object], *, killed_after: float | None = None)
 
 
 def study_in_child(
-    study: Path, out: Path, lab: LabSpec, moment: Moment | None, *, kills: bool = True, counted: Path | None = None
+    study: Path,
+    out: Path,
+    backend: BackendSpec,
+    moment: Moment | None,
+    *,
+    kills: bool = True,
+    counted: Path | None = None,
 ) -> int:
     """Run the study in a forked child that breaks at the moment, or says in a file which operations it did."""
     counter = Counter(None if moment is None else moment.operation, kills=kills)
@@ -137,42 +143,42 @@ def study_in_child(
             ):
                 counter.wrap(owner, attribute, name)
             counter.wrap_writes()
-        runner.run_study(load_study(study), out=out, jobs=0, lab=lab)
+        runner.run_study(load_study(study), out=out, jobs=0, backend=backend)
         if counted is not None:
             counted.write_text(json.dumps(counter.names))
 
     return in_child(work, killed_after=None if moment is None else moment.after_seconds)
 
 
-def real_lab() -> LabSpec:
-    """The real lab in float32 with a checkpoint after every step; everything it needs is imported here, once."""
+def real_backend() -> BackendSpec:
+    """The real backend in float32 with a checkpoint after every step; everything it needs is imported here, once."""
     import torch
     from transformers.models.llama import modeling_llama
 
-    from titrant import lab_hf
-    from titrant.numerics import current_numerics
+    from titrant.backends.hf import backend
+    from titrant.core.environment import current_numerics
 
-    assert lab_hf.HuggingFaceLab
+    assert backend.HuggingFaceBackend
     assert modeling_llama.LlamaForCausalLM
     torch.set_num_threads(1)
     gc.freeze()  # no child looks for garbage among what all of them share
     arguments = {"numerics": current_numerics("fp32", 1, "cpu"), "checkpoint_seconds": 0.0}
-    return LabSpec(module="titrant.lab_hf", name="HuggingFaceLab", arguments=arguments)
+    return BackendSpec(module="titrant.backends.hf.backend", name="HuggingFaceBackend", arguments=arguments)
 
 
 def main(how: str, folder: Path, which: str) -> dict[str, Any]:
     """Break at every moment that `which` names, and say what came out other than in a calm run."""
     with_model, kills = (folder / "model").is_dir(), how == "kill"
-    lab = real_lab() if with_model else trial_lab()
+    backend = real_backend() if with_model else trial_backend()
     if not with_model:
-        bench.prepare = fake_prepare(folder / "prepared")
+        prepare.prepare = fake_prepare(folder / "prepared")
     if with_model or not kills or which == "all":
         page.render = page_as_text
     study, calm = folder / "study" / "study.yaml", folder / "calm"
     if with_model:  # prepared once, before the clock runs
-        assert in_child(lambda: bench.read_bench(load_study(study))) == 0
+        assert in_child(lambda: prepare.prepare_study(load_study(study))) == 0
     started = time.monotonic()
-    assert study_in_child(study, calm, lab, None, counted=folder / "operations.json") == 0
+    assert study_in_child(study, calm, backend, None, counted=folder / "operations.json") == 0
     seconds = time.monotonic() - started
     wanted = without_times(calm_content(calm))
     operations = json.loads((folder / "operations.json").read_text())
@@ -180,11 +186,11 @@ def main(how: str, folder: Path, which: str) -> dict[str, Any]:
     broken = 0
     for moment in moments(which, operations, seconds):
         out = folder / "out"
-        first = broken_in_child(study, out, lab, moment, kills=kills)
+        first = broken_in_child(study, out, backend, moment, kills=kills)
         unreadable = (
             [damage.path for damage in Store(out).damages() if not _to_be_expected(damage)] if out.exists() else []
         )
-        again = study_in_child(study, out, lab, None)
+        again = study_in_child(study, out, backend, None)
         found = without_times(calm_content(out)) if again == 0 else {}
         differing = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
         left = [str(path) for path in (*out.rglob(".tmp-*"), *(out / "work").glob("*"))]
@@ -196,13 +202,13 @@ def main(how: str, folder: Path, which: str) -> dict[str, Any]:
     return {"operations": operations, "broken": broken, "wrong": wrong, "files": sorted(wanted)}
 
 
-def broken_in_child(study: Path, out: Path, lab: LabSpec, moment: Moment, *, kills: bool) -> int:
+def broken_in_child(study: Path, out: Path, backend: BackendSpec, moment: Moment, *, kills: bool) -> int:
     """The exit status of a child that was to break. A random time may come after its end: then half of that time."""
-    status = study_in_child(study, out, lab, moment, kills=kills)
+    status = study_in_child(study, out, backend, moment, kills=kills)
     while status == 0 and moment.after_seconds is not None and moment.after_seconds > 0.01:
         shutil.rmtree(out)
         moment = Moment(after_seconds=moment.after_seconds / 2)
-        status = study_in_child(study, out, lab, moment, kills=kills)
+        status = study_in_child(study, out, backend, moment, kills=kills)
     return status
 
 

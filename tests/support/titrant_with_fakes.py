@@ -1,4 +1,4 @@
-"""The command line with the toy model and a trial lab in place of real ones, for tests that need a process to kill.
+"""The command line with the toy model and a trial backend in place of real ones, for tests that need a process to kill.
 
     python titrant_with_fakes.py run study.yaml --out folder
 
@@ -14,21 +14,21 @@ import resource
 from pathlib import Path
 from typing import Any
 
-from fake_study import fake_prepare, page_as_text, trial_lab
+from fake_study import fake_prepare, page_as_text, trial_backend
 
 
 def main() -> None:
     from titrant.cli import main as command_line
+    from titrant.experiment import prepare, runner
     from titrant.report import page
-    from titrant.study import bench, runner
 
     said = json.loads(os.environ["TITRANT_TRIAL"])
 
-    def lab_of_the_test(**_: Any) -> Any:
-        return trial_lab(**said.get("lab", {}))
+    def backend_of_the_test(**_: Any) -> Any:
+        return trial_backend(**said.get("lab", {}))
 
-    bench.prepare = fake_prepare(Path(said["prepared"]))
-    runner.LabSpec = lab_of_the_test  # type: ignore[assignment,misc]
+    prepare.prepare = fake_prepare(Path(said["prepared"]))
+    runner.BackendSpec = backend_of_the_test  # type: ignore[assignment,misc]
     if not said.get("real_page"):
         page.render = page_as_text
     if "file_bytes" in said:

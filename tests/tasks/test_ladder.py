@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from titrant.errors import DataError
-from titrant.records import Origin, RawRow
+from titrant.core.errors import DataError
+from titrant.core.records import Origin, RawRow
 from titrant.tasks import P3_RUNGS, P3Collection, RungRule, build_ladder, random_task_sets, read_p3, split_by_text
 from titrant.tasks.underlying import TemplatedText, groups_by_text
 
@@ -102,7 +102,7 @@ def test_rungs_nest_and_no_test_text_is_trained_on_in_any_template() -> None:
     rows = [len(ladder.examples(rung.name, source="p3")) for rung in ladder.rungs]
     assert rows == sorted(rows, reverse=True)
     assert rows[-1] > 0
-    items = ladder.items(probe="target", target="p3", max_answer_tokens=8)
+    items = ladder.items(eval_set="target", target="p3", max_answer_tokens=8)
     yelp = [item for item in items if item.task.startswith("yelp")]
     assert yelp
     assert all(item.rungs == ("all", "classification", "sentiment", "yelp") for item in yelp)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from titrant.errors import DataError
-from titrant.identity import content_keys
-from titrant.records import Example, Item, Origin, Turn
+from titrant.core.errors import DataError
+from titrant.core.identity import content_keys
+from titrant.core.records import Example, Item, Origin, Turn
 from titrant.tasks import closed_labels, items_of, refuse_overlap, refuse_unseen_labels, split_rows
 
 
@@ -34,7 +34,7 @@ def items(*rows: tuple[str, str]) -> tuple[Item, ...]:
         Item(
             key=f"{text}{line}",
             row_id=str(line),
-            probe="target",
+            eval_set="target",
             target="t",
             task="t",
             turns=(Turn(role="user", text=text),),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from titrant.sources import read_rows
+from titrant.data.readers import read_rows
 from titrant.tasks import ANSWER_SEEN, P3_RUNGS, SKILL_SETS, build_ladder, load_skill, read_p3, read_superni
 
 ROOT = Path(os.environ.get("TITRANT_DATA_ROOT", Path(__file__).parents[3] / "shared" / "data"))

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from titrant.errors import DataError
-from titrant.records import Origin, RawRow
+from titrant.core.errors import DataError
+from titrant.core.records import Origin, RawRow
 from titrant.tasks import ANSWER_SEEN, SKILL_SETS, load_skill
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from titrant.errors import DataError
-from titrant.sources import read_rows
+from titrant.core.errors import DataError
+from titrant.data.readers import read_rows
 from titrant.tasks import read_split_list, read_superni
 from titrant.tasks.superni import metric_of, prompt_of
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from titrant.records import PreparedModel
+from titrant.core.records import PreparedModel
 
 
 class ByteTokenizer:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from titrant.errors import DataError, ModelError
-from titrant.records import Example, Item, Origin, PreparedModel, Turn
+from titrant.core.errors import DataError, ModelError
+from titrant.core.records import Example, Item, Origin, PreparedModel, Turn
 from titrant.tokens import Renderer, load_tokenizer, renderer_for
 
 FIXTURES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -28,7 +28,7 @@ def example(*texts: str, system: str | None = None) -> Example:
 
 
 def item(prompt: str, *, references: tuple[str, ...] = ("yes",), choices: tuple[str, ...] | None = None) -> Item:
-    return Item(key="i", row_id="1", probe="target", target="t", task="t", turns=(Turn(role="user", text=prompt),),
+    return Item(key="i", row_id="1", eval_set="target", target="t", task="t", turns=(Turn(role="user", text=prompt),),
                 references=references, choices=choices, answer="choices" if choices else "text", metric="accuracy",
                 max_answer_tokens=5)  # fmt: skip
 

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
+from replication import __main__
 from titrant import __version__
-from titrant.cli import paper
-from titrant.errors import Interrupted, SpecError, TitrantError
-from titrant.redaction import guard_output, sayable
+from titrant.core.errors import Interrupted, SpecError, TitrantError
+from titrant.core.redaction import guard_output, sayable
 
 app = typer.Typer(
     name="titrant",
@@ -26,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-app.add_typer(paper.app, name="paper")
+app.add_typer(__main__.app, name="paper")
 
 StudyFile = Annotated[Path, typer.Argument(help="the study file (YAML)", show_default=False)]
 Out = Annotated[Path | None, typer.Option(help="the folder for everything that comes out (default: titrations/<name>)")]
@@ -74,7 +74,7 @@ def init(
     force: Annotated[bool, typer.Option(help="replace an existing file")] = False,
 ) -> None:
     """Write a commented study from a model, a file of rows and a pool."""
-    from titrant.study.init import write_study
+    from titrant.experiment.scaffold import write_study
 
     written = write_study(model=model, target=target, generalist=generalist, out=out, test=test, name=name, force=force)
     for warning in written.warnings:
@@ -322,7 +322,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="print the 
 
 
 def _load(path: Path) -> Any:
-    from titrant.study.spec import load_study
+    from titrant.config.study import load_study
 
     return load_study(path)
 

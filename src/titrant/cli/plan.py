@@ -9,18 +9,18 @@ from typing import Any, Literal, cast
 
 from titrant.cli.output import number, print_json, print_table
 from titrant.cli.run import out_folder
-from titrant.engines import LabSpec
-from titrant.errors import SpecError
-from titrant.identity import plain
+from titrant.config.study import Study
+from titrant.core.errors import SpecError
+from titrant.core.identity import plain
+from titrant.engines import BackendSpec
+from titrant.experiment.design import Design, make_design
+from titrant.experiment.forecast import Cost, Outlook, forecast_cost, outlook, pilot_variances
+from titrant.experiment.knowledge_labels import label_lines
+from titrant.experiment.mix import Format, find_run, write_mix
+from titrant.experiment.prepare import prepare_study
+from titrant.experiment.runner import DEFAULT_BACKEND
 from titrant.stats.power import Components
-from titrant.store import Store
-from titrant.study.bench import read_bench
-from titrant.study.design import Design, make_design
-from titrant.study.forecast import Cost, Outlook, forecast_cost, outlook, pilot_variances
-from titrant.study.mix import Format, find_run, write_mix
-from titrant.study.probe import label_lines
-from titrant.study.runner import REAL_LAB
-from titrant.study.spec import Study
+from titrant.storage.store import Store
 
 FEWEST_STEPS = 24
 
@@ -29,20 +29,20 @@ def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], me
     """Print the plan: arms, cost, power."""
     for line in label_lines(study):
         _say(line)
-    bench = read_bench(study, say=_say)
+    prepared = prepare_study(study, say=_say)
     if study.needs_choosing:
         _say("settings are still to be chosen on validation items: the plan shows the first candidate")
     first = study.candidates()[0]
-    design = make_design(bench, (lambda model, target, name: first) if study.needs_choosing else None)
+    design = make_design(prepared, (lambda model, target, name: first) if study.needs_choosing else None)
     root = out_folder(study, out)
     done = set(Store.open(root).finished()) if (root / "store.json").is_file() else set()
-    lab = LabSpec(module=REAL_LAB[0], name=REAL_LAB[1], arguments={"numerics": bench.numerics})
+    backend = BackendSpec(module=DEFAULT_BACKEND[0], name=DEFAULT_BACKEND[1], arguments={"numerics": prepared.numerics})
     if measure:
         _say("measuring a few steps of the longest run")
-    cost = forecast_cost(design, jobs=jobs, lab=lab if measure else None, done=done)
+    cost = forecast_cost(design, jobs=jobs, backend=backend if measure else None, done=done)
     outlooks = [
         outlook(design, model, target, cost=cost, pilot=_pilot(design, root, model, target))
-        for model in bench.models
+        for model in prepared.models
         for target in study.targets
         if study.arms.doses or study.arms.blends
     ]
@@ -52,7 +52,7 @@ def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], me
                 "arms": arm_rows(design),
                 "cost": plain(cost),
                 "outlook": [plain(entry) for entry in outlooks],
-                "removed": [plain(entry) for entry in bench.removed],
+                "removed": [plain(entry) for entry in prepared.removed],
             }
         )
         return
@@ -73,7 +73,7 @@ def arm_rows(design: Design) -> list[dict[str, Any]]:
     """Every arm with what a run of it does (the first seed's)."""
     rows = []
     for arm in design.arms:
-        run = design.cell(arm, design.bench.study.arms.seeds[0]).run
+        run = design.cell(arm, design.prepared.study.arms.seeds[0]).run
         visits = {draw.source: draw.visits for draw in run.draws}
         rows.append(
             {
@@ -95,7 +95,7 @@ def arm_rows(design: Design) -> list[dict[str, Any]]:
 
 def _print_arms(design: Design) -> None:
     rows = arm_rows(design)
-    seeds = design.bench.study.arms.seeds
+    seeds = design.prepared.study.arms.seeds
     several = len({(row["model"], row["target"]) for row in rows if row["target"]}) > 1
     header = ["arm", "kind", "target rows", "dose", "steps", "tokens", "target visits", "generalist visits"]
     table = []
@@ -106,7 +106,7 @@ def _print_arms(design: Design) -> None:
         table.append([name, str(row["kind"]).replace("_", " "), *cells])
     print_table(header, table, left=2)
     print(f"\n{len(design.arms)} arms, {len(seeds)} seeds, {len(design.distinct)} runs (steps and tokens: of one run)")
-    for entry in (*design.bench.removed, *(r for m in design.bench.models.values() for r in m.removed)):
+    for entry in (*design.prepared.removed, *(r for m in design.prepared.models.values() for r in m.removed)):
         print(f"removed before the draw: {entry.rows} rows of {entry.pool} ({entry.why})")
     smallest = min((row["steps"] for row in rows if row["steps"] and row["target_rows"]), default=0)
     if 0 < smallest < FEWEST_STEPS:
@@ -173,9 +173,9 @@ def write_arm(
     if seed not in study.arms.seeds:
         seeds = ", ".join(map(str, study.arms.seeds))
         raise SpecError("not one of the study's seeds", where="--seed", got=seed, expected=f"one of {seeds}")
-    bench = read_bench(study, say=_say)
+    prepared = prepare_study(study, say=_say)
     first = study.candidates()[0]
-    design = make_design(bench, lambda model, target, name: first)
+    design = make_design(prepared, lambda model, target, name: first)
     planned = find_run(
         design, target_rows=target_rows, doses=dict(map(_dose, doses)), seed=seed, target=target, model=model
     )

@@ -7,11 +7,11 @@ from typing import Literal
 
 from titrant.cli.output import print_json
 from titrant.cli.progress import Progress
-from titrant.errors import SpecError
-from titrant.study.card import copy_whole
-from titrant.study.results import Judged, Results, verdict_object
-from titrant.study.runner import Watcher, finish, run_study, stored_design
-from titrant.study.spec import Study
+from titrant.config.study import Study
+from titrant.core.errors import SpecError
+from titrant.experiment.results import Judged, Results, verdict_object
+from titrant.experiment.runner import Watcher, finish, run_study, stored_design
+from titrant.report.model_card import copy_whole
 
 
 def out_folder(study: Study, out: Path | None) -> Path:
@@ -43,7 +43,7 @@ def report_and_print(study: Study, *, out: Path | None, as_json: bool) -> int:
 
 def export_model(study: Study, *, to: Path, arm: str | None, seed: int | None, out: Path | None) -> None:
     """Copy the recommended model, or train another arm's weights again and put them at `to`."""
-    from titrant.study.runner import export_arm
+    from titrant.experiment.runner import export_arm
 
     root = out_folder(study, out)
     if not (root / "store.json").is_file():

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from titrant import sources
 from titrant.cli.output import print_json, print_table
-from titrant.sources import Card, Fact, Pin
+from titrant.data import readers
+from titrant.data.readers import Card, Fact, Pin
 
 
 def show_sources(*, as_json: bool) -> None:
     """All cards, a line each."""
-    cards = sources.catalogue()
+    cards = readers.catalogue()
     if as_json:
         print_json([_as_json(card) for card in cards])
         return
@@ -27,8 +27,8 @@ def show_sources(*, as_json: bool) -> None:
 
 def show_card(name: str, *, lock: Path, as_json: bool) -> None:
     """One card as it stands in its file, and what the lock file says of it."""
-    card = sources.card(name)
-    pins = {key: pin for key, pin in sources.read_lock(lock).items() if key.partition(":")[0] == name}
+    card = readers.card(name)
+    pins = {key: pin for key, pin in readers.read_lock(lock).items() if key.partition(":")[0] == name}
     if as_json:
         print_json({**_as_json(card), "pinned": {key: asdict(pin) for key, pin in pins.items()}})
         return
@@ -39,19 +39,19 @@ def show_card(name: str, *, lock: Path, as_json: bool) -> None:
 
 def pin_and_print(name: str, *, lock: Path, part: str | None, revision: str | None, as_json: bool) -> None:
     """Ask the hub, and write the lock file."""
-    card = sources.card(name)
-    found = sources.pin(card, part=part, revision=revision)
-    key = sources.lock_key(card, found.part)
-    pins = sources.read_lock(lock)
+    card = readers.card(name)
+    found = readers.pin(card, part=part, revision=revision)
+    key = readers.lock_key(card, found.part)
+    pins = readers.read_lock(lock)
     before = pins.get(key)
-    sources.write_lock(lock, {**pins, key: found})
+    readers.write_lock(lock, {**pins, key: found})
     if as_json:
         print_json({"name": key, **asdict(found)})
         return
     print(f"{key}: {_line(found)}")
     if before is not None and before.revision != found.revision:
         print(f"before: {_line(before)}")
-    if sources.is_non_commercial(found.licence) or card.non_commercial:
+    if readers.is_non_commercial(found.licence) or card.non_commercial:
         print("its licence, or that of a part of it, rules out commercial use")
     if None not in (found.licence, card.licence.value) and not _alike(str(found.licence), str(card.licence.value)):
         print(f"the card says {card.licence.value}, the hub {found.licence}: read the dataset's own page")

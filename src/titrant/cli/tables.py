@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any, cast
 
 from titrant.cli.output import number, print_json
-from titrant.errors import SpecError, TitrantError
-from titrant.identity import plain
-from titrant.redaction import sayable
-from titrant.study.spec import Study
+from titrant.config.study import Study
+from titrant.core.errors import SpecError, TitrantError
+from titrant.core.identity import plain
+from titrant.core.redaction import sayable
 
 
 def show_score(predictions: Path, *, metric: str, per_item: Path | None, as_json: bool) -> None:
     """Score a file of predictions."""
-    from titrant.metrics import score_rows
-    from titrant.sources import read_rows
-    from titrant.store import write_jsonl
+    from titrant.data.readers import read_rows
+    from titrant.scoring.metrics import score_rows
+    from titrant.storage.store import write_jsonl
 
     report = score_rows(read_rows(predictions), metric)
     if per_item is not None:
@@ -50,7 +50,7 @@ def show_judgements(
     as_json: bool,
 ) -> None:
     """Judge each file; one line a file. The first faulty file ends it, after what came before was printed."""
-    from titrant.stats.judge import judge
+    from titrant.decision.judge import judge
 
     for path in files:
         found = judge(
@@ -73,11 +73,11 @@ def show_judgements(
 
 def show_check(study: Study, *, as_json: bool) -> None:
     """Everything that is known of the cleanness of a study's rows."""
-    from titrant.hygiene import HygieneSettings, LeakSettings, check_lines, check_report
-    from titrant.study.bench import raw_rows
+    from titrant.data.contamination import ContaminationSettings, HygieneSettings, check_lines, check_report
+    from titrant.experiment.prepare import raw_rows
 
     rows = raw_rows(study)
-    settings = HygieneSettings(leaks=LeakSettings(run_words=study.contamination.ngram))
+    settings = HygieneSettings(leaks=ContaminationSettings(run_words=study.contamination.ngram))
     for name, target in rows.targets.items():
         instruction = study.targets[name].instruction
         report = check_report(
@@ -120,8 +120,8 @@ def show_probe(
     as_json: bool,
 ) -> None:
     """Write labels of what the model knows, and say how many there are of each class."""
-    from titrant.knowledge import ProbeSettings
-    from titrant.study.probe import write_labels
+    from titrant.data.knowledge import ProbeSettings
+    from titrant.experiment.knowledge_labels import write_labels
 
     if role not in (None, "dose", "target", "test"):
         raise SpecError("no such role", where="--role", got=role, expected="dose, target or test")
@@ -143,10 +143,10 @@ def show_probe(
 
 def show_advice(study: Study, *, breadth: str | None, skill: str | None, as_json: bool) -> None:
     """What to expect, and the cheapest pilot."""
-    from titrant.study.advise import Breadth, Skill, advise
-    from titrant.study.bench import raw_rows
-    from titrant.study.breadth import breadth_of_target, narrow_or_broad
-    from titrant.study.spec import TokenDose
+    from titrant.config.study import TokenDose
+    from titrant.decision.expectation import Breadth, Skill, advise
+    from titrant.experiment.breadth import breadth_of_target, narrow_or_broad
+    from titrant.experiment.prepare import raw_rows
 
     if breadth not in (None, "narrow", "broad"):
         raise SpecError("no such breadth", where="--breadth", got=breadth, expected="narrow or broad")
@@ -188,7 +188,7 @@ def show_advice(study: Study, *, breadth: str | None, skill: str | None, as_json
 
 def show_breadth(rows: Path, *, task: str | None, columns: Sequence[str], words_only: bool, as_json: bool) -> None:
     """How much ground a file of rows covers."""
-    from titrant.study.breadth import breadth_lines, breadth_of_file
+    from titrant.experiment.breadth import breadth_lines, breadth_of_file
 
     mapping = {}
     for pair in columns:
@@ -209,14 +209,14 @@ def show_doctor(*, store: Path | None, schema: bool) -> int:
     if schema:
         import json
 
-        from titrant.study.spec import json_schema
+        from titrant.config.study import json_schema
 
         print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
         return 0
     if store is not None:
         return _check_store(store)
     from titrant import __version__
-    from titrant.numerics import current_numerics
+    from titrant.core.environment import current_numerics
 
     numerics = current_numerics()
     print(f"titrant {__version__} on Python {sys.version.split()[0]}")
@@ -227,7 +227,7 @@ def show_doctor(*, store: Path | None, schema: bool) -> int:
 
 
 def _check_store(path: Path) -> int:
-    from titrant.store import Store
+    from titrant.storage.store import Store
 
     if not (path / "store.json").is_file():
         raise SpecError("this is not a folder of results", where=str(path), expected="a folder with store.json")

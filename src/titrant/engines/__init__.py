@@ -1,6 +1,6 @@
 """Where runs execute: worker processes on this machine."""
 
 from titrant.engines.job import Event, RunJob
-from titrant.engines.local import LabSpec, execute
+from titrant.engines.local import BackendSpec, execute
 
-__all__ = ["Event", "LabSpec", "RunJob", "execute"]
+__all__ = ["Event", "BackendSpec", "RunJob", "execute"]

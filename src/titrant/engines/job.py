@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from titrant.errors import Interrupted, RunFailed
-from titrant.identity import plain
-from titrant.lab import Lab, Specialist
-from titrant.records import (
+from titrant.backends.protocol import Backend, LanguageModel
+from titrant.core.errors import Interrupted, RunFailed
+from titrant.core.identity import plain
+from titrant.core.records import (
     Answer,
     PreparedModel,
     Run,
@@ -29,8 +29,8 @@ from titrant.records import (
     TrainingPlan,
     Written,
 )
-from titrant.redaction import redacted
-from titrant.store import (
+from titrant.core.redaction import redacted
+from titrant.storage.store import (
     ABOUT,
     STEPS,
     TIMING,
@@ -81,26 +81,26 @@ Stop = Callable[[], int | None]
 Decode = Callable[[Sequence[int]], str]
 
 
-def do_run(job: RunJob, *, store: Store, lab: Lab, decode: Decode, emit: Emit, stop: Stop) -> None:
+def do_run(job: RunJob, *, store: Store, backend: Backend, decode: Decode, emit: Emit, stop: Stop) -> None:
     """Train, answer, store. The caller holds the run's claim. A failure is recorded in the ledger and emitted."""
     run_id = job.run.run_id
     emit(Event(kind="started", run_id=run_id, steps=job.run.steps))
     started = time.monotonic()
     try:
-        specialist = _trained(job, store=store, lab=lab, emit=emit, stop=stop)
+        language_model = _trained(job, store=store, backend=backend, emit=emit, stop=stop)
         trained = time.monotonic()
-        carried_out = specialist.carried_out
+        carried_out = language_model.carried_out
         try:
             emit(Event(kind="answering", run_id=run_id, steps=job.run.steps, step=job.run.steps))
             try:
-                answers = _answers(job, specialist, decode=decode, stop=stop)
+                answers = _answers(job, language_model, decode=decode, stop=stop)
             except Interrupted:
-                specialist.keep()
+                language_model.keep()
                 raise
             if job.keep_weights:
-                _save_weights(job, specialist, store)
+                _save_weights(job, language_model, store)
         finally:
-            specialist.close()
+            language_model.close()
     except RunFailed as failure:
         store.append(
             {
@@ -122,13 +122,13 @@ def do_run(job: RunJob, *, store: Store, lab: Lab, decode: Decode, emit: Emit, s
     emit(Event(kind="done", run_id=run_id, step=job.run.steps, steps=job.run.steps))
 
 
-def save_trained(job: RunJob, *, store: Store, lab: Lab, emit: Emit, stop: Stop) -> None:
+def save_trained(job: RunJob, *, store: Store, backend: Backend, emit: Emit, stop: Stop) -> None:
     """Train a run again for its weights alone: they come out as they were."""
-    specialist = _trained(job, store=store, lab=lab, emit=emit, stop=stop)
+    language_model = _trained(job, store=store, backend=backend, emit=emit, stop=stop)
     try:
-        _save_weights(job, specialist, store)
+        _save_weights(job, language_model, store)
     finally:
-        specialist.close()
+        language_model.close()
     shutil.rmtree(store.work_folder(job.run.run_id), ignore_errors=True)
 
 
@@ -145,15 +145,15 @@ def checked_training(store: Store, run_id: str, *, manifest: str | None) -> list
 
 def read_training(folder: Path) -> list[dict[str, Any]]:
     """The step reports of a finished run: step, loss, loss_by_source, gradient_norm, learning_rate, tokens."""
-    from titrant.store import read_jsonl
+    from titrant.storage.store import read_jsonl
 
     path = folder / TRAINING
     return read_jsonl(path) if path.exists() else []
 
 
-def _trained(job: RunJob, *, store: Store, lab: Lab, emit: Emit, stop: Stop) -> Specialist:
+def _trained(job: RunJob, *, store: Store, backend: Backend, emit: Emit, stop: Stop) -> LanguageModel:
     if job.plan is None:
-        return lab.untuned(job.model)
+        return backend.untuned(job.model)
     work = store.work_folder(job.run.run_id)
     about = {"run_id": job.run.run_id, "recipe_id": job.run.recipe_id, "numerics": plain(job.run.numerics)}
     for attempt in ("resumed", "anew"):
@@ -175,11 +175,11 @@ def _trained(job: RunJob, *, store: Store, lab: Lab, emit: Emit, stop: Stop) -> 
             )
 
         with journal:
-            specialist = lab.train(job.plan, checkpoints=work, on_step=on_step, stop=stop)
+            language_model = backend.train(job.plan, checkpoints=work, on_step=on_step, stop=stop)
         if journal.whole(len(job.plan.steps)) or attempt == "anew":
-            return specialist
+            return language_model
         # A power cut lost reports that a checkpoint had passed: train again, so that the curve is whole.
-        specialist.close()
+        language_model.close()
         shutil.rmtree(work)
     raise AssertionError("unreachable")
 
@@ -211,7 +211,7 @@ class _Journal:
         self._file.close()
 
 
-def _answers(job: RunJob, specialist: Specialist, *, decode: Decode, stop: Stop) -> list[Answer]:
+def _answers(job: RunJob, language_model: LanguageModel, *, decode: Decode, stop: Stop) -> list[Answer]:
     """Every item asked is answered once; a signal is heeded between batches of answers."""
     run_id = job.run.run_id
     answers: list[Answer] = []
@@ -221,19 +221,19 @@ def _answers(job: RunJob, specialist: Specialist, *, decode: Decode, stop: Stop)
         if signal_number is not None:
             raise Interrupted(signal_number)
 
-    specialist.heed = heed
+    language_model.heed = heed
     if job.questions:
-        for question, logprobs in zip(job.questions, specialist.choose(job.questions), strict=True):
+        for question, logprobs in zip(job.questions, language_model.choose(job.questions), strict=True):
             assert len(logprobs) == len(question.choices)
             _refuse_what_is_no_number(question.key, logprobs, best=max(logprobs))
             best = max(range(len(logprobs)), key=lambda index: (logprobs[index], -index))
             answers.append(Answer(run_id=run_id, item_key=question.key, choice=best, choice_logprobs=tuple(logprobs)))
     if job.prompts:
-        written: Sequence[Written] = specialist.write(job.prompts)
+        written: Sequence[Written] = language_model.write(job.prompts)
         for prompt, said in zip(job.prompts, written, strict=True):
             answers.append(Answer(run_id=run_id, item_key=prompt.key, text=decode(said.ids).strip(), stop=said.stop))
     if job.losses:
-        for row, loss in zip(job.losses, specialist.losses(job.losses), strict=True):
+        for row, loss in zip(job.losses, language_model.losses(job.losses), strict=True):
             _refuse_what_is_no_number(row.key, [loss], best=loss)
             answers.append(Answer(run_id=run_id, item_key=row.key, loss=loss))
     heed()
@@ -247,14 +247,14 @@ def _refuse_what_is_no_number(key: str, values: Sequence[float], *, best: float)
         raise RunFailed("non_finite", f"the answer to item {key} rests on {', '.join(map(str, values))}")
 
 
-def _save_weights(job: RunJob, specialist: Specialist, store: Store) -> None:
+def _save_weights(job: RunJob, language_model: LanguageModel, store: Store) -> None:
     final = weights_folder(store, job.run.run_id)
     folder = final.with_name(f".tmp-{job.run.run_id}")
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     try:
-        specialist.save(folder)
+        language_model.save(folder)
         for path in folder.rglob("*"):
             if path.is_file():
                 path.chmod(0o644)  # weights come out readable by their owner alone, and a model is handed on
@@ -288,7 +288,7 @@ def write_answers(path: Path, answers: Sequence[Answer]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from titrant.store import write_bytes
+    from titrant.storage.store import write_bytes
 
     rows = sorted(answers, key=lambda answer: answer.item_key)
     table = pa.table(

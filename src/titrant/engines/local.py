@@ -21,13 +21,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from titrant.backends.protocol import Backend
+from titrant.core.environment import visible_gpus
+from titrant.core.errors import Interrupted, RunFailed, TitrantError
+from titrant.core.redaction import guard_output, redacted
 from titrant.engines.job import Event, RunJob, do_run, save_trained, weights_folder
 from titrant.engines.placement import Place, places
-from titrant.errors import Interrupted, RunFailed, TitrantError
-from titrant.lab import Lab
-from titrant.numerics import visible_gpus
-from titrant.redaction import guard_output, redacted
-from titrant.store import Ledger, Store
+from titrant.storage.store import Ledger, Store
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 600.0  # to write a checkpoint after a signal
@@ -35,24 +35,24 @@ _HEEDED = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LabSpec:
-    """How a worker makes its lab: a callable by module and name, and its arguments (picklable)."""
+class BackendSpec:
+    """How a worker makes its backend: a callable by module and name, and its arguments (picklable)."""
 
     module: str
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
 
-    def make(self) -> Lab:
-        """The lab; imports what it needs."""
-        lab: Lab = getattr(importlib.import_module(self.module), self.name)(**self.arguments)
-        return lab
+    def make(self) -> Backend:
+        """The backend; imports what it needs."""
+        backend: Backend = getattr(importlib.import_module(self.module), self.name)(**self.arguments)
+        return backend
 
 
 def execute(
     jobs: Sequence[RunJob],
     *,
     root: Path,
-    lab: LabSpec,
+    backend: BackendSpec,
     processes: int,
     on_event: Callable[[Event], None] = lambda _: None,
     weights_only: bool = False,
@@ -65,14 +65,14 @@ def execute(
     if not jobs:
         return
     if processes == 0:
-        _work(list(jobs), root, lab, on_event, _Signals(), weights_only, after_run=lambda: None)
+        _work(list(jobs), root, backend, on_event, _Signals(), weights_only, after_run=lambda: None)
         return
     workers = []
     signals = _Signals()
     with signals:
         try:
             for number, place in enumerate(_places(jobs, min(processes, len(jobs)))):
-                workers.append(_started(number, place, list(jobs), str(root), lab, weights_only))
+                workers.append(_started(number, place, list(jobs), str(root), backend, weights_only))
             _watch(workers, on_event, signals)
         finally:
             for worker in workers:
@@ -97,13 +97,17 @@ def _places(jobs: Sequence[RunJob], workers: int) -> tuple[Place, ...]:
     return places(workers, threads=numerics.threads, cores=sorted(os.sched_getaffinity(0)), gpus=gpus)
 
 
-def _started(number: int, place: Place, jobs: list[RunJob], root: str, lab: LabSpec, weights_only: bool) -> _Worker:
+def _started(
+    number: int, place: Place, jobs: list[RunJob], root: str, backend: BackendSpec, weights_only: bool
+) -> _Worker:
     """A new worker. Each has a pipe of its own: one that is killed in the middle of a word disturbs no other. Signals
     wait until the worker can heed them."""
     context = multiprocessing.get_context("spawn")
     resource_tracker.ensure_running()  # which would let signals through again if it were started below
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_worker, args=(place, jobs, root, lab, theirs, weights_only), name=f"job-{number}")
+    process = context.Process(
+        target=_worker, args=(place, jobs, root, backend, theirs, weights_only), name=f"job-{number}"
+    )
     signal.pthread_sigmask(signal.SIG_BLOCK, _HEEDED)
     try:
         process.start()
@@ -150,7 +154,9 @@ def _watch(workers: Sequence[_Worker], on_event: Callable[[Event], None], signal
         raise RunFailed("worker_died", f"a worker process ended without a word; {hint}")
 
 
-def _worker(place: Place, jobs: list[RunJob], root: str, lab: LabSpec, events: Connection, weights_only: bool) -> None:
+def _worker(
+    place: Place, jobs: list[RunJob], root: str, backend: BackendSpec, events: Connection, weights_only: bool
+) -> None:
     """The main function of a worker process."""
     place.take()
     signals = _Signals()
@@ -158,7 +164,7 @@ def _worker(place: Place, jobs: list[RunJob], root: str, lab: LabSpec, events: C
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEEDED)
         guard_output()
         try:
-            _work(jobs, Path(root), lab, events.send, signals, weights_only, after_run=_look_away)
+            _work(jobs, Path(root), backend, events.send, signals, weights_only, after_run=_look_away)
         except Interrupted:
             pass
         except BrokenPipeError:
@@ -175,7 +181,7 @@ def _worker(place: Place, jobs: list[RunJob], root: str, lab: LabSpec, events: C
 def _work(
     jobs: list[RunJob],
     root: Path,
-    spec: LabSpec,
+    spec: BackendSpec,
     emit: Callable[[Event], None],
     signals: _Signals,
     weights_only: bool,
@@ -184,7 +190,7 @@ def _work(
     """Take runs in turn until none is left that another process does not hold."""
     store = Store.open(root)
     ledger = store.follow()
-    lab: Lab | None = None
+    backend: Backend | None = None
     pending = list(jobs)
     while pending:
         held_elsewhere: list[RunJob] = []
@@ -201,12 +207,12 @@ def _work(
                 # whoever held the run a moment ago may have finished it
                 if _is_done(job.run.run_id, store, ledger.refresh(), weights_only):
                     continue
-                if lab is None:
-                    lab = spec.make()
+                if backend is None:
+                    backend = spec.make()
                 if weights_only:
-                    save_trained(job, store=store, lab=lab, emit=emit, stop=signals.current)
+                    save_trained(job, store=store, backend=backend, emit=emit, stop=signals.current)
                 else:
-                    do_run(job, store=store, lab=lab, decode=_decoder(job), emit=emit, stop=signals.current)
+                    do_run(job, store=store, backend=backend, decode=_decoder(job), emit=emit, stop=signals.current)
                 after_run()
         pending = held_elsewhere
         if pending:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from titrant.records import ArmKind, Numerics, Tags, Verdict
+from titrant.core.records import ArmKind, Numerics, Tags, Verdict
 
 Measure = Literal["score", "graded"]
 Role = Literal["plain", "matched", "dosed"]

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
-from titrant.records import ArmKind
+from titrant.core.records import ArmKind
 from titrant.report.data import (
     CurvePoint,
     DoseCurve,

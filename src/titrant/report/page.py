@@ -14,7 +14,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from titrant.records import Numerics
+from titrant.core.records import Numerics
 from titrant.report import figures, tables
 from titrant.report.data import ArmAnswers, ItemComparison, ItemTable, ReportData, SeedAnswer
 from titrant.report.drawing import Figure

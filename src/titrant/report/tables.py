@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from titrant.records import ArmKind, Contrast, Verdict
+from titrant.core.records import ArmKind, Contrast, Verdict
 from titrant.report.data import (
     ChangeRow,
     CollapseRow,
@@ -158,7 +158,7 @@ def contrast_tables(verdict: Verdict, *, metric: str, transfer: bool = False) ->
     order = {verdict.matched: 0, verdict.baseline: 1}
     groups: dict[tuple[str, str], list[Contrast]] = {}
     for contrast in verdict.transfer if transfer else verdict.contrasts:
-        groups.setdefault((contrast.probe, contrast.baseline), []).append(contrast)
+        groups.setdefault((contrast.eval_set, contrast.baseline), []).append(contrast)
     keys = sorted(groups, key=lambda key: (key[0] != "target", key[0], order.get(key[1], 2), key[1]))
     scale = _difference_scale(verdict)
     return tuple(_contrast_table(key, groups[key], verdict, scale, metric) for key in keys)
@@ -171,7 +171,7 @@ def _contrast_table(
     scale: tuple[float, float],
     metric: str,
 ) -> Table:
-    probe, baseline = key
+    eval_set, baseline = key
     notes = _Notes()
     common = len({_evidence(contrast) for contrast in contrasts}) == 1  # then it is said once, below the caption
     rows = []
@@ -193,11 +193,11 @@ def _contrast_table(
     caption = f"Difference in {metric} {rival}"
     if not baseline:
         caption = "Doses without a baseline to compare with"
-    kind, _, other = probe.partition(":")
+    kind, _, other = eval_set.partition(":")
     if kind == "transfer":
         caption = f"On the test items of {shortened(other, limit=NAME_LIMIT)}: difference {rival}"
-    elif probe != "target":
-        caption = f"{shortened(probe, limit=NAME_LIMIT)}: {caption}"
+    elif eval_set != "target":
+        caption = f"{shortened(eval_set, limit=NAME_LIMIT)}: {caption}"
     return _table(caption, columns, rows, notes, remark=_evidence(contrasts[0]) if common else None)
 
 

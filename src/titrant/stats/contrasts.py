@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from titrant.identity import rng_for
+from titrant.core.identity import rng_for
 
 Floats = NDArray[np.float64]
 TaskWeights = Literal["macro", "by_item"]

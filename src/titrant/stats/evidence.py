@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from titrant.advice import Against, DoseEvidence, Evidence, Kept, unknown_estimate
-from titrant.errors import ScoresError
-from titrant.records import Contrast, Estimate, NextStep
+from titrant.core.errors import ScoresError
+from titrant.core.records import Contrast, Estimate, NextStep
+from titrant.decision.rule import Against, DoseEvidence, Evidence, Kept, unknown_estimate
 from titrant.stats.contrasts import Floats, Layout, Spread, TaskWeights, bounds, contrast_batch, layout, moments
 from titrant.stats.crossfit import CrossFit, cross_fitted, halves
 from titrant.stats.family import FamilyBounds, correlations, simultaneous
@@ -181,8 +181,8 @@ def gather(
         smallest_detectable=None,
         estimand=settings.estimand,
         steps_matched=settings.steps_matched or table.arms[arms[0]].kind == "matched",
-        kept=tuple(kept for probe in retention for kept in _kept(probe, family, settings)),
-        transfer=tuple(contrast for probe in transfer for contrast in _transfer(probe, family, settings)),
+        kept=tuple(kept for eval_set in retention for kept in _kept(eval_set, family, settings)),
+        transfer=tuple(contrast for eval_set in transfer for contrast in _transfer(eval_set, family, settings)),
         task_weights=settings.task_weights if cut.tasks is not None else None,
         failed_runs=whole.missing_runs,
         notes=_notes(whole, cut, plan, settings),
@@ -201,7 +201,7 @@ def _without_baseline(table: ScoreTable, family: Family, settings: Settings) -> 
         contrast = Contrast(
             arm=arm.name,
             baseline="",
-            probe=table.probe,
+            eval_set=table.eval_set,
             target_rows=arm.target_rows,
             difference=unknown,
             p=None,
@@ -419,7 +419,7 @@ def _againsts(
         contrast = Contrast(
             arm=arm.name,
             baseline=table.arms[baseline].name,
-            probe=table.probe,
+            eval_set=table.eval_set,
             target_rows=arm.target_rows,
             difference=estimate,
             p=_maybe_number(family.p[index]),
@@ -459,7 +459,7 @@ def _kept(table: ScoreTable, family: Family, settings: Settings) -> list[Kept]:
             found.append(
                 Kept(
                     arm=name,
-                    probe=table.probe,
+                    eval_set=table.eval_set,
                     difference=difference,
                     low=_maybe_number(low[0]),
                     high=_maybe_number(high[0]),

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
-from titrant.identity import rng_for
+from titrant.core.identity import rng_for
 from titrant.stats.contrasts import Floats, Moments, Spread, bounds, p_values
 
 SIMULATED_DRAWS = 8192

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from titrant.records import Estimate
+from titrant.core.records import Estimate
 from titrant.stats.contrasts import Floats, Layout, Spread, TaskWeights, bounds, contrast_batch, layout, moments
 from titrant.stats.table import ScoreTable, TableArm, complete
 

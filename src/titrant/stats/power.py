@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from titrant.identity import rng_for
+from titrant.core.identity import rng_for
 from titrant.stats.contrasts import (
     Floats,
     Moments,

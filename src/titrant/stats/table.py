@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from titrant.errors import ScoresError
-from titrant.records import Score
+from titrant.core.errors import ScoresError
+from titrant.core.records import Score
 from titrant.stats.contrasts import Floats
 
 MOST_PROBLEMS = 20
@@ -38,7 +38,7 @@ class TableArm:
 class ScoreTable:
     """Scores of one probe. `values_ASI` is 0 where `present_ASI` is False, so no NaN can slip in anywhere."""
 
-    probe: str
+    eval_set: str
     arms: tuple[TableArm, ...]
     seeds: tuple[str, ...]
     items: tuple[str, ...]
@@ -53,7 +53,7 @@ class ScoreTable:
             if arm.name == name:
                 return index
         raise ScoresError(
-            f"no arm {name!r} among the scores of probe {self.probe!r}",
+            f"no arm {name!r} among the scores of probe {self.eval_set!r}",
             expected="one of " + ", ".join(arm.name for arm in self.arms[:MOST_PROBLEMS]),
         )
 
@@ -112,7 +112,7 @@ def complete(table: ScoreTable, *, drop_incomplete: bool = False, allow_missing_
     whole_I = ~lacking.any((0, 1))
     if not whole_I.any():
         raise ScoresError(
-            f"no item of probe {table.probe!r} was answered by every run, so nothing is left to compare",
+            f"no item of probe {table.eval_set!r} was answered by every run, so nothing is left to compare",
             fix="score the same items for every arm and seed",
         )
     dropped = int((~whole_I).sum())
@@ -139,7 +139,7 @@ def _holes_error(table: ScoreTable, holes_ASI: NDArray[np.bool_]) -> ScoresError
             break
     shown = "\n  ".join(lines[:MOST_PROBLEMS])
     return ScoresError(
-        f"{total} missing {'cell' if total == 1 else 'cells'} in probe {table.probe!r} "
+        f"{total} missing {'cell' if total == 1 else 'cells'} in probe {table.eval_set!r} "
         f"(every arm needs every seed and the same items):\n  {shown}\n",
         fix="add the scores, or say --drop-incomplete to leave out incomplete items and count them",
     )
@@ -185,7 +185,7 @@ def tables_from_scores(scores: Sequence[Score]) -> dict[str, ScoreTable]:
         "target_rows": [score.target_rows for score in kept],
         "source": [score.source for score in kept],
         "dose": [score.dose for score in kept],
-        "probe": [score.probe for score in kept],
+        "eval_set": [score.eval_set for score in kept],
         "kind": [score.arm_kind for score in kept],
     }
     return tables_from_columns(columns)
@@ -229,12 +229,12 @@ def build_tables(columns: Mapping[str, Coded], score: Floats, *, place: Callable
     problems = _row_problems(columns, score, place)
     if problems:
         raise _listed(problems)
-    probes = columns.get("probe")
-    if probes is None:
+    eval_sets = columns.get("eval_set")
+    if eval_sets is None:
         groups = [(TARGET, np.arange(len(score)))]
     else:
-        codes = probes.codes
-        groups = [(name, np.flatnonzero(codes == code)) for code, name in enumerate(probes.names)]
+        codes = eval_sets.codes
+        groups = [(name, np.flatnonzero(codes == code)) for code, name in enumerate(eval_sets.names)]
         blank = np.flatnonzero(codes < 0)
         if len(blank):
             groups = [
@@ -276,7 +276,7 @@ def _listed(problems: list[str]) -> ScoresError:
 
 
 def _table(
-    probe: str, columns: Mapping[str, Coded], score: Floats, rows: NDArray[np.intp], place: Callable[[int], str]
+    eval_set: str, columns: Mapping[str, Coded], score: Floats, rows: NDArray[np.intp], place: Callable[[int], str]
 ) -> ScoreTable:
     axes, names = [], []
     for column in (columns["arm"], columns["seed"], columns["item"]):
@@ -302,7 +302,7 @@ def _table(
         for name in ("kind", "target_rows", "source", "dose")
     }
     return ScoreTable(
-        probe=probe,
+        eval_set=eval_set,
         arms=tuple(
             _arm(name, {key: column[index] if column else None for key, column in meta.items()}, meta)
             for index, name in enumerate(names[0])

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from titrant.advice import RuleNumbers
+from titrant.decision.rule import RuleNumbers
 from titrant.stats.contrasts import Floats, Layout, Moments, Spread, bounds, contrast_batch, moments
 from titrant.stats.crossfit import CrossFit, cross_fitted
 from titrant.stats.family import FamilyBounds, correlations, simultaneous

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from titrant.errors import DataError
-from titrant.identity import content_keys, hash_text
-from titrant.records import AnswerKind, Example, Item, Origin, RawRow, Turn
+from titrant.core.errors import DataError
+from titrant.core.identity import content_keys, hash_text
+from titrant.core.records import AnswerKind, Example, Item, Origin, RawRow, Turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def as_examples(instances: Sequence[TaskInstance], *, source: str) -> tuple[Exam
 def as_items(
     instances: Sequence[TaskInstance],
     *,
-    probe: str,
+    eval_set: str,
     target: str,
     max_answer_tokens: int,
     rungs: Mapping[str, tuple[str, ...]] | None = None,
@@ -76,7 +76,7 @@ def as_items(
         Item(
             key=key,
             row_id=instance.row_id,
-            probe=probe,
+            eval_set=eval_set,
             target=target,
             task=instance.task,
             turns=pair,

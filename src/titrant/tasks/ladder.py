@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from titrant.errors import DataError
-from titrant.identity import hash_text, rng_for
-from titrant.records import Example, Item
+from titrant.core.errors import DataError
+from titrant.core.identity import hash_text, rng_for
+from titrant.core.records import Example, Item
 from titrant.tasks.collection import TaskInstance, as_examples, as_items
 
 
@@ -84,10 +84,10 @@ class Ladder:
         tasks = set(self._rung(rung).tasks)
         return as_examples([instance for instance in self.train if instance.task in tasks], source=source)
 
-    def items(self, *, probe: str, target: str, max_answer_tokens: int) -> tuple[Item, ...]:
+    def items(self, *, eval_set: str, target: str, max_answer_tokens: int) -> tuple[Item, ...]:
         """The common test items, each with the rungs that hold its task."""
         marks = marks_of(self.rungs)
-        return as_items(self.test, probe=probe, target=target, max_answer_tokens=max_answer_tokens, rungs=marks)
+        return as_items(self.test, eval_set=eval_set, target=target, max_answer_tokens=max_answer_tokens, rungs=marks)
 
     def _rung(self, name: str) -> Rung:
         for rung in self.rungs:

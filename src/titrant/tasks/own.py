@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from titrant.errors import DataError
-from titrant.identity import hash_text
-from titrant.records import Example, Item, Turn
+from titrant.core.errors import DataError
+from titrant.core.identity import hash_text
+from titrant.core.records import Example, Item, Turn
 
 _MAX_PROBLEMS = 20
 

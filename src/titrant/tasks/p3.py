@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from titrant.records import RawRow
+from titrant.core.records import RawRow
 from titrant.tasks.collection import TaskInstance, closed_set, first_of_tasks, text_field
 from titrant.tasks.underlying import TemplatedText, groups_by_text
 

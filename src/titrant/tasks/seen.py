@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from titrant.records import Item
+from titrant.core.records import Item
 
 ANSWER_SEEN = "answer_seen"
 _NOT_LETTERS = re.compile(r"[\W_]+")

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from titrant.errors import DataError
-from titrant.identity import hash_text
-from titrant.records import Example, Item, Origin, RawRow
+from titrant.core.errors import DataError
+from titrant.core.identity import hash_text
+from titrant.core.records import Example, Item, Origin, RawRow
 from titrant.tasks.collection import TaskInstance, as_examples, as_items, text_field, text_of, texts_of
 from titrant.tasks.ladder import split_by_text
 from titrant.tasks.seen import mark_answer_seen
@@ -171,12 +171,14 @@ def load_skill(rows: Iterable[RawRow], name: str, *, validation_share: float | N
     if validation_share is not None:
         parted = split_by_text(kept, share=validation_share, name="validation")
         kept, validation = list(parted.train), parted.held_out
-    items = as_items(test, probe="target", target=name, max_answer_tokens=skill_set.max_answer_tokens)
+    items = as_items(test, eval_set="target", target=name, max_answer_tokens=skill_set.max_answer_tokens)
     tagged = mark_answer_seen(items, (reference for instance in kept for reference in instance.references))
     return SkillData(
         skill_set=skill_set,
         train=as_examples(kept, source=name),
-        validation=as_items(validation, probe="validation", target=name, max_answer_tokens=skill_set.max_answer_tokens),
+        validation=as_items(
+            validation, eval_set="validation", target=name, max_answer_tokens=skill_set.max_answer_tokens
+        ),
         test=tagged,
         removed=removed,
         unreadable=tuple(unreadable),

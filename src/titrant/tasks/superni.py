@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from titrant.errors import DataError
-from titrant.identity import hash_text
-from titrant.records import Origin, RawRow
+from titrant.core.errors import DataError
+from titrant.core.identity import hash_text
+from titrant.core.records import Origin, RawRow
 from titrant.tasks.collection import TaskInstance, closed_set, first_of_tasks, text_of, texts_of
 
 EXACT_MATCH_CATEGORIES = frozenset(

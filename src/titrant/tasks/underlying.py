@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from titrant.identity import hash_text
+from titrant.core.identity import hash_text
 
 SHINGLE_WORDS = 3
 BOILERPLATE_SHARE = 0.1

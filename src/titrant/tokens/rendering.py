@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from titrant.errors import DataError, ModelError
-from titrant.records import Example, Item, PreparedModel, TokenPrompt, TokenQuestion, TokenRow, Turn
+from titrant.core.errors import DataError, ModelError
+from titrant.core.records import Example, Item, PreparedModel, TokenPrompt, TokenQuestion, TokenRow, Turn
 
 _SENTINEL = "titrant-answer-goes-here"
 
@@ -146,7 +146,10 @@ class Renderer:
         prompt = self.prompt(item.turns)
         ids = self._prompt_ids(prompt)
         return TokenRow(
-            key=item.key, source=item.probe, ids=ids + self._answer_ids(prompt, item.references[0]), loss_from=len(ids)
+            key=item.key,
+            source=item.eval_set,
+            ids=ids + self._answer_ids(prompt, item.references[0]),
+            loss_from=len(ids),
         )
 
     def prompt(self, turns: Sequence[Turn]) -> RenderedPrompt:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from titrant.identity import rng_for
-from titrant.records import Presentation
+from titrant.core.identity import rng_for
+from titrant.core.records import Presentation
 
 if TYPE_CHECKING:
     import numpy as np

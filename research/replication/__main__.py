@@ -1,0 +1,82 @@
+"""`titrant paper`: the two studies of studies/paper as a grid of runs. What make paper-core and make findings call."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from titrant.cli.output import print_json
+from titrant.core.errors import SpecError
+
+app = typer.Typer(no_args_is_help=True, help="The two studies as a grid of runs, and what is found from kept scores.")
+
+Size = Annotated[str, typer.Argument(help="core, extended or full")]
+Blocks = Annotated[list[str] | None, typer.Option("--block", help="only this block; may be given several times")]
+Studies = Annotated[Path, typer.Option(help="the folder of the sizes, with a YAML file a block in each")]
+Scores = Annotated[Path | None, typer.Option(help="where scores are kept (default: scores, beside the sizes)")]
+Work = Annotated[Path, typer.Option(help="the folder of the local stores of unfinished work")]
+STUDIES, WORK = Path("studies/paper"), Path("titrations/paper")
+
+
+@app.command(epilog="Example: titrant paper run core --block falsehood")
+def run(
+    size: Size,
+    block: Blocks = None,
+    studies: Studies = STUDIES,
+    scores: Scores = None,
+    work: Work = WORK,
+    jobs: Annotated[str, typer.Option(help="worker processes: a number or auto")] = "auto",
+) -> None:
+    """Run what is not kept yet, keep the scores of every run as it ends. Stop it whenever you like."""
+    from replication.grid import run_grid
+
+    if jobs != "auto" and not jobs.isdecimal():
+        raise SpecError("not a number of jobs", where="--jobs", got=jobs, expected="auto, or 1 to 1024")
+    places = _places(size, studies, scores, work)
+    run_grid(places, blocks=block or [], jobs="auto" if jobs == "auto" else int(jobs), say=_say, on_event=_heard)
+
+
+@app.command(epilog="Example: titrant paper plan core")
+def plan(
+    size: Size, block: Blocks = None, studies: Studies = STUDIES, scores: Scores = None, work: Work = WORK
+) -> None:
+    """How far every block is, and the tokens that are left, as a JSON object a line."""
+    from replication.grid import progress
+    from titrant.core.identity import plain
+
+    places = _places(size, studies, scores, work)
+    for name in block or places.blocks():
+        print_json(plain(progress(places, name)))
+
+
+@app.command(epilog="Example: titrant paper findings")
+def findings(
+    scores: Annotated[Path, typer.Option(help="where scores are kept")] = STUDIES / "scores",
+    out: Annotated[Path, typer.Option(help="the page to write; its figures go beside it")] = Path("docs/findings.md"),
+) -> None:
+    """Write the findings from kept scores alone."""
+    from replication.findings import write_findings
+
+    for path in write_findings(scores, out):
+        print(path)
+
+
+def _places(size: str, studies: Path, scores: Path | None, work: Path) -> Any:
+    from replication.grid import GridPlaces
+
+    if not (studies / size).is_dir():
+        there = ", ".join(sorted(path.name for path in studies.glob("*") if any(path.glob("*.yaml")))) or "none"
+        raise SpecError("no such size", where=str(studies), got=size, expected=there)
+    return GridPlaces(size=size, studies=studies / size, scores=scores or studies / "scores", work=work)
+
+
+def _heard(event: Any) -> None:
+    if event.kind in ("started", "done", "failed"):
+        _say(f"{event.run_id} {event.kind} {event.message}".rstrip())
+
+
+def _say(text: str) -> None:
+    print(f"titrant: {text}", file=sys.stderr, flush=True)

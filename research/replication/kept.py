@@ -1,0 +1,237 @@
+"""Scores of a run as the repository keeps them: a Parquet file whose metadata says what the run was.
+
+A kept run counts as finished on every machine: it is named by its recipe, which is all that can change its result but
+the numerics, and these stand beside it. So work goes on elsewhere without answers or weights being copied.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from titrant.core.errors import StoreDamaged
+from titrant.core.identity import canonical_json, plain
+from titrant.core.records import PreparedModel
+from titrant.core.revisions import revisions_of
+from titrant.experiment.design import PlannedRun
+from titrant.scoring.sheets import RunScores, source_of
+from titrant.storage.store import write_bytes
+
+DEFAULT_BACKEND = "titrant.lab_hf.HuggingFaceLab"
+PRETRAINED_SHARE = 0.7
+_META = b"titrant"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where scores come from. `base_loss` is the untuned model's mean loss (nats a token) on generalist rows of the
+    study; random weights are near `uniform_loss`, the logarithm of the vocabulary."""
+
+    backend: str
+    model: str
+    model_origin: str
+    fingerprint: str
+    base_loss: float
+    uniform_loss: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """All that is known of a kept run beside its scores."""
+
+    size: str
+    block: str
+    recipe_id: str
+    run_id: str
+    arm: str
+    kind: str
+    target: str
+    target_rows: int
+    source: str | None
+    dose: int
+    altered: int | None
+    seed: int
+    learning_rate: float
+    passes: int
+    steps: int
+    tokens: int
+    loss_tokens: int
+    draws: tuple[Mapping[str, Any], ...]
+    numerics: Mapping[str, Any]
+    revisions: Mapping[str, int]
+    origin: Origin
+    training_seconds: float
+    answering_seconds: float
+    dose_loss: tuple[float, float] | None = None
+
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing may be concluded from this run; None where it may."""
+        if self.origin.backend != DEFAULT_BACKEND or self.numerics.get("device") == "fake":
+            return f"it was made by {self.origin.backend}, which is no real lab"
+        if not self.origin.base_loss < PRETRAINED_SHARE * self.origin.uniform_loss:
+            return (
+                f"its base model's loss is {self.origin.base_loss:.2f} nats a token where guessing has "
+                f"{self.origin.uniform_loss:.2f}: its weights are not pretrained"
+            )
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class KeptRun:
+    """One run's scores in columns; a value is NaN where there is none."""
+
+    facts: RunFacts
+    columns: Mapping[str, Any]
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str, str], NDArray[np.intp]]:
+        keys = list(zip(*(self.columns[name] for name in ("target", "eval_set", "metric")), strict=True))
+        found: dict[tuple[str, str, str], list[int]] = {}
+        for place, key in enumerate(keys):
+            found.setdefault(key, []).append(place)
+        return {key: np.array(places, dtype=np.intp) for key, places in found.items()}
+
+    @property
+    def kinds(self) -> tuple[tuple[str, str, str], ...]:
+        """(target, probe, metric) of all that is scored."""
+        return tuple(self._places)
+
+    def metrics(self, target: str, eval_set: str) -> tuple[str, ...]:
+        """The metrics that this probe of a target is scored by."""
+        return tuple(metric for name, found, metric in self._places if (name, found) == (target, eval_set))
+
+    def values(self, target: str, eval_set: str, metric: str) -> dict[str, float]:
+        """Value by item; items without one are left out."""
+        places = self._places.get((target, eval_set, metric), np.array([], dtype=np.intp))
+        found = ((self.columns["item"][place], float(self.columns["value"][place])) for place in places)
+        return {item: value for item, value in found if not np.isnan(value)}
+
+    def about(self, target: str, eval_set: str, metric: str, column: str) -> dict[str, Any]:
+        """Another column (task, group, tags) by item."""
+        places = self._places.get((target, eval_set, metric), np.array([], dtype=np.intp))
+        return {self.columns["item"][place]: self.columns[column][place] for place in places}
+
+
+def facts_of(
+    planned: PlannedRun,
+    *,
+    size: str,
+    block: str,
+    model: PreparedModel,
+    origin: Origin,
+    timing: Mapping[str, Any],
+    dose_loss: tuple[float, float] | None,
+) -> RunFacts:
+    """What is known of a run that has just been made."""
+    run, arm = planned.run, planned.run.arm
+    altered = [draw.altered for draw in run.draws if draw.altered is not None]
+    assert origin.fingerprint == model.fingerprint
+    return RunFacts(
+        size=size,
+        block=block,
+        recipe_id=run.recipe_id,
+        run_id=run.run_id,
+        arm=arm.name,
+        kind=arm.kind,
+        target=arm.target,
+        target_rows=arm.target_rows,
+        source=source_of(arm),
+        dose=arm.dose_rows,
+        altered=sum(altered) if altered else None,
+        seed=run.seed,
+        learning_rate=arm.training.learning_rate,
+        passes=arm.training.passes,
+        steps=run.steps,
+        tokens=run.tokens,
+        loss_tokens=run.loss_tokens,
+        draws=tuple(plain(draw) for draw in run.draws),
+        numerics=plain(run.numerics),
+        revisions=revisions_of(writes=bool(planned.asked.prompts)),
+        origin=origin,
+        training_seconds=float(timing["training_seconds"]),
+        answering_seconds=float(timing["answering_seconds"]),
+        dose_loss=dose_loss,
+    )
+
+
+def write_kept(folder: Path, scores: RunScores, facts: RunFacts) -> Path:
+    """Keep a run's scores below `folder` as BLOCK/RECIPE.parquet, whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    items = scores.sheet.items
+    texts = {
+        "target": [item.target for item in items],
+        "eval_set": [item.eval_set for item in items],
+        "task": [item.task for item in items],
+        "item": [item.key for item in items],
+        "group": [item.group for item in items],
+        "metric": list(scores.sheet.metrics),
+        "reason": [scores.reasons.get(line) for line in range(len(items))],
+        "tags": [" ".join(f"{name}={value}" for name, value in item.tags if name in _KEPT_TAGS) for item in items],
+    }
+    columns = {name: pa.array(values, pa.string()).dictionary_encode() for name, values in texts.items()}
+    columns["value"] = pa.array(scores.values_N, mask=np.isnan(scores.values_N))
+    table = pa.table(columns).replace_schema_metadata({_META: canonical_json(plain(facts)).encode()})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", compression_level=9)
+    path = folder / facts.block / f"{facts.recipe_id}.parquet"
+    write_bytes(path, sink.getvalue().to_pybytes())
+    return path
+
+
+_KEPT_TAGS = ("answer_seen", "relation")
+
+
+def read_kept(folder: Path) -> tuple[KeptRun, ...]:
+    """All kept runs below `folder`, in a fixed order; `StoreDamaged` names a file that is none of ours."""
+    return tuple(_read(path) for path in sorted(_kept_files(folder)))
+
+
+def kept_recipes(folder: Path) -> frozenset[str]:
+    """The recipes that are kept, by the names of their files."""
+    return frozenset(path.stem for path in _kept_files(folder))
+
+
+def _kept_files(folder: Path) -> Iterator[Path]:
+    """The files of finished runs; one that is just being written has a dot before its name."""
+    return (path for path in folder.rglob("*.parquet") if not path.name.startswith("."))
+
+
+def current(runs: Iterable[KeptRun]) -> tuple[tuple[KeptRun, ...], tuple[KeptRun, ...]]:
+    """(runs of this version of the code that bears on results, runs of others)."""
+    listed = tuple(runs)
+    now = [revisions_of(writes=writes) for writes in (False, True)]
+    ours = tuple(run for run in listed if dict(run.facts.revisions) in now)
+    return ours, tuple(run for run in listed if dict(run.facts.revisions) not in now)
+
+
+def _read(path: Path) -> KeptRun:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            meta = (file.metadata.metadata or {})[_META]
+            table = file.read(use_threads=False)
+        said = json.loads(meta)
+        said["origin"] = Origin(**said["origin"])
+        said["draws"] = tuple(said["draws"])
+        said["dose_loss"] = None if said["dose_loss"] is None else tuple(said["dose_loss"])
+        facts = RunFacts(**said)
+    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        fix = "delete the file and run it again"
+        raise StoreDamaged(f"{path}: these are no kept scores ({error}). Fix: {fix}") from None
+    texts: dict[str, Sequence[Any]] = {
+        name: table.column(name).to_pylist() for name in table.column_names if name != "value"
+    }
+    values = np.array([np.nan if value is None else value for value in table.column("value").to_pylist()])
+    return KeptRun(facts, {**texts, "value": values})

@@ -1,0 +1,146 @@
+"""What this machine will compute with, found without importing torch: part of the name of every run.
+
+Two machines whose `Numerics` differ may differ in the last bits of a result, so their runs are never confused.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import os
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from titrant.core.errors import SpecError
+from titrant.core.records import Numerics, Tags
+
+# The widest first; a name of the kernel's, or of the CPU's flags.
+_INSTRUCTION_SETS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
+_NATIVE_BF16 = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
+_PACKAGES = ("numpy", "peft", "tokenizers", "torch", "transformers")
+_CPU_FLAGS = Path("/proc/cpuinfo")
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # attributes of a device in cuda.h
+
+
+def current_numerics(
+    dtype: Literal["auto", "bf16", "fp32"] = "auto",
+    threads: int = 1,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> Numerics:
+    """The numerics of a run on this machine. `threads` are those of one run.
+
+    `auto`: a GPU where there is one and torch is built for it; bf16 where the device multiplies it natively, else fp32.
+    `SpecError` when a GPU is asked for and there is none, or threads are fewer than one.
+    """
+    if threads < 1:
+        raise SpecError("a run needs a thread", where="threads", got=threads, expected="at least 1")
+    capability = _gpu_capability() if device != "cpu" and not _torch_is_cpu_only() else None
+    if device == "cuda" and capability is None:
+        fix = "use device: cpu, or install the driver and a torch that is built for CUDA"
+        raise SpecError("no GPU can be used here", where="device", got=device, fix=fix)
+    isa = f"sm_{capability}" if capability is not None else cpu_instruction_set()
+    native = capability >= 80 if capability is not None else isa in _NATIVE_BF16
+    return Numerics(
+        device="cpu" if capability is None else "cuda",
+        dtype=dtype if dtype != "auto" else "bf16" if native else "fp32",
+        threads=threads,
+        compiled=False,
+        isa=isa,
+        versions=package_versions(),
+    )
+
+
+def cpu_instruction_set() -> str:
+    """The widest instruction set that matters: amx_bf16, avx512_bf16, avx512f, avx2, bf16 (Arm), or generic."""
+    flags = _cpu_flags()
+    found = next((name for name in _INSTRUCTION_SETS if name in flags), None)
+    if found is None and platform.machine() in ("aarch64", "arm64"):
+        found = "bf16" if "bf16" in flags else "neon"
+    return found or "generic"
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that a run may be placed on, as `CUDA_VISIBLE_DEVICES` names them: those of the first one's kind, for
+    runs on another kind would be others in their last bits. Empty without a driver or a GPU, or with a torch for CPUs.
+    """
+    if _torch_is_cpu_only():
+        return ()
+    return _alike(_named_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), len(_capabilities())), _capabilities())
+
+
+def _named_gpus(named: str | None, count: int) -> tuple[str, ...]:
+    """The names of the `count` GPUs that the driver shows.
+
+    >>> _named_gpus(None, 2), _named_gpus("GPU-1f,3", 2), _named_gpus("", 0)
+    (('0', '1'), ('GPU-1f', '3'), ())
+    """
+    if named is None:
+        return tuple(str(number) for number in range(count))
+    return tuple(name.strip() for name in named.split(",") if name.strip())[:count]
+
+
+def _alike(names: tuple[str, ...], capabilities: tuple[int, ...]) -> tuple[str, ...]:
+    """Those of the first one's compute capability.
+
+    >>> _alike(("0", "1", "2"), (90, 80, 90))
+    ('0', '2')
+    """
+    return tuple(name for name, found in zip(names, capabilities, strict=False) if found == capabilities[0])
+
+
+def package_versions() -> Tags:
+    """(package, version) of what can change the bits of a result; `absent` where a package is not installed."""
+    return tuple((name, _version(name)) for name in _PACKAGES)
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _torch_is_cpu_only() -> bool:
+    version = _version("torch")
+    return version == "absent" or version.endswith("+cpu")
+
+
+def _cpu_flags() -> frozenset[str]:
+    try:
+        text = _CPU_FLAGS.read_text(encoding="ascii", errors="replace")
+    except OSError:  # not Linux: nothing is known
+        return frozenset()
+    lines = (line for line in text.splitlines() if line.lower().startswith(("flags", "features")))
+    return frozenset(next(lines, "").partition(":")[2].split())
+
+
+def _gpu_capability() -> int | None:
+    """The compute capability of the first GPU as a number like 90; None without a driver or a GPU."""
+    found = _capabilities()
+    return found[0] if found else None
+
+
+@cache
+def _capabilities() -> tuple[int, ...]:
+    """The compute capability of every GPU that the driver shows this process."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return ()
+    count = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return ()
+    found = []
+    for number in range(count.value):
+        device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+        states = (
+            driver.cuDeviceGet(ctypes.byref(device), number),
+            driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device),
+            driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device),
+        )
+        if any(states):
+            return ()
+        found.append(10 * major.value + minor.value)
+    return tuple(found)

@@ -1,0 +1,50 @@
+"""Clean pools: duplicates, test items inside training rows, and how much of a pool is the target's own kind of task."""
+
+from titrant.data.contamination.check import (
+    CheckReport,
+    HygieneSettings,
+    PoolCheck,
+    check_lines,
+    check_report,
+    refuse_overlap,
+)
+from titrant.data.contamination.duplicates import Duplicate, DuplicateSettings, duplicates
+from titrant.data.contamination.overlap import (
+    ContaminatedRow,
+    ContaminationSettings,
+    Overlap,
+    contaminated,
+    target_overlap,
+)
+from titrant.data.contamination.task_similarity import (
+    SimilarTask,
+    TaskSimilarity,
+    TaskSimilaritySettings,
+    own_kind_share,
+)
+from titrant.data.contamination.words import folded, own_parts, own_texts, words
+
+__all__ = [
+    "CheckReport",
+    "Duplicate",
+    "DuplicateSettings",
+    "HygieneSettings",
+    "SimilarTask",
+    "TaskSimilarity",
+    "TaskSimilaritySettings",
+    "ContaminatedRow",
+    "ContaminationSettings",
+    "Overlap",
+    "PoolCheck",
+    "check_lines",
+    "check_report",
+    "contaminated",
+    "duplicates",
+    "folded",
+    "own_kind_share",
+    "own_parts",
+    "own_texts",
+    "refuse_overlap",
+    "target_overlap",
+    "words",
+]

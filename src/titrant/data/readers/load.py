@@ -1,0 +1,244 @@
+"""Training rows and test items from a file of rows.
+
+A row with a fault stops the reading, and up to `MAX_PROBLEMS` faults are told at once, each with its file and line.
+Nothing is repaired or guessed, and nothing dropped unless the caller takes the faults (`on_fault`) and counts them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+from titrant.core.errors import DataError
+from titrant.core.identity import fingerprint
+from titrant.core.records import AnswerKind, Example, Item, RawRow, Tags, Turn
+from titrant.data.readers.files import read_rows, rows_at_lines
+from titrant.data.readers.lines import Report
+from titrant.data.readers.shapes import ColumnMap, Reading, Row, Shape, shape_of
+from titrant.data.readers.trees import conversations_of, holds_messages
+
+MAX_PROBLEMS = 20
+
+
+def load_examples(
+    path: str | Path,
+    *,
+    source: str,
+    task: str,
+    columns: ColumnMap | None = None,
+    instruction: str | None = None,
+    shape: str | None = None,
+    tags: Tags = (),
+    on_fault: Report | None = None,
+) -> tuple[Example, ...]:
+    """All rows of `path` as training rows of the pool `source`; `DataError` with every fault, or the first 20.
+
+    `columns` maps the names in `shapes` to the file's own; `shape` forces one where detection would take another. With
+    `on_fault`, rows with a fault are left out and the faults handed over: public pools hold rows without answers.
+    """
+    rows = stream_examples(
+        path,
+        source=source,
+        task=task,
+        columns=columns,
+        instruction=instruction,
+        shape=shape,
+        tags=tags,
+        on_fault=on_fault,
+    )
+    return tuple(rows)
+
+
+def stream_examples(
+    path: str | Path,
+    *,
+    source: str,
+    task: str,
+    columns: ColumnMap | None = None,
+    instruction: str | None = None,
+    shape: str | None = None,
+    tags: Tags = (),
+    on_fault: Report | None = None,
+    numbered: bool = True,
+    lines: Container[int] | None = None,
+) -> Iterator[Example]:
+    """`load_examples` one row at a time. After the first fault nothing more is yielded, but faults are still sought.
+
+    Without `numbered` a key is the hash of the content alone, and nothing is kept of the rows that were yielded. With
+    `lines`, only these lines of a file of JSON Lines are read.
+    """
+    seen: Counter[str] = Counter()
+    for row, reading in _readings(
+        path, columns=columns, instruction=instruction, shape=shape, on_fault=on_fault, lines=lines
+    ):
+        turns = (*reading.prompt, Turn(role="assistant", text=reading.references[0]))
+        label = row.optional_text("label") or None if "label" in row.columns else reading.label
+        yield Example(
+            key=_key([[turn.role, turn.text] for turn in turns], label, seen=seen if numbered else None),
+            row_id=_row_id(row),
+            source=source,
+            task=_own(row, "task") or task,
+            turns=turns,
+            label=label,
+            group=_own(row, "group"),
+            tags=tags,
+            origin=row.raw.origin,
+        )
+
+
+def load_items(
+    path: str | Path,
+    *,
+    eval_set: str,
+    target: str,
+    task: str,
+    metric: str,
+    answer: AnswerKind,
+    max_answer_tokens: int,
+    choices: Sequence[str] | None = None,
+    columns: ColumnMap | None = None,
+    instruction: str | None = None,
+    shape: str | None = None,
+    tags: Tags = (),
+) -> tuple[Item, ...]:
+    """All rows of `path` as test items; `DataError` with every fault, or the first 20.
+
+    `choices` is the closed set of a target's labels, used where a row has no choices of its own. With answer `choices`
+    every reference must be among them: a label that training never showed cannot be answered.
+    """
+    seen: Counter[str] = Counter()
+    problems = _Problems()
+    items = []
+    for row, reading in _readings(path, columns=columns, instruction=instruction, shape=shape):
+        try:
+            open_to = _choices_for(reading, choices, answer)
+            if not reading.prompt:
+                raise DataError("plain text asks nothing, so it cannot be a test item", fix="use question and answer")
+        except DataError as error:
+            problems(error.at(str(row.raw.origin)))
+            continue
+        content = [[turn.role, turn.text] for turn in reading.prompt]
+        items.append(
+            Item(
+                key=_key(content, list(reading.references), list(open_to or ()), seen=seen),
+                row_id=_row_id(row),
+                eval_set=eval_set,
+                target=target,
+                task=_own(row, "task") or task,
+                turns=reading.prompt,
+                references=reading.references,
+                choices=open_to,
+                answer=answer,
+                metric=metric,
+                max_answer_tokens=max_answer_tokens,
+                group=_own(row, "group"),
+                tags=tags,
+                origin=row.raw.origin,
+            )
+        )
+    problems.raise_any()
+    return tuple(items)
+
+
+class _Problems:
+    """Faults so far; the twentieth, or the end of the file, raises them together."""
+
+    def __init__(self) -> None:
+        self.found: list[DataError] = []
+
+    def __call__(self, error: DataError) -> None:
+        self.found.append(error)
+        if len(self.found) == MAX_PROBLEMS:
+            self.raise_any()
+
+    def raise_any(self) -> None:
+        if len(self.found) == 1:
+            raise self.found[0]
+        if self.found:
+            more = " (there may be more)" if len(self.found) == MAX_PROBLEMS else ""
+            lines = "".join(f"\n  {error}" for error in self.found)
+            raise DataError(f"{len(self.found)} problems{more}:{lines}")
+
+
+def _readings(
+    path: str | Path,
+    *,
+    columns: ColumnMap | None,
+    instruction: str | None,
+    shape: str | None,
+    on_fault: Report | None = None,
+    lines: Container[int] | None = None,
+) -> Iterator[tuple[Row, Reading]]:
+    """Rows with what they say: up to the first fault, or all good ones where `on_fault` takes the others."""
+    problems = _Problems()
+    fault = on_fault or problems
+    found: Shape | None = None
+    if lines is not None:  # what the first row of the file is, all are
+        first = next(iter(read_rows(path)))
+        found = shape_of(first, columns=columns, instruction=instruction, shape=shape)
+    for raw in _rows(path, fault) if lines is None else rows_at_lines(Path(path), lines):
+        if found is None:
+            found = shape_of(raw, columns=columns, instruction=instruction, shape=shape)
+        row = Row(raw, columns or {})
+        try:
+            reading = found.read(row, instruction)
+            for name in ("task", "group", "label"):
+                if name in row.columns:
+                    row.text(name)
+        except DataError as error:
+            fault(error.at(str(raw.origin)))
+            continue
+        if not problems.found:
+            yield row, reading
+    problems.raise_any()
+
+
+def _rows(path: str | Path, fault: Report) -> Iterator[RawRow]:
+    """The rows of a file; of a file of messages that reply to one another, its conversations."""
+    rows = iter(read_rows(path, report=fault))
+    first = next(rows, None)
+    if first is None:
+        return
+    everything = chain([first], rows)
+    yield from conversations_of(everything, report=fault) if holds_messages(first) else everything
+
+
+def _choices_for(reading: Reading, closed: Sequence[str] | None, answer: AnswerKind) -> tuple[str, ...] | None:
+    choices = reading.choices if reading.choices is not None else tuple(closed) if closed is not None else None
+    if answer != "choices":
+        return choices
+    if choices is None:
+        raise DataError("the row has no choices", expected="a column of choices, or labels", fix="answer: text")
+    unknown = [reference for reference in reading.references if reference not in choices]
+    if unknown:
+        own = reading.choices is not None
+        raise DataError(
+            "the answer is not among the row's choices" if own else "a label that was never seen in training",
+            got=unknown[0],
+            expected="one of " + ", ".join(choices),
+            fix="write the answer exactly as the choice" if own else "add training rows with it, or correct the label",
+        )
+    return choices
+
+
+def _key(*content: object, seen: Counter[str] | None) -> str:
+    """The content key of `identity.content_keys`, one row at a time; the hash alone where nobody counts."""
+    digest = fingerprint(list(content))
+    if seen is None:
+        return digest
+    seen[digest] += 1
+    return f"{digest}.{seen[digest] - 1}"
+
+
+def _row_id(row: Row) -> str:
+    """The user's own name of the row, or the number of its line."""
+    return row.optional_text("id") or (
+        row.optional_text("row_id") if "row_id" in row.raw.values else str(row.raw.origin.line)
+    )
+
+
+def _own(row: Row, name: str) -> str | None:
+    """A text that the study maps a column to; unmapped columns of that name are the file's own affair."""
+    return row.text(name) if name in row.columns else None

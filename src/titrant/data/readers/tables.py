@@ -1,0 +1,141 @@
+"""Rows from CSV, TSV and Parquet; a cell of a text table stays exactly the string that it was."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import decimal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+from titrant.core.errors import DataError
+from titrant.core.records import Origin, RawRow
+from titrant.data.readers.lines import MAX_LINE_BYTES, Report, refuse, text_lines
+
+_BATCH_ROWS = 1024
+
+
+def rows_of_csv(stream: BinaryIO, name: str, *, delimiter: str, report: Report = refuse) -> Iterator[RawRow]:
+    """Rows of a table with a header, in the usual quoting (RFC 4180). The line of a row is where its record begins.
+
+    A record with too few or too many cells is reported; a quote that never closes is raised.
+    """
+    # The csv module's limit is one number for the whole process, 128 KiB at first: too small for long documents.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+    reader = csv.reader((line.text for line in text_lines(stream, name)), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    while True:
+        start = reader.line_num + 1
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise _broken_record(error, f"{name}:{start}") from error
+        if not record:
+            continue
+        if header is None:
+            header = _checked_header(record, f"{name}:{start}", delimiter)
+        elif len(record) != len(header):
+            report(
+                DataError(
+                    f"{len(record)} cells in a table of {len(header)} columns",
+                    where=f"{name}:{start}",
+                    got=delimiter.join(record),
+                    expected=", ".join(header),
+                    fix="quote a cell that holds the separator, a quote or a line feed",
+                )
+            )
+        else:
+            yield RawRow(values=dict(zip(header, record, strict=True)), origin=Origin(path=name, line=start))
+
+
+def rows_of_parquet(
+    stream: BinaryIO, name: str, *, unpacked: Callable[[int], None] = lambda count: None
+) -> Iterator[RawRow]:
+    """Rows of a Parquet file, a batch at a time; the line of a row is its number, from 1. `unpacked` is told of the
+    bytes that come out: a value that stands once in the file may stand in a million rows.
+
+    Numbers, dates and times become text (ISO 8601, shortest decimal); bytes are refused, since they are no text.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        file = pyarrow.parquet.ParquetFile(stream)
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
+            unpacked(batch.nbytes + 8 * batch.num_rows)
+            names = batch.schema.names
+            if len(set(names)) < len(names):
+                raise DataError("two columns have the same name", where=f"{name}:1", got=", ".join(names))
+            columns = [_readable(column).to_pylist() for column in batch.columns]
+            for cells in zip(*columns, strict=True):
+                number += 1
+                origin = Origin(path=name, line=number)
+                values = {column: _as_text(cell, column, origin) for column, cell in zip(names, cells, strict=True)}
+                yield RawRow(values=values, origin=origin)
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"this Parquet file cannot be read ({reason})", where=f"{name}:{number + 1}") from error
+
+
+def _checked_header(header: list[str], where: str, delimiter: str) -> list[str]:
+    twice = sorted(column for column, count in Counter(header).items() if count > 1)
+    if twice:
+        raise DataError("two columns have the same name", where=where, got=", ".join(twice), fix="rename one of them")
+    if len(header) == 1:
+        others = [mark for mark in (";", "\t", ",", "|") if mark != delimiter and mark in header[0]]
+        if others:
+            raise DataError(
+                f"the header has one column only, with {others[0]!r} in its name",
+                where=where,
+                got=header[0],
+                expected=f"columns separated by {delimiter!r}",
+                fix=".csv is read with commas, .tsv with tabs: save the table so, or rename it",
+            )
+    return header
+
+
+def _broken_record(error: csv.Error, where: str) -> DataError:
+    cause = str(error)
+    if "unexpected end" in cause:
+        return DataError(
+            "a quote that opens in this record never closes", where=where, fix='write " inside a cell as ""'
+        )
+    if "new-line character" in cause:
+        return DataError("a bare carriage return in this record", where=where, fix="end lines with a line feed")
+    return DataError(
+        f"this record is no CSV: {cause}", where=where, fix='write " inside a cell as "", in a quoted cell'
+    )
+
+
+def _readable(column: Any) -> Any:
+    """The column, with types that Python would widen or cut (nanoseconds, single precision) cast to text first."""
+    import pyarrow
+
+    kind = column.type
+    if pyarrow.types.is_temporal(kind) or pyarrow.types.is_float32(kind) or pyarrow.types.is_float16(kind):
+        return column.cast(pyarrow.string())
+    return column
+
+
+def _as_text(value: Any, column: str, origin: Origin) -> Any:
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int | decimal.Decimal):
+        return str(value)
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, list | tuple):
+        return [_as_text(part, column, origin) for part in value]
+    if isinstance(value, dict):
+        return {key: _as_text(part, column, origin) for key, part in value.items()}
+    raise DataError(
+        f"column {column!r} holds {type(value).__name__}, which is no text",
+        where=str(origin),
+        expected="text or numbers",
+    )

@@ -1,0 +1,261 @@
+"""Judge anyone's scores: a CSV (or columns) in, a verdict as a plain object out.
+
+Columns `arm, seed, item, score`, and where known `group, task, target_rows, source, dose, probe, kind`. Names stay
+text: "1" and "01" are two seeds.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from titrant.core.errors import ScoresError
+from titrant.core.records import Contrast, Verdict
+from titrant.decision.rule import decide
+from titrant.stats.contrasts import TaskWeights
+from titrant.stats.evidence import Settings, families, gather
+from titrant.stats.table import (
+    TARGET,
+    Coded,
+    ScoreTable,
+    build_tables,
+    required_columns,
+    tables_from_columns,
+)
+from titrant.stats.worth import Worth, worth_json, worth_of
+
+OPTIONAL = ("group", "task", "target_rows", "source", "dose", "eval_set", "kind")
+ALIASES = {"value": "score", "arm_kind": "kind"}
+RETENTION, TRANSFER, VALIDATION = "retention", "transfer", "validation"
+
+
+def judge(
+    scores: str | Path | Mapping[str, Sequence[Any]],
+    *,
+    baseline: str | None = None,
+    matched: str | None = None,
+    smallest_effect: float = 0.01,
+    level: float = 0.95,
+    drop_incomplete: bool = False,
+    task_weights: TaskWeights = "macro",
+    settings: Settings | None = None,
+) -> dict[str, Any]:
+    """The verdict on a file of scores (or on columns), as the object that `titrant judge --json` prints.
+
+    `settings` replaces the last four for callers that know more (costs, metric, estimand). Raises ScoresError.
+
+    >>> cells = [(arm, seed, item) for arm in ("alone", "mixed") for seed in range(3) for item in range(200)]
+    >>> found = judge({
+    ...     "arm": [arm for arm, _, _ in cells], "seed": [seed for _, seed, _ in cells],
+    ...     "item": [item for _, _, item in cells],
+    ...     "score": [int((7 * item + seed) % 10 < (8 if arm == "mixed" else 5)) for arm, seed, item in cells],
+    ... }, baseline="alone")
+    >>> found["verdict"], found["arm"], round(found["contrasts"][0]["difference"], 3)
+    ('mix', 'mixed', 0.3)
+    """
+    chosen = settings or Settings(
+        smallest_effect=smallest_effect, level=level, drop_incomplete=drop_incomplete, task_weights=task_weights
+    )
+    _check_settings(chosen)
+    tables = read_csv(Path(scores)) if isinstance(scores, str | Path) else tables_from_columns(scores)
+    _check_probes(tables)
+    verdicts = judge_tables(tables, baseline=baseline, matched=matched, settings=chosen)
+    worth = worth_of(
+        tables[TARGET],
+        families(tables[TARGET], baseline=baseline, matched=matched),
+        smallest_effect=chosen.smallest_effect,
+        level=chosen.level,
+        task_weights=chosen.task_weights,
+        overlap=chosen.overlap or 0.0,
+    )
+    return judged_json(verdicts, worth=worth)
+
+
+def judge_tables(
+    tables: Mapping[str, ScoreTable],
+    *,
+    baseline: str | None = None,
+    matched: str | None = None,
+    settings: Settings,
+    verdict_at: int | None = None,
+) -> tuple[Verdict, ...]:
+    """The verdict at the largest target size (or at `verdict_at`, or at the named baseline's), then those of the other
+    sizes. Probes named retention, or retention:NAME, enter the sentences; transfer:NAME stands beside them."""
+    table = tables.get(TARGET)
+    if table is None:
+        raise ScoresError(
+            "no scores of probe target", got=", ".join(tables), expected="probe target (or no column probe)"
+        )
+    found = list(families(table, baseline=baseline, matched=matched))
+    if verdict_at is not None:
+        if all(family.target_rows != verdict_at for family in found):
+            sizes = ", ".join(str(family.target_rows) for family in found)
+            raise ScoresError(f"no family of arms at target_rows {verdict_at}", expected=f"one of {sizes}")
+        found.sort(key=lambda family: family.target_rows != verdict_at)
+    retention, transfer = (
+        [other for name, other in tables.items() if name.split(":")[0] == eval_set]
+        for eval_set in (RETENTION, TRANSFER)
+    )
+    return tuple(
+        decide(gather(table, family, settings=settings, retention=retention, transfer=transfer)) for family in found
+    )
+
+
+def _check_settings(settings: Settings) -> None:
+    if not 0 < settings.smallest_effect < 1:
+        raise ScoresError("the smallest effect must lie between 0 and 1", got=settings.smallest_effect)
+    if not 0.5 < settings.level < 1:
+        raise ScoresError("the level must lie between 0.5 and 1", got=settings.level, fix="0.95 is usual")
+
+
+def _check_probes(tables: Mapping[str, ScoreTable]) -> None:
+    """A misspelt probe would be left out without a word."""
+    for name in tables:
+        kind, _, rest = name.partition(":")
+        if name in (TARGET, RETENTION, VALIDATION) or (kind in (RETENTION, TRANSFER) and rest):
+            continue
+        raise ScoresError("no such probe", got=name, expected="target, retention, retention:NAME or transfer:NAME")
+
+
+# ----------------------------------------------------------------------------------------------------------------- JSON
+
+
+def judged_json(verdicts: Sequence[Verdict], *, worth: Worth) -> dict[str, Any]:
+    """The first verdict as an object, with `by_target_rows` (in rising order) where there are several sizes, and what
+    doses are worth over them."""
+    found = {**verdict_json(verdicts[0]), "worth": worth_json(worth)}
+    if len(verdicts) > 1:
+        rising = sorted(verdicts, key=lambda verdict: verdict.target_rows or 0)
+        found["by_target_rows"] = [{"target_rows": verdict.target_rows, **verdict_json(verdict)} for verdict in rising]
+    return found
+
+
+def verdict_json(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as plain JSON: numbers are finite or null."""
+    step = verdict.next_step
+    return {
+        "verdict": verdict.verdict,
+        "provisional": verdict.provisional,
+        "arm": verdict.arm,
+        "sentence": verdict.sentence,
+        "contrasts": [_contrast_json(contrast) for contrast in verdict.contrasts],
+        "gain_cross_fitted": verdict.gain_cross_fitted,
+        "smallest_detectable": verdict.smallest_detectable,
+        "estimand": verdict.estimand,
+        "next_step": None
+        if step is None
+        else {
+            "kind": step.kind,
+            "seeds": step.seeds,
+            "items": step.items,
+            "tokens": step.tokens,
+            "minutes": step.minutes,
+            "sentence": step.sentence,
+        },
+        "smallest_effect": verdict.smallest_effect,
+        "level": verdict.level,
+        "baseline": verdict.baseline or None,
+        "matched": verdict.matched,
+        "provisional_reasons": list(verdict.provisional_reasons),
+        "notes": list(verdict.notes),
+        "task_weights": verdict.task_weights,
+        "transfer": [{"eval_set": contrast.eval_set, **_contrast_json(contrast)} for contrast in verdict.transfer],
+    }
+
+
+def _contrast_json(contrast: Contrast) -> dict[str, Any]:
+    estimate = contrast.difference
+    found = {
+        "arm": contrast.arm,
+        "baseline": contrast.baseline or None,
+        "target_rows": contrast.target_rows,
+        "difference": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "p": contrast.p,
+        "p_adjusted": contrast.p_adjusted,
+        "items": estimate.n_items,
+        "seeds": estimate.n_seeds,
+        "method": estimate.method,
+    }
+    if estimate.reason is not None:
+        found["reason"] = estimate.reason
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------------ CSV
+
+
+def read_csv(path: Path) -> dict[str, ScoreTable]:
+    """Tables by probe from a CSV file with a header. Columns are read as text; only scores and counts are numbers."""
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    if not path.is_file():
+        raise ScoresError("no such file", where=str(path))
+    if path.stat().st_size == 0:
+        raise ScoresError("the file is empty", where=str(path), expected="a header and rows of scores")
+    header = _header(path)
+    columns = [ALIASES.get(name, name) for name in header]
+    wanted = [name for name in columns if name in ("arm", "seed", "item", "score", *OPTIONAL)]
+    twice = sorted(name for name, count in Counter(wanted).items() if count > 1)
+    if twice:
+        raise ScoresError(f"column {', '.join(twice)} is there twice", where=f"{path}:1")
+    required_columns(wanted, lambda row: f"{path}:1")
+    try:
+        table = arrow_csv.read_csv(
+            path,
+            read_options=arrow_csv.ReadOptions(column_names=columns, skip_rows=1),
+            parse_options=arrow_csv.ParseOptions(newlines_in_values=False),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types={name: pa.dictionary(pa.int32(), pa.string()) for name in wanted},
+                include_columns=wanted,
+                strings_can_be_null=False,
+            ),
+        )
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        raise ScoresError("not a CSV file that can be read", where=str(path), got=str(error)) from error
+    named = {name: _coded(table.column(name)) for name in wanted}
+    score = _scores(named.pop("score"))
+    return build_tables(named, score, place=lambda row: f"{path}:{row + 2}" if row >= 0 else str(path))
+
+
+def _header(path: Path) -> list[str]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return [name.strip() for name in next(csv.reader(file), [])]
+    except UnicodeDecodeError as error:
+        raise ScoresError("not UTF-8 text", where=f"{path}:1", got=str(error)) from error
+    except csv.Error as error:
+        raise ScoresError("not a CSV file that can be read", where=f"{path}:1", got=str(error)) from error
+
+
+def _coded(column: Any) -> Coded:
+    """A dictionary column of pyarrow as a sorted one of ours; surrounding spaces do not count."""
+    joined = column.combine_chunks()
+    if hasattr(joined, "unify_dictionaries"):
+        joined = joined.unify_dictionaries()
+    if hasattr(joined, "chunks"):
+        joined = joined.chunk(0)
+    raw = [str(name).strip() for name in joined.dictionary.to_pylist()]
+    names = sorted({name for name in raw if name})
+    index = {name: code for code, name in enumerate(names)}
+    to_ours = np.array([index.get(name, -1) for name in raw] or [-1], dtype=np.int64)
+    return Coded(names=tuple(names), codes=to_ours[joined.indices.to_numpy(zero_copy_only=False)])
+
+
+def _scores(column: Coded) -> np.ndarray[Any, np.dtype[np.float64]]:
+    values = np.array([_number(name) for name in column.names] + [np.nan])
+    return values[column.codes]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text) if "_" not in text else float("nan")  # Python takes 0_1 for 1, and nobody else does
+    except ValueError:
+        return float("nan")

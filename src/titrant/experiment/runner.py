@@ -1,0 +1,377 @@
+"""The order of things: the only place where it is written.
+
+Read and check, plan, train and answer what is not done yet, choose settings on validation rows where the study asks for
+it, score, judge, report, keep the recommended weights. Everything before the first training step either succeeds or
+raises an error of the user's with its place; nothing is half-written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from titrant.config.study import Study
+from titrant.core.environment import visible_gpus
+from titrant.core.errors import SpecError, StoreDamaged, StoreMismatch
+from titrant.core.identity import plain
+from titrant.core.records import Arm, Numerics, TrainingSettings
+from titrant.engines import BackendSpec, Event, RunJob, execute
+from titrant.engines.job import weights_folder
+from titrant.engines.placement import balanced_order, workers_for
+from titrant.experiment.design import Design, PlannedRun, make_design, verdict_size
+from titrant.experiment.prepare import PreparedStudy, prepare_study
+from titrant.experiment.results import (
+    Judged,
+    Results,
+    collect,
+    count_judgement,
+    judge_results,
+    scores_parquet,
+    validation_means,
+    verdict_bytes,
+    write_results,
+)
+from titrant.experiment.standing import standing_record, standing_results
+from titrant.experiment.worth import skill_interactions
+from titrant.report.model_card import publish_model
+from titrant.storage.store import ABOUT, MANIFEST, Store, read_sealed
+
+DEFAULT_BACKEND = ("titrant.backends.hf.backend", "HuggingFaceBackend")
+_TRAINING_COST = 5  # of a token in training, where one of a prompt costs 1: backward, weights' update, fewer shared
+_BYTES_PER_PARAMETER = 24  # fp32: base, masters, two moments, a step's sum; bf16: copy that computes, its gradients
+_BYTES_PER_PROCESS = 7 << 28  # libraries, the activations of a micro-batch, logits of a chunk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watcher:
+    """What a run of a study tells whoever watches: lines, the runs of a stage, and events of runs."""
+
+    say: Callable[[str], None] = lambda _: None
+    stage: Callable[[Sequence[PlannedRun], set[str]], None] = lambda runs, done: None
+    event: Callable[[Event], None] = lambda _: None
+
+
+def run_study(
+    study: Study,
+    *,
+    out: Path,
+    jobs: int | Literal["auto"] = "auto",
+    backend: BackendSpec | None = None,
+    watcher: Watcher | None = None,
+) -> Results:
+    """Run what is not done, then judge, report and keep the model. The same study again changes nothing."""
+    watcher = watcher or Watcher()
+    prepared = prepare_study(study, say=watcher.say)
+    first = make_design(prepared, _candidate(study, 0) if study.needs_choosing else None)
+    store = Store.open(out)
+    backend = backend or BackendSpec(
+        module=DEFAULT_BACKEND[0], name=DEFAULT_BACKEND[1], arguments={"numerics": prepared.numerics}
+    )
+    design = _choose(prepared, store, backend, jobs, watcher) if study.needs_choosing else first
+    _refuse_other_numerics(store, design)
+    _execute([design], store, backend, jobs, watcher)
+    with store.locked("results"):  # two runners on one store end together
+        results = standing_results(design, store) or finish(design, store, watcher=watcher)
+        _keep_model(results, store, backend, jobs, watcher)
+    return results
+
+
+def finish(design: Design, store: Store, *, watcher: Watcher | None = None) -> Results:
+    """Score, judge and report what is stored; trains nothing."""
+    from titrant.report.page import render
+    from titrant.report.sections.page import report_data
+
+    watcher = watcher or Watcher()
+    watcher.say("scoring and judging")
+    scores, failed = collect(design, store)
+    judged = judge_results(design, scores, store)
+    if not judged:
+        raise SpecError(
+            "there is nothing to judge yet",
+            where=str(store.root),
+            got=f"{len(failed)} arms and seeds without scores",
+            fix="run the study first",
+        )
+    times = count_judgement(store, design.prepared, scores)
+    results = Results(design, scores, failed, judged, times, skill_interactions(design.prepared, scores))
+    page = render(report_data(results, store))
+    write_results(
+        store,
+        {
+            "verdict.json": verdict_bytes(results),
+            "scores.parquet": scores_parquet(scores),
+            "report.html": page.encode("utf-8", "replace"),
+        },
+        standing_record(results, store),
+    )
+    return results
+
+
+def stored_design(study: Study, *, out: Path, watcher: Watcher | None = None) -> tuple[Design, Store]:
+    """The design of a study that has been run, with the settings that its stored validation scores chose."""
+    watcher = watcher or Watcher()
+    prepared = prepare_study(study, say=watcher.say)
+    store = Store.open(out)
+    if not study.needs_choosing:
+        return make_design(prepared), store
+    return make_design(prepared, _chosen(prepared, store)), store
+
+
+def export_arm(
+    study: Study, *, out: Path, to: Path, arm: str | None, seed: int | None, watcher: Watcher | None = None
+) -> None:
+    """Put an arm's model at `to`, trained again to the same bits where its weights were not kept."""
+    design, store = stored_design(study, out=out, watcher=watcher)
+    results = finish(design, store, watcher=watcher)
+    judged = results.judged[0]
+    chosen = recommended_arm(results, judged)
+    if arm is not None:
+        named = [entry for entry in design.arms if entry.name == arm and entry.kind != "untuned"]
+        if not named:
+            names = ", ".join(entry.name for entry in design.arms if entry.kind != "untuned")
+            raise SpecError("no such arm", where="--arm", got=arm, expected=f"one of {names}")
+        chosen = named[0]
+    chosen_seed = study.arms.seeds[0] if seed is None else seed
+    if chosen_seed not in study.arms.seeds:
+        raise SpecError("not one of the study's seeds", where="--seed", got=seed, expected=str(study.arms.seeds))
+    planned = design.cell(chosen, chosen_seed)
+    if not weights_folder(store, planned.run.run_id).is_dir():
+        backend = BackendSpec(
+            module=DEFAULT_BACKEND[0], name=DEFAULT_BACKEND[1], arguments={"numerics": design.prepared.numerics}
+        )
+        job = job_of(planned, design.prepared, keep_weights=True)
+        execute([job], root=store.root, backend=backend, processes=1, weights_only=True)
+    publish_model(to, planned, judged, results, store, only_check=False)
+    if study.keep_weights != "all":
+        shutil.rmtree(weights_folder(store, planned.run.run_id), ignore_errors=True)
+
+
+def jobs_for(prepared: PreparedStudy, jobs: int | Literal["auto"], runs: int) -> int:
+    """How many worker processes: one a GPU, else as many as cores and free memory carry, unless the user said."""
+    if jobs != "auto":
+        return max(1, jobs)
+    numerics = prepared.numerics
+    largest = max(entry.model.parameters for entry in prepared.models.values())
+    return workers_for(
+        runs,
+        threads=numerics.threads,
+        cores=len(os.sched_getaffinity(0)),
+        gpus=max(1, len(visible_gpus())) if numerics.device == "cuda" else 0,
+        memory_bytes=_available_bytes(),
+        run_bytes=largest * _BYTES_PER_PARAMETER + _BYTES_PER_PROCESS,
+    )
+
+
+def job_of(planned: PlannedRun, prepared: PreparedStudy, *, keep_weights: bool = False) -> RunJob:
+    """A planned run as a worker takes it."""
+    return RunJob(
+        run=planned.run,
+        model=prepared.models[planned.run.arm.model].model,
+        plan=planned.plan,
+        questions=planned.asked.questions,
+        prompts=planned.asked.prompts,
+        losses=planned.asked.losses,
+        keep_weights=keep_weights,
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- stages
+
+
+def _execute(
+    designs: Sequence[Design], store: Store, backend: BackendSpec, jobs: int | Literal["auto"], watcher: Watcher
+) -> None:
+    """Do what is not done of designs of one bench."""
+    prepared = designs[0].prepared
+    runs = list({planned.run.run_id: planned for design in designs for planned in design.distinct}.values())
+    done = set(store.finished())
+    pending = [planned for planned in runs if planned.run.run_id not in done]
+    watcher.stage(runs, done)
+    processes = 0 if jobs == 0 else jobs_for(prepared, jobs, len(pending))
+    order = balanced_order([_cost(planned, prepared) for planned in pending], max(1, processes))
+    keep = set[str]().union(*(_candidates_for_the_model(design, store) for design in designs))
+    execute(
+        [job_of(pending[place], prepared, keep_weights=pending[place].run.run_id in keep) for place in order],
+        root=store.root,
+        backend=backend,
+        processes=processes,
+        on_event=watcher.event,
+    )
+    left = [path.name for path in (store.root / "work").glob("[!.]*")]
+    finished = store.finished() if left else {}
+    for run_id in left:  # what a process left that died between a run's end and its tidying up
+        if run_id in finished:
+            shutil.rmtree(store.work_folder(run_id), ignore_errors=True)
+
+
+def _cost(planned: PlannedRun, prepared: PreparedStudy) -> float:
+    """How long a run takes beside others, in no unit: it decides who works on what, never a result."""
+    asked = planned.asked
+    answering = (
+        sum(len(prompt.ids) + prompt.max_new_tokens for prompt in asked.prompts)
+        + sum(len(question.prompt) + sum(map(len, question.choices)) for question in asked.questions)
+        + sum(len(row.ids) for row in asked.losses)
+    )
+    tokens = _TRAINING_COST * planned.run.tokens + answering
+    return float(tokens) * prepared.models[planned.run.arm.model].model.parameters
+
+
+def _candidate(study: Study, index: int) -> Callable[[str, str, str], TrainingSettings]:
+    settings = study.candidates()[index]
+    return lambda model, target, name: settings
+
+
+def _choose(
+    prepared: PreparedStudy, store: Store, backend: BackendSpec, jobs: int | Literal["auto"], watcher: Watcher
+) -> Design:
+    """Try every learning rate and number of passes for every arm at the first seed, and keep each arm's best on the
+    validation items. Every arm has as many tries; the tries that are kept are runs of the study."""
+    designs = _tries(prepared)
+    for design in designs:
+        _refuse_other_numerics(store, design)
+    settings = prepared.study.candidates()
+    tried = ", ".join(f"learning rate {one.learning_rate:g} and {one.passes} passes" for one in settings)
+    watcher.say(f"trying on validation items: {tried}")
+    _execute(designs, store, backend, jobs, watcher)
+    return make_design(prepared, _chosen(prepared, store))
+
+
+def _chosen(prepared: PreparedStudy, store: Store) -> Callable[[str, str, str], TrainingSettings]:
+    """The best candidate of every arm by its mean validation score; ties go to the candidate written first."""
+    means = [validation_means(design, store) for design in _tries(prepared)]
+
+    seen = dict.fromkeys(key for mean in means for key in mean)
+
+    def settings(model: str, target: str, name: str) -> TrainingSettings:
+        where = [key for key in seen if key[0] == model and key[2] == name and target in ("", key[1])]
+        # a candidate that failed has no score, and is never the best
+        values = [sum(mean.get(key, -math.inf) for key in where) for mean in means]
+        best = max(range(len(values)), key=lambda index: (values[index], -index))
+        return prepared.study.candidates()[best]
+
+    return settings
+
+
+def _tries(prepared: PreparedStudy) -> list[Design]:
+    """The study at its first seed with each candidate."""
+    one_seed = replace_seeds(prepared, prepared.study.arms.seeds[:1])
+    return [
+        make_design(one_seed, _candidate(prepared.study, index)) for index in range(len(prepared.study.candidates()))
+    ]
+
+
+def replace_seeds(prepared: PreparedStudy, seeds: tuple[int, ...]) -> PreparedStudy:
+    """The same bench for other seeds, and with the same arms: a dose in tokens keeps the rows that fit at all seeds."""
+    arms = prepared.study.arms.model_copy(update={"seeds": seeds})
+    study, dose_seeds = replace(prepared.study, arms=arms), prepared.dose_seeds or prepared.study.arms.seeds
+    return replace(prepared, study=study, dose_seeds=dose_seeds)
+
+
+def _refuse_other_numerics(store: Store, design: Design) -> None:
+    """Finished work of the same recipe under other numerics would be confused with what comes now: say what differs."""
+    wanted = {planned.run.recipe_id: planned.run for planned in design.distinct}
+    fix = "use the same versions and settings, or another --out folder"
+    begun = {record["run_id"]: record for record in _unfinished(store)}
+    for run_id, record in {**begun, **store.finished()}.items():
+        run = wanted.get(record["recipe_id"])
+        if run is not None and run.run_id != run_id:
+            if run_id in begun:
+                fix += f", or delete {store.work_folder(run_id)} to train that run anew"
+            raise StoreMismatch(
+                "this store holds runs of the same study under other numerics",
+                where=str(store.root),
+                got=_differences(record["numerics"], run.numerics),
+                expected="the numerics that its runs were made with",
+                fix=fix,
+            )
+
+
+def _unfinished(store: Store) -> Iterator[dict[str, Any]]:
+    """What is said of every run that has a checkpoint; one that is damaged is of no use to anybody."""
+    for about in sorted(store.root.glob(f"work/[!.]*/{ABOUT}")):
+        if any(about.parent.glob("[!.]*/" + MANIFEST)):
+            with contextlib.suppress(StoreDamaged):
+                yield read_sealed(about)
+
+
+def _differences(stored: dict[str, object], now: Numerics) -> str:
+    current = plain(now)
+    before, after = dict(stored), dict(current)
+    old_versions, new_versions = dict(before.pop("versions")), dict(after.pop("versions"))  # type: ignore[call-overload]
+    found = [f"{name} {before.get(name)} then, {after[name]} now" for name in after if before.get(name) != after[name]]
+    found += [
+        f"{name} {old_versions.get(name, 'absent')} then, {version} now"
+        for name, version in new_versions.items()
+        if old_versions.get(name) != version
+    ]
+    return "; ".join(found)
+
+
+# --------------------------------------------------------------------------------------------------------------- model
+
+
+def _candidates_for_the_model(design: Design, store: Store) -> set[str]:
+    """Runs whose weights the verdict may ask for: the first seed of every arm at the verdict's target size."""
+    study = design.prepared.study
+    if study.keep_weights == "none":
+        return set()
+    seed = study.arms.seeds[0]
+    keep = set()
+    for arm in design.arms:
+        if study.keep_weights == "all" and arm.kind != "untuned":
+            keep |= {design.cell(arm, each).run.run_id for each in study.arms.seeds}
+        elif arm.target_rows and arm.target_rows == verdict_size(design.prepared, arm.model, arm.target):
+            keep.add(design.cell(arm, seed).run.run_id)
+    return keep
+
+
+def _keep_model(
+    results: Results, store: Store, backend: BackendSpec, jobs: int | Literal["auto"], watcher: Watcher
+) -> None:
+    """Put the recommended arm's model at model/ (model/<model>/<target>/ for several), and let the other weights go."""
+    study = results.design.prepared.study
+    if study.keep_weights == "none":
+        return
+    finished = store.finished()
+    for judged in results.judged:
+        named = judged.verdict.arm is not None or judged.better_baseline
+        runs = [results.design.cell(recommended_arm(results, judged), seed) for seed in study.arms.seeds if named]
+        planned = next((run for run in runs if run.run.run_id in finished), None)
+        if planned is None:
+            watcher.say("no model is handed over: no run of a baseline was finished")
+            continue
+        folder = store.root / "model"
+        if len(results.judged) > 1:
+            folder = folder / judged.model / judged.target
+        if publish_model(folder, planned, judged, results, store, only_check=True):
+            continue
+        if not weights_folder(store, planned.run.run_id).is_dir():
+            watcher.say(f"training the recommended arm {planned.run.arm.name} again for its weights")
+            job = job_of(planned, results.design.prepared, keep_weights=True)
+            execute([job], root=store.root, backend=backend, processes=0 if jobs == 0 else 1, weights_only=True)
+        publish_model(folder, planned, judged, results, store, only_check=False)
+    if study.keep_weights == "recommended":
+        shutil.rmtree(store.root / "weights", ignore_errors=True)
+
+
+def recommended_arm(results: Results, judged: Judged) -> Arm:
+    """The arm whose model is handed over: the verdict's where it says mix; else the better baseline, since nothing
+    generalist has earned its place (the plain one where they tie, as it costs less)."""
+    verdict = judged.verdict
+    arms = {arm.name: arm for arm in results.design.arms if arm.model == judged.model and arm.target == judged.target}
+    return arms[verdict.arm if verdict.arm is not None else judged.better_baseline]
+
+
+def _available_bytes() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 8 << 30
+    found = {line.split(":")[0]: line.split()[1] for line in lines if ":" in line}
+    return int(found.get("MemAvailable", 8 << 20)) * 1024

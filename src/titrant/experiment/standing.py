@@ -1,0 +1,252 @@
+"""Results that still stand: a study that is run again with nothing to do answers from what it wrote, in seconds.
+
+Beside the checksums of the result files, results.json holds what they were made from, in one fingerprint, and what was
+decided. Where both still hold, nothing is scored, judged or drawn again. `titrant report` always does all of it anew,
+and `titrant doctor` checks the bytes of every run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import titrant
+from titrant.config.fields import Place
+from titrant.core.errors import StoreDamaged
+from titrant.core.identity import fingerprint, hash_file, plain
+from titrant.core.records import Contrast, Estimate, Failure, NextStep, Verdict
+from titrant.core.revisions import REVISIONS
+from titrant.engines.job import ANSWERS, TRAINING
+from titrant.experiment.design import Design
+from titrant.experiment.prepare import PreparedStudy, file_hash
+from titrant.experiment.results import FailedCell, Judged, Results, cells, collect, failures_by_run
+from titrant.scoring.sheets import Scores
+from titrant.stats.exchange import ExchangeRate, Interaction, TurningSize
+from titrant.stats.law import Law
+from titrant.stats.worth import (
+    DoseInteraction,
+    DoseRate,
+    DoseThreshold,
+    LawWorth,
+    SkillInteraction,
+    SourceLaw,
+    Worth,
+)
+from titrant.storage.store import MANIFEST, RESULTS, Store, read_sealed
+from titrant.tasks.targets import collection_places
+
+_DECIDING = ("advice.py", "metrics", "stats", "report", "study", "tokens", "sources", "hygiene", "tasks")
+
+
+def standing_results(design: Design, store: Store) -> Results | None:
+    """The results as they were written, where nothing that they were made from has changed and every file is as it was
+    written; else None. Scores are read from the runs only when they are looked at."""
+    try:
+        record = read_sealed(store.root / RESULTS)
+    except StoreDamaged:
+        return None
+    if record.get("inputs") != inputs_digest(design, store) or not _files_stand(store, record["files"]):
+        return None
+    arms = {(arm.model, arm.target, arm.name): arm for arm in design.arms}
+    return Results(
+        design,
+        Scores.later(partial(_runs, design, store)),
+        tuple(
+            FailedCell(
+                arm=arms[(cell["model"], cell["target"], cell["arm"])],
+                seed=cell["seed"],
+                failure=Failure(**cell["failure"]),
+            )
+            for cell in record["failed"]
+        ),
+        tuple(
+            Judged(
+                **{
+                    **judged,
+                    "verdicts": tuple(_verdict(verdict) for verdict in judged["verdicts"]),
+                    "worth": _worth(judged["worth"]),
+                }
+            )
+            for judged in record["judged"]
+        ),
+        record["times_judged"],
+        tuple(_skill(found) for found in record["skills"]),
+    )
+
+
+def standing_record(results: Results, store: Store) -> dict[str, Any]:
+    """What results.json holds so that these results can stand."""
+    return {
+        "inputs": inputs_digest(results.design, store),
+        "judged": [plain(judged) for judged in results.judged],
+        "failed": [
+            {
+                "model": cell.arm.model,
+                "target": cell.arm.target,
+                "arm": cell.arm.name,
+                "seed": cell.seed,
+                "failure": plain(cell.failure),
+            }
+            for cell in results.failed
+        ],
+        "times_judged": results.times_judged,
+        "skills": [plain(found) for found in results.skills],
+    }
+
+
+def inputs_digest(design: Design, store: Store) -> str:
+    """A fingerprint of all that results are made from: the study as written, its files, items and arms, the stored runs
+    and failures, and the code that judges and draws."""
+    prepared = design.prepared
+    finished, failed = store.finished(), failures_by_run(store)
+    runs = []
+    for arm, planned in cells(design):
+        run_id = planned.run.run_id
+        if run_id in finished:
+            state = [finished[run_id]["manifest"], *_stamps(store.run_folder(run_id))]
+        else:
+            state = [failed.get(run_id, {}).get("failure")]
+        runs.append([arm.model, arm.target, arm.name, planned.run.seed, run_id, state])
+    return fingerprint(
+        {
+            "titrant": [titrant.__version__, REVISIONS, _code_digest()],
+            "study": [prepared.study.text, prepared.study.effective()],
+            "files": [[place.written, file_hash(str(place))] for place in _places(prepared)],
+            "prompts": [
+                file_hash(str(source.prompts_also_in))
+                for source in prepared.study.generalist.values()
+                if source.prompts_also_in is not None
+            ],
+            "labels": [
+                file_hash(str(prepared.study.folder / source.labels))
+                for source in prepared.study.generalist.values()
+                if source.labels is not None
+            ],
+            "items": _items_digest(prepared),
+            "models": [[name, plain(entry.model)] for name, entry in prepared.models.items()],
+            "numerics": prepared.numerics,
+            "runs": runs,
+        }
+    )
+
+
+def _stamps(folder: Path) -> Iterator[int]:
+    """Sizes and times of change of what is read of a run. A file that anybody has written to since is read again, and
+    then its bytes are checked; what a disk does without a word, `titrant doctor` finds."""
+    for name in (MANIFEST, ANSWERS, TRAINING):
+        try:
+            found = (folder / name).stat()
+        except FileNotFoundError:
+            continue
+        yield found.st_size
+        yield found.st_mtime_ns
+
+
+def _places(prepared: PreparedStudy) -> Iterator[Place]:
+    """Every file of rows that the study names."""
+    study = prepared.study
+    for target in study.targets.values():
+        validation = target.validation if isinstance(target.validation, Place) else None
+        facts = None if target.facts is None else target.facts.rows
+        yield from (place for place in (target.train, target.test, target.rows, validation, facts) if place is not None)
+        if target.collection is not None:
+            yield from collection_places(target.collection)
+    for source in study.generalist.values():
+        facts = None if source.facts is None else source.facts.rows
+        yield from (place for place in (source.rows, source.text, facts) if place is not None)
+    yield from (place for place in (study.retention.kept, study.retention.learned) if place is not None)
+
+
+def _items_digest(prepared: PreparedStudy) -> str:
+    """A hash of every item with its references, as read: rows may also come from places without a file's bytes."""
+    digest = hashlib.sha256()
+    for name in prepared.models:
+        for item in prepared.items(name, list(prepared.study.targets)):
+            said = (
+                item.key,
+                item.eval_set,
+                item.target,
+                item.task,
+                item.turns,
+                item.references,
+                item.choices,
+                item.group,
+            )
+            digest.update(
+                repr((said, item.metric, item.answer, item.rungs, item.tags)).encode("utf-8", "surrogatepass")
+            )
+    return digest.hexdigest()
+
+
+def _code_digest() -> str:
+    """A hash of the code that turns answers into results, so that a changed rule is never hidden by an old page."""
+    root = Path(titrant.__file__).parent
+    files = [
+        file for name in _DECIDING for file in ([root / name] if name.endswith(".py") else (root / name).iterdir())
+    ]
+    return fingerprint([[file.name, hash_file(file)] for file in sorted(files) if file.is_file()])
+
+
+def _files_stand(store: Store, files: Mapping[str, str]) -> bool:
+    return all((store.root / name).is_file() and hash_file(store.root / name) == sum_ for name, sum_ in files.items())
+
+
+def _runs(design: Design, store: Store) -> Any:
+    return collect(design, store)[0].runs
+
+
+def _verdict(found: Mapping[str, Any]) -> Verdict:
+    """The verdict that `plain` made into JSON."""
+    step = found["next_step"]
+    contrasts, transfer = (
+        tuple(Contrast(**{**contrast, "difference": Estimate(**contrast["difference"])}) for contrast in found[name])
+        for name in ("contrasts", "transfer")
+    )
+    return Verdict(
+        **{
+            **found,
+            "contrasts": contrasts,
+            "transfer": transfer,
+            "next_step": None if step is None else NextStep(**step),
+            "provisional_reasons": tuple(found["provisional_reasons"]),
+            "notes": tuple(found["notes"]),
+        }
+    )
+
+
+def _worth(found: Mapping[str, Any]) -> Worth:
+    """The worth of doses that `plain` made into JSON."""
+    return Worth(
+        rates=tuple(DoseRate(**{**entry, "rate": ExchangeRate(**entry["rate"])}) for entry in found["rates"]),
+        thresholds=tuple(
+            DoseThreshold(**{**entry, "size": TurningSize(**entry["size"])}) for entry in found["thresholds"]
+        ),
+        interactions=tuple(
+            DoseInteraction(**{**entry, "change": Interaction(**entry["change"])}) for entry in found["interactions"]
+        ),
+        laws=tuple(
+            SourceLaw(
+                **{
+                    **entry,
+                    "law": Law(**entry["law"]),
+                    "worth": tuple(LawWorth(**worth) for worth in entry["worth"]),
+                }
+            )
+            for entry in found["laws"]
+        ),
+        reason=found["reason"],
+    )
+
+
+def _skill(found: Mapping[str, Any]) -> SkillInteraction:
+    """The test over skills that `plain` made into JSON."""
+    return SkillInteraction(
+        **{
+            **found,
+            "targets": tuple((target, skill) for target, skill in found["targets"]),
+            "change": Interaction(**found["change"]),
+        }
+    )

@@ -1,0 +1,31 @@
+"""Text in, number out: how an answer is judged, and nothing about where it came from."""
+
+from titrant.scoring.metrics.choices import (
+    balanced_accuracy,
+    choice_accuracy,
+    chosen,
+    graded,
+    majority_accuracy,
+    majority_label,
+    token_probability,
+)
+from titrant.scoring.metrics.score import ItemScore, ScoreReport, score_rows
+from titrant.scoring.metrics.text import METRICS, TextScore, accuracy, number_in, score_text
+
+__all__ = [
+    "METRICS",
+    "ItemScore",
+    "ScoreReport",
+    "TextScore",
+    "accuracy",
+    "balanced_accuracy",
+    "choice_accuracy",
+    "chosen",
+    "graded",
+    "majority_accuracy",
+    "majority_label",
+    "number_in",
+    "score_rows",
+    "score_text",
+    "token_probability",
+]

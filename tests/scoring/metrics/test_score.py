@@ -1,0 +1,84 @@
+"""The engine behind `titrant score`."""
+
+from typing import Any
+
+import pytest
+
+from titrant.core.errors import ScoresError
+from titrant.core.records import Origin, RawRow
+from titrant.scoring.metrics import score_rows
+
+
+def rows(*values: dict[str, Any]) -> list[RawRow]:
+    return [RawRow(values=each, origin=Origin(path="p.jsonl", line=line)) for line, each in enumerate(values, start=1)]
+
+
+def test_the_score_is_the_mean_over_items() -> None:
+    report = score_rows(
+        rows(
+            {"id": "a", "prediction": "Yes.", "references": ["yes"]},
+            {"id": "b", "prediction": "", "references": ["yes", "no"]},
+        ),
+        "exact_match",
+    )
+    assert (report.metric, report.score, report.n, report.unscored) == ("exact_match", 0.5, 2, ())
+    assert [(item.id, item.value) for item in report.items] == [("a", 1.0), ("b", 0.0)]
+
+
+def test_references_that_rouge_cannot_read_are_counted_and_not_scored() -> None:
+    report = score_rows(
+        rows(
+            {"id": "1", "prediction": "a cat", "references": ["a cat"]},
+            {"id": "2", "prediction": "北京", "references": ["北京"]},
+        ),
+        "rouge_l",
+    )
+    assert (report.score, report.n) == (1.0, 1)
+    assert [count for _, count in report.unscored] == [1]
+    assert report.items[1].value is None
+    assert report.items[1].reason
+
+
+def test_a_reference_that_rouge_cannot_read_is_counted_even_beside_one_that_it_can() -> None:
+    report = score_rows(
+        rows(
+            {"id": "1", "prediction": "a cat", "references": ["a cat", "кошка", "猫"]},
+            {"id": "2", "prediction": "a dog", "references": ["a dog"]},
+            {"id": "3", "prediction": "x", "references": ["собака"]},
+        ),
+        "rouge_l",
+    )
+    assert (report.score, report.n, report.unread_references) == (1.0, 2, 3)
+    assert [item.unread_references for item in report.items] == [2, 0, 1]
+
+
+def test_no_scored_item_means_no_score() -> None:
+    report = score_rows(rows({"prediction": "да", "references": ["да"]}), "rouge_l")
+    assert (report.score, report.n) == (None, 0)
+
+
+def test_an_id_that_is_missing_is_the_line() -> None:
+    report = score_rows(rows({"prediction": "a", "references": ["a"]}), "accuracy")
+    assert report.items[0].id == "1"
+
+
+def test_every_broken_row_is_named_at_once() -> None:
+    broken = rows(
+        {"id": "a", "references": ["x"]},
+        {"id": "b", "prediction": "x", "references": []},
+        {"id": "c", "prediction": "x", "references": "x"},
+        {"id": "d", "prediction": None, "references": ["x"]},
+        {"id": "e", "prediction": "x", "references": ["x"]},
+        {"id": "e", "prediction": "x", "references": ["x"]},
+    )
+    with pytest.raises(ScoresError) as caught:
+        score_rows(broken, "f1")
+    message = str(caught.value)
+    for line in (1, 2, 3, 4, 6):
+        assert f"p.jsonl:{line}: " in message
+    assert "stands in p.jsonl:5 already" in message
+
+
+def test_an_unknown_metric_lists_those_there_are() -> None:
+    with pytest.raises(ScoresError, match="rouge_l"):
+        score_rows([], "bleu")
