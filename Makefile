@@ -21,7 +21,7 @@ gemma: .venv/run
 # it whenever you like; it goes on here or, once the scores are committed, on another machine. `BLOCKS=falsehood` for one.
 # The extended size, for a night or a GPU, goes on from there (docs/decisions/0032-extended-readings.md).
 paper-core paper-extended: paper-%: gemma studies/paper/labels/gemma-3-270m.near.jsonl
-	$(BIN)/titrant paper run $* $(foreach block,$(BLOCKS),--block $(block))
+	PYTHONPATH=research $(BIN)/python -m replication run $* $(foreach block,$(BLOCKS),--block $(block))
 
 # What the untuned model knows of the facts that a dose may tell: four prompts a fact, greedy answers alone.
 DATA := $(or $(TITRANT_DATA_ROOT),../shared/data)
@@ -34,7 +34,7 @@ studies/paper/labels/gemma-3-270m.near.jsonl:
 	  $(shell printf -- '--relation "%s" ' $(NEAR))
 
 findings: .venv/run
-	$(BIN)/titrant paper findings
+	PYTHONPATH=research $(BIN)/python -m replication findings
 
 test: .venv/dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal

@@ -29,8 +29,8 @@ STUDY = Path(__file__).parent / "study.yaml"
 
 def ours(study_path: Path, pipe: Any) -> None:
     """The study, into a folder of its own that is thrown away."""
+    from titrant.api import run_study
     from titrant.config.study import load_study
-    from titrant.experiment.runner import run_study
 
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""`titrant paper`: the two studies of studies/paper as a grid of runs. What make paper-core and make findings call."""
+"""`python -m replication`: the two studies of studies/paper as a grid. What make paper-core and findings call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Work = Annotated[Path, typer.Option(help="the folder of the local stores of unfi
 STUDIES, WORK = Path("studies/paper"), Path("titrations/paper")
 
 
-@app.command(epilog="Example: titrant paper run core --block falsehood")
+@app.command(epilog="Example: python -m replication run core --block falsehood")
 def run(
     size: Size,
     block: Blocks = None,
@@ -39,7 +39,7 @@ def run(
     run_grid(places, blocks=block or [], jobs="auto" if jobs == "auto" else int(jobs), say=_say, on_event=_heard)
 
 
-@app.command(epilog="Example: titrant paper plan core")
+@app.command(epilog="Example: python -m replication plan core")
 def plan(
     size: Size, block: Blocks = None, studies: Studies = STUDIES, scores: Scores = None, work: Work = WORK
 ) -> None:
@@ -52,7 +52,7 @@ def plan(
         print_json(plain(progress(places, name)))
 
 
-@app.command(epilog="Example: titrant paper findings")
+@app.command(epilog="Example: python -m replication findings")
 def findings(
     scores: Annotated[Path, typer.Option(help="where scores are kept")] = STUDIES / "scores",
     out: Annotated[Path, typer.Option(help="the page to write; its figures go beside it")] = Path("docs/findings.md"),

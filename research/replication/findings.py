@@ -1,7 +1,7 @@
 """docs/findings.md, made from kept scores alone: nothing is written by hand, and nothing is read but the scores.
 
-With nothing kept the page says "not tested" of every claim. Runs by a fake backend or by weights that are not pretrained
-are refused by name, and runs of another version of the code that bears on results are left out and counted.
+With nothing kept the page says "not tested" of every claim. Runs by a fake backend or by weights that are not
+pretrained are refused by name, and runs of another version of the code that bears on results are left out and counted.
 """
 
 from __future__ import annotations

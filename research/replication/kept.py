@@ -24,9 +24,12 @@ from titrant.experiment.design import PlannedRun
 from titrant.scoring.sheets import RunScores, source_of
 from titrant.storage.store import write_bytes
 
-DEFAULT_BACKEND = "titrant.lab_hf.HuggingFaceLab"
+# Kept runs name the backend as it was called when they were made; a move of the module takes nothing from them.
+REAL_BACKENDS = ("titrant.lab_hf.HuggingFaceLab", "titrant.backends.hf.backend.HuggingFaceBackend")
 PRETRAINED_SHARE = 0.7
 _META = b"titrant"
+# What a kept file may still call by the name of its day: kept scores are evidence and are never rewritten.
+_FORMER_NAMES = {"probe": "eval_set", "lab": "backend"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +77,8 @@ class RunFacts:
     @property
     def refusal(self) -> str | None:
         """Why nothing may be concluded from this run; None where it may."""
-        if self.origin.backend != DEFAULT_BACKEND or self.numerics.get("device") == "fake":
-            return f"it was made by {self.origin.backend}, which is no real lab"
+        if self.origin.backend not in REAL_BACKENDS or self.numerics.get("device") == "fake":
+            return f"it was made by {self.origin.backend}, which is no real backend"
         if not self.origin.base_loss < PRETRAINED_SHARE * self.origin.uniform_loss:
             return (
                 f"its base model's loss is {self.origin.base_loss:.2f} nats a token where guessing has "
@@ -101,11 +104,11 @@ class KeptRun:
 
     @property
     def kinds(self) -> tuple[tuple[str, str, str], ...]:
-        """(target, probe, metric) of all that is scored."""
+        """(target, eval set, metric) of all that is scored."""
         return tuple(self._places)
 
     def metrics(self, target: str, eval_set: str) -> tuple[str, ...]:
-        """The metrics that this probe of a target is scored by."""
+        """The metrics that this eval set of a target is scored by."""
         return tuple(metric for name, found, metric in self._places if (name, found) == (target, eval_set))
 
     def values(self, target: str, eval_set: str, metric: str) -> dict[str, float]:
@@ -214,6 +217,10 @@ def current(runs: Iterable[KeptRun]) -> tuple[tuple[KeptRun, ...], tuple[KeptRun
     return ours, tuple(run for run in listed if dict(run.facts.revisions) not in now)
 
 
+def _renamed(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {_FORMER_NAMES.get(name, name): value for name, value in said.items()}
+
+
 def _read(path: Path) -> KeptRun:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -223,7 +230,7 @@ def _read(path: Path) -> KeptRun:
             meta = (file.metadata.metadata or {})[_META]
             table = file.read(use_threads=False)
         said = json.loads(meta)
-        said["origin"] = Origin(**said["origin"])
+        said["origin"] = Origin(**_renamed(said["origin"]))
         said["draws"] = tuple(said["draws"])
         said["dose_loss"] = None if said["dose_loss"] is None else tuple(said["dose_loss"])
         facts = RunFacts(**said)
@@ -231,7 +238,7 @@ def _read(path: Path) -> KeptRun:
         fix = "delete the file and run it again"
         raise StoreDamaged(f"{path}: these are no kept scores ({error}). Fix: {fix}") from None
     texts: dict[str, Sequence[Any]] = {
-        name: table.column(name).to_pylist() for name in table.column_names if name != "value"
+        _FORMER_NAMES.get(name, name): table.column(name).to_pylist() for name in table.column_names if name != "value"
     }
     values = np.array([np.nan if value is None else value for value in table.column("value").to_pylist()])
     return KeptRun(facts, {**texts, "value": values})

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from titrant.backends.protocol import Backend, FakeBackend, LanguageModel
+from titrant.backends.fake import FakeBackend
+from titrant.backends.protocol import Backend, LanguageModel
 from titrant.core.errors import Interrupted
 from titrant.core.records import (
     PreparedModel,
@@ -117,5 +118,5 @@ def test_a_specialist_saves_into_the_folder_it_is_given(tmp_path: Path) -> None:
 
 
 def test_the_seam_is_imported_without_torch_or_numpy() -> None:
-    code = "import sys, titrant.backends.protocol; assert not {'torch', 'numpy', 'transformers'} & set(sys.modules)"
+    code = "import sys, titrant.backends.fake; assert not {'torch', 'numpy', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -73,7 +73,8 @@ def test_no_secret_is_in_a_log_a_store_a_report_or_a_traceback(tmp_path: Path, k
 
 
 def test_a_traceback_that_python_prints_itself_hides_secrets() -> None:
-    code = "from titrant.core.redaction import guard_output; guard_output(); import os; raise OSError(os.environ['HF_TOKEN'])"
+    code = "from titrant.core.redaction import guard_output; guard_output(); import os; "
+    code += "raise OSError(os.environ['HF_TOKEN'])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **TOKENS}, check=False
     )

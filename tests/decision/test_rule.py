@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from titrant.core.records import Contrast, Estimate, NextStep, Verdict
-from titrant.decision.rule import Against, DoseEvidence, Evidence, Kept, decide
+from titrant.decision.rule import decide
+from titrant.stats.numbers import Against, DoseEvidence, Evidence, Kept
 
 DELTA = 0.02
 

@@ -17,7 +17,7 @@ import pytest
 from fake_jobs import make_jobs
 from fake_study import trainings, trial_backend
 
-from titrant.backends.protocol import FakeLanguageModel
+from titrant.backends.fake import FakeLanguageModel
 from titrant.core.errors import Interrupted, RunFailed
 from titrant.engines import BackendSpec, Event, execute
 from titrant.engines.job import do_run, read_training
@@ -50,8 +50,8 @@ def test_workers_leave_what_a_run_in_this_process_leaves_byte_for_byte(tmp_path:
 
 def test_a_run_tells_of_its_steps_and_stores_what_it_answered(tmp_path: Path) -> None:
     jobs, events = make_jobs(tmp_path, seeds=1), list[Event]()
-    execute(jobs, root=tmp_path / "out", backend=BackendSpec(module="titrant.backends.protocol", name="FakeBackend"), processes=0,
-            on_event=events.append)  # fmt: skip
+    backend = BackendSpec(module="titrant.backends.fake", name="FakeBackend")
+    execute(jobs, root=tmp_path / "out", backend=backend, processes=0, on_event=events.append)
     mine = [event for event in events if event.run_id == jobs[1].run.run_id]
     assert [event.kind for event in mine] == ["started", *["step"] * 4, "answering", "done"]
     folder = tmp_path / "out" / "runs" / jobs[1].run.run_id

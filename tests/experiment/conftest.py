@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import titrant.backends.protocol
+import titrant.backends.fake
 from titrant.config.study import load_study
 from titrant.core.records import PreparedModel
 from titrant.engines.job import RunJob
@@ -23,7 +23,7 @@ from titrant.report.data import ReportData
 from titrant.report.sections.page import report_data
 from titrant.storage.store import Store
 
-FAKE_BACKEND = BackendSpec(module="titrant.backends.protocol", name="FakeBackend")
+FAKE_BACKEND = BackendSpec(module="titrant.backends.fake", name="FakeBackend")
 LABELS = ("bird", "fish", "tree")
 STUDY: dict[str, Any] = {
     "name": "toy",
@@ -198,7 +198,7 @@ def backend_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[type], BackendSpec]
     """How a worker in this process finds a backend that a test has written."""
 
     def spec(backend: type) -> BackendSpec:
-        monkeypatch.setattr(titrant.backends.protocol, backend.__name__, backend, raising=False)
-        return BackendSpec(module="titrant.backends.protocol", name=backend.__name__)
+        monkeypatch.setattr(titrant.backends.fake, backend.__name__, backend, raising=False)
+        return BackendSpec(module="titrant.backends.fake", name=backend.__name__)
 
     return spec

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from fake_study import fake_prepare, page_as_text, trial_backend, write_study
 
+from titrant.api import run_study
 from titrant.config.study import load_study
 from titrant.experiment.results import Results
-from titrant.experiment.runner import recommended_arm, run_study
+from titrant.experiment.runner import recommended_arm
 from titrant.report.model_card import model_card
 
 

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from fake_study import fake_prepare, page_as_text, trial_backend, write_study
 
+from titrant.api import run_study
 from titrant.cli.tables import show_check
 from titrant.config.study import load_study
 from titrant.core.errors import DataError, SpecError
 from titrant.experiment.results import scores_parquet
-from titrant.experiment.runner import run_study
 from titrant.report.sections.page import report_data
 from titrant.tasks.targets import read_collections
 

@@ -200,7 +200,7 @@ def test_facts_of_a_dose_can_be_cut_by_length(make_study: Callable[..., FakeStud
 
 
 def labels_of(folder: Path, *, model: str = "f" * 32) -> None:
-    """Labels of the toy's facts, as `titrant probe` writes them: hills of even numbers are known."""
+    """Labels of the toy's facts, as `titrant eval set` writes them: hills of even numbers are known."""
     rows = [json.loads(line) for line in (folder / "facts.jsonl").read_text().splitlines()]
     lines = [
         {
@@ -258,7 +258,7 @@ def test_probing_writes_labels_that_a_study_takes(tmp_path: Path, toy_prepared: 
         settings=ProbeSettings(prompts=2, shots=2, samples=1),
         role="dose",
         relations=["capital"],
-        backend=BackendSpec(module="titrant.backends.protocol", name="FakeBackend"),
+        backend=BackendSpec(module="titrant.backends.fake", name="FakeBackend"),
         prepared_model=toy_prepared,
     )
     labels = read_labels(read_rows(tmp_path / "out.jsonl"))
@@ -267,13 +267,13 @@ def test_probing_writes_labels_that_a_study_takes(tmp_path: Path, toy_prepared: 
     assert report.cost.prompts == len(labels) * 2 * 2
     said = json.loads((tmp_path / "out.jsonl.probe.json").read_text())
     assert said["settings"] == {"prompts": 2, "shots": 2, "samples": 1, "temperature": 0.5, "seed": 0}
-    assert said["lab"] == "titrant.backends.protocol.FakeLab"
+    assert said["lab"] == "titrant.backends.fake.FakeLab"
 
 
 def test_a_probe_that_was_stopped_goes_on_with_what_it_had(
     tmp_path: Path, toy_prepared: PreparedModel, backend_of: Callable[[type], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from titrant.backends.protocol import FakeBackend, FakeLanguageModel
+    from titrant.backends.fake import FakeBackend, FakeLanguageModel
     from titrant.data.knowledge import ProbeSettings
     from titrant.experiment.knowledge_labels import write_labels
 

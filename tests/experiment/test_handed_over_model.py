@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import titrant
+from titrant.api import run_study
 from titrant.config.study import load_study
-from titrant.experiment.runner import run_study
 
 PACK = Path(titrant.__file__).parent / "pack"
 INSTRUCTION = "Label this message to a leisure centre with the action it needs."

@@ -10,9 +10,9 @@ import pytest
 from fake_study import fake_prepare, page_as_text, toy_model, trial_backend
 from ruamel.yaml import YAML
 
+from titrant.api import run_study
 from titrant.config.study import json_schema, load_study
 from titrant.core.records import PreparedModel
-from titrant.experiment.runner import run_study
 from titrant.storage.store import read_json
 from titrant.tasks.targets import read_collections
 from titrant.tokens import renderer_for

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from fake_study import fake_prepare
 
-from titrant.backends.protocol import FakeBackend, FakeLanguageModel
+from titrant.backends.fake import FakeBackend, FakeLanguageModel
 from titrant.config.study import load_study
 from titrant.core.identity import rng_for
 from titrant.core.records import PreparedModel, TokenQuestion, TrainingPlan

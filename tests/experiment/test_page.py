@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from titrant.backends.protocol import FakeBackend, FakeLanguageModel
+from titrant.backends.fake import FakeBackend, FakeLanguageModel
 from titrant.core.errors import RunFailed
 from titrant.core.records import Written
 from titrant.engines.job import read_training

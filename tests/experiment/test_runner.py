@@ -25,23 +25,15 @@ from fake_study import (
     write_study,
 )
 
+from titrant.api import export_arm, finish, run_study
 from titrant.config.study import load_study
 from titrant.core.errors import SpecError, StoreDamaged, StoreMismatch
 from titrant.engines import BackendSpec, Event
 from titrant.experiment.design import make_design
 from titrant.experiment.prepare import prepare_study
+from titrant.experiment.publish import copy_whole
 from titrant.experiment.results import Results
-from titrant.experiment.runner import (
-    Watcher,
-    _candidate,
-    _tries,
-    export_arm,
-    finish,
-    replace_seeds,
-    run_study,
-    stored_design,
-)
-from titrant.report.model_card import copy_whole
+from titrant.experiment.runner import Watcher, _candidate, _tries, replace_seeds, stored_design
 from titrant.storage.store import Store, read_json, write_manifest, write_sealed
 
 ONCE = ["general+toy/0", "general+toy/1", "general/0", "general/1", "toy/0", "toy/0", "toy/1", "toy/1"]

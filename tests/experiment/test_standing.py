@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from titrant.backends.protocol import FakeBackend
+from titrant.api import finish
+from titrant.backends.fake import FakeBackend
 from titrant.core.errors import RunFailed, StoreDamaged
 from titrant.experiment import standing
 from titrant.experiment.design import Design, make_design
 from titrant.experiment.results import Results, verdict_object
-from titrant.experiment.runner import finish, recommended_arm
+from titrant.experiment.runner import recommended_arm
 from titrant.experiment.standing import standing_results
 from titrant.storage.store import Store
 

@@ -1,4 +1,4 @@
-"""Several targets: each other's items as transfer probes, and whether a gain depends on what a target needs."""
+"""Several targets: each other's items as transfer eval sets, and whether a gain depends on what a target needs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from titrant.api import finish
 from titrant.cli.run import verdict_lines
 from titrant.core.errors import DataError, SpecError
 from titrant.experiment.design import make_design
 from titrant.experiment.results import verdict_object
-from titrant.experiment.runner import finish
 from titrant.experiment.standing import standing_results
 from titrant.experiment.worth import skill_interactions
 from titrant.report.page import render

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from replication.grid import GridPlaces
 
+from replication.grid import GridPlaces
 from titrant.core.records import PreparedModel
 from titrant.engines import BackendSpec
 
-FAKE_BACKEND = BackendSpec(module="titrant.backends.protocol", name="FakeBackend")
+FAKE_BACKEND = BackendSpec(module="titrant.backends.fake", name="FakeBackend")
 PLAIN: dict[str, Any] = {
     "model": "toy-model",
     "training": {"passes": 1, "batch_rows": 4, "max_tokens": 400, "learning_rate": 3e-5},

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from replication.claims import AGAIN, CLAIMS, FACTS, FAR, FEW_AGAIN, NEAR, Claim, Effect, Found, Runs, judge
 from replication.extended import BLOCKS, RUNGS, read_block
 from replication.figures import figures
 from replication.findings import page, write_findings
 from replication.grid import GridPlaces
-from replication.kept import DEFAULT_BACKEND, KeptRun, Origin, RunFacts
-
+from replication.kept import REAL_BACKENDS, KeptRun, Origin, RunFacts
 from titrant.core.identity import rng_for
 from titrant.core.revisions import REVISIONS
 
 ORIGIN = Origin(
-    backend=DEFAULT_BACKEND, model="toy", model_origin="here", fingerprint="f" * 32, base_loss=3.0, uniform_loss=12.5
+    backend=REAL_BACKENDS[0], model="toy", model_origin="here", fingerprint="f" * 32, base_loss=3.0, uniform_loss=12.5
 )
 Mean = Callable[[str, str], float]
 ITEMS = 60
@@ -210,7 +210,7 @@ def test_a_claim_is_not_tested_on_floor_or_ceiling(mean: float) -> None:
 @pytest.mark.parametrize(
     ("origin", "reason"),
     [
-        (replace(ORIGIN, backend="titrant.backends.protocol.FakeLab"), "no real lab"),
+        (replace(ORIGIN, backend="titrant.backends.fake.FakeLab"), "no real lab"),
         (replace(ORIGIN, base_loss=12.4), "not pretrained"),
         (replace(ORIGIN, base_loss=float("nan")), "not pretrained"),
     ],

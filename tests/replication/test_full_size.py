@@ -13,16 +13,16 @@ import hub_mirror
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from replication.grid import GridPlaces, progress, run_grid
-from replication.kept import read_kept
 from ruamel.yaml import YAML
 
+from replication.grid import GridPlaces, progress, run_grid
+from replication.kept import read_kept
 from titrant.data.readers import card
 from titrant.engines import BackendSpec
 
 FULL = Path(__file__).parents[2] / "studies" / "paper" / "full"
 DATA = Path(os.environ.get("TITRANT_DATA_ROOT", "../shared/data")).resolve()
-FAKE_BACKEND = BackendSpec(module="titrant.backends.protocol", name="FakeBackend")
+FAKE_BACKEND = BackendSpec(module="titrant.backends.fake", name="FakeBackend")
 SHARE = 100
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from replication.claims import BOTH_AGAIN, NARROW_AGAIN
 from replication.grid import GridPlaces, chosen_rates, progress, run_grid
 from replication.kept import kept_recipes, read_kept
-
 from titrant.core.errors import RunFailed, SpecError
 from titrant.engines import BackendSpec, Event
 
-FAKE_BACKEND = BackendSpec(module="titrant.backends.protocol", name="FakeBackend")
+FAKE_BACKEND = BackendSpec(module="titrant.backends.fake", name="FakeBackend")
 Grid = Callable[..., GridPlaces]
 
 
@@ -194,22 +194,22 @@ def test_a_kept_run_says_what_it_was(grid: Grid) -> None:
 
 
 def test_a_failed_run_ends_the_block_with_its_name(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
-    import titrant.backends.protocol
+    import titrant.backends.fake
 
-    class Diverging(titrant.backends.protocol.FakeBackend):
+    class Diverging(titrant.backends.fake.FakeBackend):
         def train(self, plan: Any, **rest: Any) -> Any:
             if plan.seed == 1:
                 raise RunFailed("non_finite", "the loss is not finite", step=3)
             return super().train(plan, **rest)
 
-    monkeypatch.setattr(titrant.backends.protocol, "Diverging", Diverging, raising=False)
+    monkeypatch.setattr(titrant.backends.fake, "Diverging", Diverging, raising=False)
     places = grid()
     with pytest.raises(RunFailed, match="did not finish: 4 seed 1"):
         run_grid(
             places,
             blocks=["falsehood"],
             jobs=0,
-            backend=BackendSpec(module="titrant.backends.protocol", name="Diverging"),
+            backend=BackendSpec(module="titrant.backends.fake", name="Diverging"),
         )
     assert len(kept_recipes(places.kept)) == 7
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from fake_study import fake_prepare, trial_backend, write_rows, write_study
 
+from titrant.api import run_study
 from titrant.config.study import load_study
 from titrant.core.errors import SpecError
-from titrant.experiment.runner import run_study
 from titrant.report.data import ReportData
 from titrant.report.page import render
 

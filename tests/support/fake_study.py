@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from titrant.backends.protocol import FakeBackend, FakeLanguageModel
+from titrant.backends.fake import FakeBackend, FakeLanguageModel
 from titrant.core.errors import RunFailed
 from titrant.core.records import Numerics, PreparedModel, StepReport, TrainingPlan
 from titrant.engines import BackendSpec

@@ -33,7 +33,7 @@ generalist:
 arms: {target_rows: [48, all], doses: {general: [32, 96]}, seeds: [0, 1, 010]}
 training: {learning_rate: [1e-4, .5], passes: 3, lora: {rank: 8}}
 """
-SCORES = b"arm,seed,item,score,dose,source,group,task,target_rows,probe\n" + b"".join(
+SCORES = b"arm,seed,item,score,dose,source,group,task,target_rows,eval set\n" + b"".join(
     f"{arm},{seed},{item},{(arm == 'b') * (item % 2)},{32 * (arm == 'b')},x,g{item // 2},t,48,target\n".encode()
     for arm in "ab"
     for seed in range(2)

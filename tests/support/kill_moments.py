@@ -33,7 +33,7 @@ from fake_study import calm_content, fake_prepare, page_as_text, trial_backend, 
 from titrant.config.study import load_study
 from titrant.core.identity import rng_for
 from titrant.engines import BackendSpec
-from titrant.experiment import prepare, runner
+from titrant.experiment import prepare
 from titrant.report import page
 from titrant.storage.store import Damage, Store
 
@@ -143,7 +143,7 @@ def study_in_child(
             ):
                 counter.wrap(owner, attribute, name)
             counter.wrap_writes()
-        runner.run_study(load_study(study), out=out, jobs=0, backend=backend)
+        api.run_study(load_study(study), out=out, jobs=0, backend=backend)
         if counted is not None:
             counted.write_text(json.dumps(counter.names))
 

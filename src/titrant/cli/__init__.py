@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import typer
 
-from replication import __main__
 from titrant import __version__
 from titrant.core.errors import Interrupted, SpecError, TitrantError
 from titrant.core.redaction import guard_output, sayable
@@ -25,8 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-app.add_typer(__main__.app, name="paper")
 
 StudyFile = Annotated[Path, typer.Argument(help="the study file (YAML)", show_default=False)]
 Out = Annotated[Path | None, typer.Option(help="the folder for everything that comes out (default: titrations/<name>)")]

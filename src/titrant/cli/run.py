@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from titrant.api import finish, run_study
 from titrant.cli.output import print_json
 from titrant.cli.progress import Progress
 from titrant.config.study import Study
 from titrant.core.errors import SpecError
+from titrant.experiment.publish import copy_whole
 from titrant.experiment.results import Judged, Results, verdict_object
-from titrant.experiment.runner import Watcher, finish, run_study, stored_design
-from titrant.report.model_card import copy_whole
+from titrant.experiment.runner import Watcher, stored_design
 
 
 def out_folder(study: Study, out: Path | None) -> Path:
@@ -43,7 +44,7 @@ def report_and_print(study: Study, *, out: Path | None, as_json: bool) -> int:
 
 def export_model(study: Study, *, to: Path, arm: str | None, seed: int | None, out: Path | None) -> None:
     """Copy the recommended model, or train another arm's weights again and put them at `to`."""
-    from titrant.experiment.runner import export_arm
+    from titrant.api import export_arm
 
     root = out_folder(study, out)
     if not (root / "store.json").is_file():

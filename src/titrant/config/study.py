@@ -403,7 +403,7 @@ class Source(Section):
     ] = "random"
     labels: Annotated[
         Text | None,
-        Field(description="labels of the pool's facts, written by titrant probe; a path from the study file"),
+        Field(description="labels of the pool's facts, written by titrant eval set; a path from the study file"),
     ] = None
     prompts_also_in: Annotated[
         Place | None, Field(description="only rows whose prompt also stands in this file, so that two pools ask alike")
@@ -781,7 +781,7 @@ class StudyFile(Section):
         bool,
         *fields.flag_field(),
         Field(
-            description="with several targets: every arm also answers the other targets' test items (probe "
+            description="with several targets: every arm also answers the other targets' test items (eval set "
             "transfer:NAME), which is told beside the verdict and never changes it"
         ),
     ] = False

@@ -4,7 +4,7 @@ Rooms import these and never each other. All records are frozen, slotted and key
 record can be hashed, fingerprinted and shared between runs.
 
 Words are those of the design: a *target* is the user's task, a *source* a named pool of generalist rows, a *dose* an
-exact number of rows of one source, an *arm* one recipe, a *run* one arm at one seed, a *probe* what a score is about.
+exact number of rows of one source, an *arm* one recipe, a *run* one arm at one seed, an *eval set* what it is asked.
 """
 
 from __future__ import annotations
@@ -475,7 +475,7 @@ class NextStep:
 class Verdict:
     """The decision and what it stands on; the rule is in docs/verdict.md.
 
-    `transfer` holds the same contrasts on other targets' items (probes `transfer:NAME`), which never change a verdict.
+    `transfer` holds the same contrasts on other targets' items (eval sets `transfer:NAME`): never part of a verdict.
     `task_weights` says how several tasks weigh (macro: each the same; by_item); None for one task.
     """
 

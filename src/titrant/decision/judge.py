@@ -1,6 +1,6 @@
 """Judge anyone's scores: a CSV (or columns) in, a verdict as a plain object out.
 
-Columns `arm, seed, item, score`, and where known `group, task, target_rows, source, dose, probe, kind`. Names stay
+Columns `arm, seed, item, score`, and where known `group, task, target_rows, source, dose, eval set, kind`. Names stay
 text: "1" and "01" are two seeds.
 """
 
@@ -89,7 +89,7 @@ def judge_tables(
     table = tables.get(TARGET)
     if table is None:
         raise ScoresError(
-            "no scores of probe target", got=", ".join(tables), expected="probe target (or no column probe)"
+            "no scores of eval set target", got=", ".join(tables), expected="probe target (or no column eval set)"
         )
     found = list(families(table, baseline=baseline, matched=matched))
     if verdict_at is not None:
@@ -114,7 +114,7 @@ def _check_settings(settings: Settings) -> None:
 
 
 def _check_probes(tables: Mapping[str, ScoreTable]) -> None:
-    """A misspelt probe would be left out without a word."""
+    """A misspelt eval set would be left out without a word."""
     for name in tables:
         kind, _, rest = name.partition(":")
         if name in (TARGET, RETENTION, VALIDATION) or (kind in (RETENTION, TRANSFER) and rest):
@@ -192,7 +192,7 @@ def _contrast_json(contrast: Contrast) -> dict[str, Any]:
 
 
 def read_csv(path: Path) -> dict[str, ScoreTable]:
-    """Tables by probe from a CSV file with a header. Columns are read as text; only scores and counts are numbers."""
+    """Tables by eval set from a CSV file with a header. Columns are text; only scores and counts are numbers."""
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 

@@ -3,4 +3,4 @@
 from titrant.engines.job import Event, RunJob
 from titrant.engines.local import BackendSpec, execute
 
-__all__ = ["Event", "BackendSpec", "RunJob", "execute"]
+__all__ = ["BackendSpec", "Event", "RunJob", "execute"]

@@ -1,4 +1,4 @@
-"""Everything a study reads, read once: models, targets, pools, probes; clean, and in token ids.
+"""Everything a study reads, read once: models, targets, pools, eval sets; clean, and in token ids.
 
 Rows are taken out of a pool before anything is drawn (test items found in it, rows that are too long), and counted, so
 that a draw gets exactly what it asks for. A test item among the target's own training rows is an error.
@@ -38,7 +38,7 @@ KEPT_SET, LEARNED_SET = "retention:kept", "retention:learned"
 
 
 def transfer_set(target: str) -> str:
-    """The probe of another target's test items."""
+    """The eval set of another target's test items."""
     return f"transfer:{target}"
 
 
@@ -121,7 +121,7 @@ class PreparedStudy:
     dose_seeds: tuple[int, ...] | None = None
 
     def eval_sets(self, target: str) -> tuple[str, ...]:
-        """The probes that a run on this target answers; "" for a run on none."""
+        """The eval sets that a run on this target answers; "" for a run on none."""
         chosen = (VALIDATION_SET,) if self.study.needs_choosing else ()
         transfer = map(transfer_set, self._others([target] if target else []))
         return (TARGET_SET, *chosen, *transfer, *dict.fromkeys(item.eval_set for item in self.retention))
@@ -172,7 +172,7 @@ class Asked:
 
 
 def asked(renderer: Renderer, items: Sequence[Item]) -> Asked:
-    """The items in one model's ids. A key that stands twice (the same item in two probes) is asked once, and so is the
+    """The items in one model's ids. A key that stands twice (one item in two eval sets) is asked once, and so is the
     question that several items come to without their subjects."""
     distinct = _distinct(items)
     priors = {prior_key(item): item for item in distinct if item.prior_turns is not None}
@@ -363,7 +363,7 @@ def _labelled(rows: Sequence[Example]) -> bool:
 
 
 def _apart(items: Sequence[Item], part: str = "validation") -> tuple[Item, ...]:
-    """Items under keys of their own, so that content that stands in two probes is asked and scored in both."""
+    """Items under keys of their own, so that content that stands in two eval sets is asked and scored in both."""
     return tuple(replace(item, key=f"{part}:{item.key}") for item in items)
 
 
@@ -401,7 +401,7 @@ def _own_metric(target: Target) -> str:
     return "accuracy" if target.answer == "choices" else "exact_match"
 
 
-# --------------------------------------------------------------------------------------------------- probes and pools
+# ----------------------------------------------------------------------------------------------- eval sets and pools
 
 
 def _read_retention(study: Study) -> tuple[Item, ...]:

@@ -161,7 +161,7 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
 
 
 def _metrics(prepared: PreparedStudy) -> dict[str, str]:
-    """The metric that decides on each target's items, by the probe under which other targets answer them."""
+    """The metric that decides on each target's items, by the eval set under which other targets answer them."""
     return {transfer_set(name): target.metric for name, target in prepared.study.targets.items()}
 
 
@@ -182,8 +182,8 @@ def _better_baseline(table: ScoreTable, verdict: Verdict) -> str:
 def target_tables(
     scores: Scores, model: str, target: str, metric: str, *, others: Mapping[str, str] | None = None
 ) -> dict[str, ScoreTable]:
-    """The tables of one model and target by probe, on the metric that decides (retention on its own, the items of other
-    targets on that of `others`, by probe)."""
+    """The tables of one model and target by eval set, on the metric that decides (retention on its own, items of other
+    targets on that of `others`, by eval set)."""
     found = {}
     for eval_set, names in scores.eval_sets(model, target).items():
         own = (others or {}).get(eval_set, names[0] if names else metric)
@@ -270,7 +270,7 @@ def verdict_object(results: Results) -> dict[str, Any]:
 
 
 def retention_summary(results: Results) -> list[dict[str, Any]]:
-    """Mean of every retention probe by arm, over items and seeds."""
+    """Mean of every retention eval set by arm, over items and seeds."""
     import numpy as np
 
     values: dict[tuple[str, str, str, str], list[Any]] = {}

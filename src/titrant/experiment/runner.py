@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from titrant.config.study import Study
 from titrant.core.environment import visible_gpus
@@ -26,6 +26,7 @@ from titrant.engines.job import weights_folder
 from titrant.engines.placement import balanced_order, workers_for
 from titrant.experiment.design import Design, PlannedRun, make_design, verdict_size
 from titrant.experiment.prepare import PreparedStudy, prepare_study
+from titrant.experiment.publish import publish_model
 from titrant.experiment.results import (
     Judged,
     Results,
@@ -39,7 +40,6 @@ from titrant.experiment.results import (
 )
 from titrant.experiment.standing import standing_record, standing_results
 from titrant.experiment.worth import skill_interactions
-from titrant.report.model_card import publish_model
 from titrant.storage.store import ABOUT, MANIFEST, Store, read_sealed
 
 DEFAULT_BACKEND = ("titrant.backends.hf.backend", "HuggingFaceBackend")
@@ -57,10 +57,23 @@ class Watcher:
     event: Callable[[Event], None] = lambda _: None
 
 
+class Presenter(Protocol):
+    """How results are shown. The report lies above this room, which is handed what it writes."""
+
+    def page(self, results: Results, store: Store) -> str:
+        """The report as HTML."""
+        ...
+
+    def card(self, planned: PlannedRun, judged: Judged, results: Results) -> str:
+        """The card of the model that is handed over, in Markdown."""
+        ...
+
+
 def run_study(
     study: Study,
     *,
     out: Path,
+    presenter: Presenter,
     jobs: int | Literal["auto"] = "auto",
     backend: BackendSpec | None = None,
     watcher: Watcher | None = None,
@@ -77,16 +90,13 @@ def run_study(
     _refuse_other_numerics(store, design)
     _execute([design], store, backend, jobs, watcher)
     with store.locked("results"):  # two runners on one store end together
-        results = standing_results(design, store) or finish(design, store, watcher=watcher)
-        _keep_model(results, store, backend, jobs, watcher)
+        results = standing_results(design, store) or finish(design, store, presenter=presenter, watcher=watcher)
+        _keep_model(results, store, backend, jobs, presenter, watcher)
     return results
 
 
-def finish(design: Design, store: Store, *, watcher: Watcher | None = None) -> Results:
+def finish(design: Design, store: Store, *, presenter: Presenter, watcher: Watcher | None = None) -> Results:
     """Score, judge and report what is stored; trains nothing."""
-    from titrant.report.page import render
-    from titrant.report.sections.page import report_data
-
     watcher = watcher or Watcher()
     watcher.say("scoring and judging")
     scores, failed = collect(design, store)
@@ -100,7 +110,7 @@ def finish(design: Design, store: Store, *, watcher: Watcher | None = None) -> R
         )
     times = count_judgement(store, design.prepared, scores)
     results = Results(design, scores, failed, judged, times, skill_interactions(design.prepared, scores))
-    page = render(report_data(results, store))
+    page = presenter.page(results, store)
     write_results(
         store,
         {
@@ -124,11 +134,18 @@ def stored_design(study: Study, *, out: Path, watcher: Watcher | None = None) ->
 
 
 def export_arm(
-    study: Study, *, out: Path, to: Path, arm: str | None, seed: int | None, watcher: Watcher | None = None
+    study: Study,
+    *,
+    out: Path,
+    to: Path,
+    presenter: Presenter,
+    arm: str | None,
+    seed: int | None,
+    watcher: Watcher | None = None,
 ) -> None:
     """Put an arm's model at `to`, trained again to the same bits where its weights were not kept."""
     design, store = stored_design(study, out=out, watcher=watcher)
-    results = finish(design, store, watcher=watcher)
+    results = finish(design, store, presenter=presenter, watcher=watcher)
     judged = results.judged[0]
     chosen = recommended_arm(results, judged)
     if arm is not None:
@@ -147,7 +164,8 @@ def export_arm(
         )
         job = job_of(planned, design.prepared, keep_weights=True)
         execute([job], root=store.root, backend=backend, processes=1, weights_only=True)
-    publish_model(to, planned, judged, results, store, only_check=False)
+    card = presenter.card(planned, judged, results)
+    publish_model(to, planned, store, card=card, only_check=False)
     if study.keep_weights != "all":
         shutil.rmtree(weights_folder(store, planned.run.run_id), ignore_errors=True)
 
@@ -332,7 +350,12 @@ def _candidates_for_the_model(design: Design, store: Store) -> set[str]:
 
 
 def _keep_model(
-    results: Results, store: Store, backend: BackendSpec, jobs: int | Literal["auto"], watcher: Watcher
+    results: Results,
+    store: Store,
+    backend: BackendSpec,
+    jobs: int | Literal["auto"],
+    presenter: Presenter,
+    watcher: Watcher,
 ) -> None:
     """Put the recommended arm's model at model/ (model/<model>/<target>/ for several), and let the other weights go."""
     study = results.design.prepared.study
@@ -349,13 +372,14 @@ def _keep_model(
         folder = store.root / "model"
         if len(results.judged) > 1:
             folder = folder / judged.model / judged.target
-        if publish_model(folder, planned, judged, results, store, only_check=True):
+        card = presenter.card(planned, judged, results)
+        if publish_model(folder, planned, store, card=card, only_check=True):
             continue
         if not weights_folder(store, planned.run.run_id).is_dir():
             watcher.say(f"training the recommended arm {planned.run.arm.name} again for its weights")
             job = job_of(planned, results.design.prepared, keep_weights=True)
             execute([job], root=store.root, backend=backend, processes=0 if jobs == 0 else 1, weights_only=True)
-        publish_model(folder, planned, judged, results, store, only_check=False)
+        publish_model(folder, planned, store, card=card, only_check=False)
     if study.keep_weights == "recommended":
         shutil.rmtree(store.root / "weights", ignore_errors=True)
 

@@ -38,7 +38,7 @@ from titrant.stats.worth import (
 from titrant.storage.store import MANIFEST, RESULTS, Store, read_sealed
 from titrant.tasks.targets import collection_places
 
-_DECIDING = ("advice.py", "metrics", "stats", "report", "study", "tokens", "sources", "hygiene", "tasks")
+_DECIDING = ("config", "data", "decision", "experiment", "report", "scoring", "stats", "tasks", "tokens")
 
 
 def standing_results(design: Design, store: Store) -> Results | None:
@@ -184,10 +184,8 @@ def _items_digest(prepared: PreparedStudy) -> str:
 def _code_digest() -> str:
     """A hash of the code that turns answers into results, so that a changed rule is never hidden by an old page."""
     root = Path(titrant.__file__).parent
-    files = [
-        file for name in _DECIDING for file in ([root / name] if name.endswith(".py") else (root / name).iterdir())
-    ]
-    return fingerprint([[file.name, hash_file(file)] for file in sorted(files) if file.is_file()])
+    files = sorted(file for name in _DECIDING for file in (root / name).rglob("*.*") if "__pycache__" not in file.parts)
+    return fingerprint([[str(file.relative_to(root)), hash_file(file)] for file in files if file.is_file()])
 
 
 def _files_stand(store: Store, files: Mapping[str, str]) -> bool:

@@ -78,12 +78,12 @@ class Sheet:
 
     @cached_property
     def kinds(self) -> tuple[tuple[str, str, str], ...]:
-        """(target, probe, metric) of every line."""
+        """(target, eval set, metric) of every line."""
         lines = zip(self.items, self.metrics, strict=True)
         return tuple((item.target, item.eval_set, metric) for item, metric in lines)
 
     def lines(self, target: str | None, eval_set: str, metric: str) -> NDArray[np.intp]:
-        """The lines of one probe and metric; of every target where `target` is None. They are in order of keys.
+        """The lines of one eval set and metric; of every target where `target` is None. They are in order of keys.
 
         The metric `by_task` takes of every item the one that its task is judged by.
         """
@@ -190,7 +190,7 @@ class Scores(Sequence[Score]):
         return tuple(run for run in self.runs if run.arm.model == model and run.arm.target in ("", target))
 
     def eval_sets(self, model: str, target: str) -> dict[str, tuple[str, ...]]:
-        """The probes of these runs with their metrics, each without the graded score beside it (it may be the only)."""
+        """The eval sets of these runs with their metrics, each without the graded score beside it (may be the only)."""
         found: dict[str, dict[str, None]] = {}
         for sheet in {id(run.sheet): run.sheet for run in self.of(model, target)}.values():
             for of_target, eval_set, metric in dict.fromkeys(sheet.kinds):
@@ -200,7 +200,7 @@ class Scores(Sequence[Score]):
         return {eval_set: tuple(names) for eval_set, names in found.items()}
 
     def table(self, model: str, target: str, eval_set: str, metric: str) -> ScoreTable | None:
-        """The scores of one model, target and probe on one metric as a table; None where there are none.
+        """The scores of one model, target and eval set on one metric as a table; None where there are none.
 
         The same as `stats.table.tables_from_scores` makes of the records: names of seeds are text, scores without a
         value are missing.

@@ -10,10 +10,10 @@ import numpy as np
 
 from titrant.core.errors import ScoresError
 from titrant.core.records import Contrast, Estimate, NextStep
-from titrant.decision.rule import Against, DoseEvidence, Evidence, Kept, unknown_estimate
 from titrant.stats.contrasts import Floats, Layout, Spread, TaskWeights, bounds, contrast_batch, layout, moments
 from titrant.stats.crossfit import CrossFit, cross_fitted, halves
 from titrant.stats.family import FamilyBounds, correlations, simultaneous
+from titrant.stats.numbers import Against, DoseEvidence, Evidence, Kept, unknown_estimate
 from titrant.stats.power import Components, Costs, Design, pilot_components, prospects, ways_on
 from titrant.stats.table import Completed, ScoreTable, TableArm, complete
 

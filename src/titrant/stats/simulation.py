@@ -442,7 +442,7 @@ def _observed(world: World, latent_BASI: Array, rng: np.random.Generator) -> Arr
 @lru_cache(maxsize=4)
 @lru_cache(maxsize=8)
 def stored_arms(path: str, eval_set: str = "target", metric: str = "exact_match") -> dict[str, Array]:
-    """Every arm of a scores.parquet on one probe and metric as an array over its seeds and items, arms with missing
+    """Every arm of a scores.parquet on one eval set and metric as an array over its seeds and items, arms with missing
     cells left out.
 
     Only items and seeds that all kept arms share are used. Raises ScoresError with fewer than two complete arms.
@@ -467,7 +467,7 @@ def stored_arms(path: str, eval_set: str = "target", metric: str = "exact_match"
         raise ScoresError(
             "stored scores to resample need two arms with the same seeds and items",
             where=path,
-            got=f"{len(complete)} complete arms, {len(seeds)} seeds, probe {eval_set}, metric {metric}",
+            got=f"{len(complete)} complete arms, {len(seeds)} seeds, eval set {eval_set}, metric {metric}",
             expected="at least 2 arms and 2 seeds",
         )
     return complete

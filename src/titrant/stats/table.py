@@ -53,7 +53,7 @@ class ScoreTable:
             if arm.name == name:
                 return index
         raise ScoresError(
-            f"no arm {name!r} among the scores of probe {self.eval_set!r}",
+            f"no arm {name!r} among the scores of eval set {self.eval_set!r}",
             expected="one of " + ", ".join(arm.name for arm in self.arms[:MOST_PROBLEMS]),
         )
 
@@ -112,7 +112,7 @@ def complete(table: ScoreTable, *, drop_incomplete: bool = False, allow_missing_
     whole_I = ~lacking.any((0, 1))
     if not whole_I.any():
         raise ScoresError(
-            f"no item of probe {table.eval_set!r} was answered by every run, so nothing is left to compare",
+            f"no item of eval set {table.eval_set!r} was answered by every run, so nothing is left to compare",
             fix="score the same items for every arm and seed",
         )
     dropped = int((~whole_I).sum())
@@ -139,7 +139,7 @@ def _holes_error(table: ScoreTable, holes_ASI: NDArray[np.bool_]) -> ScoresError
             break
     shown = "\n  ".join(lines[:MOST_PROBLEMS])
     return ScoresError(
-        f"{total} missing {'cell' if total == 1 else 'cells'} in probe {table.eval_set!r} "
+        f"{total} missing {'cell' if total == 1 else 'cells'} in eval set {table.eval_set!r} "
         f"(every arm needs every seed and the same items):\n  {shown}\n",
         fix="add the scores, or say --drop-incomplete to leave out incomplete items and count them",
     )
@@ -194,7 +194,7 @@ def tables_from_scores(scores: Sequence[Score]) -> dict[str, ScoreTable]:
 def tables_from_columns(
     columns: Mapping[str, Sequence[Any]], *, place: Callable[[int], str] = "row {}".format
 ) -> dict[str, ScoreTable]:
-    """A table for each probe, from plain columns of equal length. `place` names a row in errors."""
+    """A table for each eval set, from plain columns of equal length. `place` names a row in errors."""
     required_columns(columns, place)
     score = np.array([_as_number(value) for value in columns["score"]], dtype=np.float64)
     named = {name: coded(values) for name, values in columns.items() if name != "score" and values is not None}
@@ -223,7 +223,7 @@ def _as_number(value: Any) -> float:
 
 
 def build_tables(columns: Mapping[str, Coded], score: Floats, *, place: Callable[[int], str]) -> dict[str, ScoreTable]:
-    """Tables by probe, the target's first. All problems of the rows are one error with up to 20 lines."""
+    """Tables by eval set, the target's first. All problems of the rows are one error with up to 20 lines."""
     if len(score) == 0:
         raise ScoresError("no scores", where=place(-1), expected="at least one row")
     problems = _row_problems(columns, score, place)

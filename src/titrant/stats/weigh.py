@@ -1,14 +1,14 @@
 """A family of doses weighed: every number that the rule of the verdict looks at, for one study or thousands at once.
 
-`weigh` takes complete scores B×A×S×I of the arms of one family and is what `make calibrate` runs; `evidence` in
-`judge` is the same for one study, and also copes with seeds that one arm lacks.
+`weigh` takes complete scores B×A×S×I of the arms of one family and is what `make calibrate` runs; `stats.evidence`
+is the same for one study, and also copes with seeds that one arm lacks.
 
 Thousands of studies, in a few lines (`values_BASI` float32 or float64; arms: 0 baseline, 1 matched, then doses rising):
 
     plan = layout(n_items, groups=groups)
     half = halves(names)
     numbers = weigh(values_BASI, plan, doses=[2, 3, 4], baselines=[0, 1], first_half_I=half, smallest_effect=0.01)
-    ruling = advice.rule(numbers.rule_numbers, smallest_effect=0.01)        # ruling.code_B indexes advice.WORDS
+    ruling = rule(numbers.rule_numbers, smallest_effect=0.01)  # ruling.code_B indexes decision.rule.WORDS
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from titrant.decision.rule import RuleNumbers
 from titrant.stats.contrasts import Floats, Layout, Moments, Spread, bounds, contrast_batch, moments
 from titrant.stats.crossfit import CrossFit, cross_fitted
 from titrant.stats.family import FamilyBounds, correlations, simultaneous
+from titrant.stats.numbers import RuleNumbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from titrant.backends.hf import backend
+from titrant.backends.hf import backend as backend_module
 from titrant.backends.hf.backend import HuggingFaceBackend
 from titrant.core.environment import current_numerics
 from titrant.core.errors import Interrupted, RunFailed
@@ -60,13 +60,12 @@ def backend(request) -> HuggingFaceBackend:
 def test_what_training_left_free_is_given_back_before_the_copy_that_answers_is_made(
     backend: HuggingFaceBackend, toy: PreparedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from titrant.backends.hf import backend
 
     done: list[str] = []
     language_model = trained(backend, plan_for(toy, steps=1), tmp_path)
-    give_back, copied = backend.give_back_freed_memory, backend.answering_model
-    monkeypatch.setattr(backend, "give_back_freed_memory", lambda: (done.append("given back"), give_back())[1])
-    monkeypatch.setattr(backend, "answering_model", lambda *a, **k: (done.append("copied"), copied(*a, **k))[1])
+    give_back, copied = backend_module.give_back_freed_memory, backend_module.answering_model
+    monkeypatch.setattr(backend_module, "give_back_freed_memory", lambda: (done.append("given back"), give_back())[1])
+    monkeypatch.setattr(backend_module, "answering_model", lambda *a, **k: (done.append("copied"), copied(*a, **k))[1])
     language_model.choose([QUESTION])
     language_model.write(PROMPTS)
     assert done == ["given back", "copied"]
@@ -299,7 +298,8 @@ def test_a_model_whose_rows_need_padding_is_trained_and_answers(
 
 
 def test_the_seam_stays_light() -> None:
-    code = "import sys, titrant.backends.protocol, titrant.core.environment; assert not {'torch', 'transformers'} & set(sys.modules)"
+    code = "import sys, titrant.backends.fake, titrant.core.environment; "
+    code += "assert not {'torch', 'transformers'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

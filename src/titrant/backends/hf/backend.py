@@ -151,7 +151,7 @@ class HuggingFaceBackend:
         on_step: Callable[[StepReport], None],
         stop: Callable[[], int | None],
     ) -> HuggingFaceLanguageModel:
-        """Train as planned, from the newest good checkpoint in `checkpoints` if there is one; errors as in `Backend`."""
+        """Train as planned, from the newest good checkpoint in `checkpoints` if there is one; errors: see `Backend`."""
         base, method = self._base(plan.model), (plan.settings.method, plan.settings.lora)
         with _naming_lack_of_memory():
             copy = copy_model(base.model, torch.float32)
@@ -224,7 +224,7 @@ def _in_half_the_memory(model: Any) -> Any:
 
 
 def _set_up(numerics: Numerics) -> None:
-    """Threads and memory of this process, once: a later backend of other threads would change a running one's results."""
+    """Threads and memory of this process, once: other threads of a later backend would change results."""
     torch.set_num_threads(numerics.threads)
     if torch.get_num_interop_threads() != 1:
         with contextlib.suppress(RuntimeError):  # it is too late once torch has run in parallel; we use no such pool

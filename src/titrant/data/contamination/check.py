@@ -67,7 +67,7 @@ def check_report(
     instructions: Collection[str] = (),
     settings: HygieneSettings | None = None,
 ) -> CheckReport:
-    """Run every check. `items` are those of all probes; `labels` and `instructions` those of the target."""
+    """Run every check. `items` are those of all eval sets; `labels` and `instructions` those of the target."""
     settings = settings or HygieneSettings()
     overlaps = target_overlap(train, items)
     equal = {(overlap.row_id, overlap.item_id) for overlap in overlaps}

@@ -71,7 +71,7 @@ def user_text(turns: Sequence[Turn]) -> str:
 def own_texts(items: Sequence[Item], *, instructions: Collection[str] = ()) -> tuple[str, ...]:
     """For every item its own text: what the user says, without the instruction that all items of its task share.
 
-    Items are grouped by probe, target and task; see `own_parts`. The order is that of `items`.
+    Items are grouped by eval set, target and task; see `own_parts`. The order is that of `items`.
     """
     groups: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for place, item in enumerate(items):

@@ -123,7 +123,7 @@ def test_a_model_that_ignores_the_attention_function_is_refused() -> None:
 
 
 def test_a_model_that_keeps_its_window_to_itself_is_refused() -> None:
-    model = toy("gemma3", sliding_window=50)  # wider than the probe, which therefore cannot see it in the logits
+    model = toy("gemma3", sliding_window=50)  # wider than the eval set, which therefore cannot see it in the logits
     for layer in model.model.layers:
         layer.self_attn.sliding_window = None
     assert "window" in (ragged_refusal(model) or "")
