@@ -91,7 +91,7 @@ def test_workers_run_where_they_are_put(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(local, "_places", lambda jobs, workers: chosen[:workers])
     told = tmp_path / "told"
     told.mkdir()
-    backend = BackendSpec(module="fake_jobs", name="TellingLab", arguments={"told": str(told), "step_seconds": 0.2})
+    backend = BackendSpec(module="fake_jobs", name="TellingBackend", arguments={"told": str(told), "step_seconds": 0.2})
     execute(make_jobs(tmp_path, seeds=4), root=tmp_path / "out", backend=backend, processes=2)
     found = [json.loads(path.read_text()) for path in told.iterdir()]
     assert sorted((tuple(one["cores"]), one["gpu"]) for one in found) == [((core,), "GPU-a"), ((core,), "GPU-b")]

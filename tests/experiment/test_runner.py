@@ -44,7 +44,7 @@ def toy_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every model of these studies is the toy one, the real backend a trial backend, and a page its data as text."""
     monkeypatch.setattr("titrant.report.page.render", page_as_text)
     monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
-    monkeypatch.setattr("titrant.experiment.runner.REAL_LAB", ("fake_study", "TrialLab"))
+    monkeypatch.setattr("titrant.experiment.runner.DEFAULT_BACKEND", ("fake_study", "TrialBackend"))
 
 
 @pytest.fixture(scope="module")

@@ -210,7 +210,7 @@ def test_a_claim_is_not_tested_on_floor_or_ceiling(mean: float) -> None:
 @pytest.mark.parametrize(
     ("origin", "reason"),
     [
-        (replace(ORIGIN, backend="titrant.backends.fake.FakeLab"), "no real lab"),
+        (replace(ORIGIN, backend="titrant.backends.fake.FakeBackend"), "no real backend"),
         (replace(ORIGIN, base_loss=12.4), "not pretrained"),
         (replace(ORIGIN, base_loss=float("nan")), "not pretrained"),
     ],

@@ -112,8 +112,8 @@ def fake_prepare(folder: Path) -> Callable[..., PreparedModel]:
 
 
 def trial_backend(**arguments: Any) -> BackendSpec:
-    """The spec of a `TrialLab`."""
-    return BackendSpec(module="fake_study", name="TrialLab", arguments=arguments)
+    """The spec of a `TrialBackend`."""
+    return BackendSpec(module="fake_study", name="TrialBackend", arguments=arguments)
 
 
 class TrialLanguageModel(FakeLanguageModel):
@@ -244,7 +244,7 @@ def trainings(log: Path, what: str = "end") -> list[str]:
 
 
 def checkpoint_of(root: Path, run_id: str) -> int | None:
-    """The step of a `TrialLab`'s checkpoint, if there is one."""
+    """The step of a `TrialBackend`'s checkpoint, if there is one."""
     path = root / "work" / run_id / "step.json"
     return int(read_json(path)["step"]) if path.is_file() else None
 

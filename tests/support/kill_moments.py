@@ -30,6 +30,7 @@ from typing import Any
 
 from fake_study import calm_content, fake_prepare, page_as_text, trial_backend, without_times
 
+from titrant import api
 from titrant.config.study import load_study
 from titrant.core.identity import rng_for
 from titrant.engines import BackendSpec

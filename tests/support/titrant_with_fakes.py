@@ -2,7 +2,7 @@
 
     python titrant_with_fakes.py run study.yaml --out folder
 
-`TITRANT_TRIAL` in the environment holds {"prepared": folder of the toy model, "lab": arguments of `TrialLab`,
+`TITRANT_TRIAL` in the environment holds {"prepared": folder of the toy model, "lab": arguments of `TrialBackend`,
 "file_bytes": the largest file that may be written, "real_page": true}. Without that the page is its data as text.
 """
 
