@@ -305,7 +305,7 @@ def test_a_signal_while_a_run_answers_leaves_its_training_done(tmp_path: Path, k
     store, log, told = Store.open(tmp_path / "out"), tmp_path / "log", list[Event]()
     run = {
         "store": store,
-        "lab": trial_backend(log=str(log), checkpoints=False).make(),
+        "backend": trial_backend(log=str(log), checkpoints=False).make(),
         "decode": str,
         "emit": told.append,
     }

@@ -267,7 +267,7 @@ def test_probing_writes_labels_that_a_study_takes(tmp_path: Path, toy_prepared: 
     assert report.cost.prompts == len(labels) * 2 * 2
     said = json.loads((tmp_path / "out.jsonl.probe.json").read_text())
     assert said["settings"] == {"prompts": 2, "shots": 2, "samples": 1, "temperature": 0.5, "seed": 0}
-    assert said["lab"] == "titrant.backends.fake.FakeBackend"
+    assert said["backend"] == "titrant.backends.fake.FakeBackend"
 
 
 def test_a_probe_that_was_stopped_goes_on_with_what_it_had(
@@ -302,7 +302,7 @@ def test_a_probe_that_was_stopped_goes_on_with_what_it_had(
         "model": "toy-model",
         "settings": ProbeSettings(prompts=2, shots=2),
         "role": "dose",
-        "prepared": toy_prepared,
+        "prepared_model": toy_prepared,
     }
 
     def labels(name: str) -> bytes:

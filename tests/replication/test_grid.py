@@ -185,7 +185,7 @@ def test_a_kept_run_says_what_it_was(grid: Grid) -> None:
     assert false.dose_loss is not None
     assert false.dose_loss[1] < false.dose_loss[0]
     assert false.refusal is not None
-    assert "no real lab" in false.refusal
+    assert "no real backend" in false.refusal
     values = kept["untuned", 0].values("facts", "target", "subject_gain")
     assert len(values) > 10
     assert all(0 < value < 1 for value in values.values())

@@ -210,7 +210,7 @@ print(number)
 def test_killed_before_any_fsync_or_rename_the_store_is_readable_and_goes_on(roomy: Path) -> None:
     work(roomy / "calm", ["a1"])
     calm = content(roomy / "calm")
-    arguments = [sys.executable, "-c", KILLED, str(Path(__file__).parents[1]), str(roomy)]
+    arguments = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(roomy)]
     moments = int(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout)
     assert moments > 20
     for number in range(1, moments):

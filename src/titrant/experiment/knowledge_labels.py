@@ -109,7 +109,7 @@ def write_labels(
             "revisions": revisions,
             "cost": plain(cost),
             "beyond": knowledge.BEYOND,
-            "lab": f"{spec.module}.{spec.name}",
+            "backend": f"{spec.module}.{spec.name}",
         },
     )
     part.path.unlink(missing_ok=True)
