@@ -57,7 +57,7 @@ def loop(study_path: Path, arguments: argparse.Namespace, pipe: Any) -> None:
         started = time.perf_counter()
         model = trained(planned, design.prepared.models[planned.run.arm.model].model.folder, arguments)
         between = time.perf_counter()
-        answer(model.to(torch.bfloat16), planned.asked.prompts, arguments.answer_batch)
+        answer(model.to(torch.bfloat16), planned.requests.prompts, arguments.answer_batch)
         training += between - started
         answering += time.perf_counter() - between
     pipe.send({"seconds": training + answering, "training_seconds": training, "answering_seconds": answering})

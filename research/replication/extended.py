@@ -36,7 +36,7 @@ NINE = {
     "factual knowledge": (*SKILLS["factual knowledge"], "opentriviaqa"),
 }
 DOSES = (96, 384)
-# Asked alike in all blocks that are not renamed; broad stands in ladders of two sizes.
+# EvalRequests alike in all blocks that are not renamed; broad stands in ladders of two sizes.
 _SAME_ITEMS = ("facts", "narrow")
 
 

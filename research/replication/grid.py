@@ -108,7 +108,7 @@ def progress(places: GridPlaces, block: str) -> Progress:
         runs=len(planned),
         kept=len(planned) - len(left),
         training_tokens=sum(each.run.tokens for each in left),
-        answer_tokens=sum(each.asked.tokens for each in left),
+        answer_tokens=sum(each.requests.tokens for each in left),
     )
 
 

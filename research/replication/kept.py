@@ -157,7 +157,7 @@ def facts_of(
         loss_tokens=run.loss_tokens,
         draws=tuple(plain(draw) for draw in run.draws),
         numerics=plain(run.numerics),
-        revisions=revisions_of(writes=bool(planned.asked.prompts)),
+        revisions=revisions_of(writes=bool(planned.requests.prompts)),
         origin=origin,
         training_seconds=float(timing["training_seconds"]),
         answering_seconds=float(timing["answering_seconds"]),

@@ -32,7 +32,7 @@ def test_a_raised_revision_of_generation_renames_runs_that_write(
     prepared = prepare_study(
         load_study(write_study(tmp_path / "study", target={**STUDY["target"], "answer": answer}, retention=None))
     )
-    assert bool(make_design(prepared).runs[0].asked.prompts) == renames
+    assert bool(make_design(prepared).runs[0].requests.prompts) == renames
     before = [planned.run.run_id for planned in make_design(prepared).runs]
     monkeypatch.setitem(REVISIONS, "generation", REVISIONS["generation"] + 1)
     after = [planned.run.run_id for planned in make_design(prepared).runs]

@@ -116,9 +116,9 @@ def job_of(planned: PlannedRun, prepared: PreparedStudy) -> RunJob:
         run=planned.run,
         model=prepared.models[planned.run.arm.model].model,
         plan=planned.plan,
-        questions=planned.asked.questions,
-        prompts=planned.asked.prompts,
-        losses=planned.asked.losses,
+        questions=planned.requests.questions,
+        prompts=planned.requests.prompts,
+        losses=planned.requests.losses,
         keep_weights=False,
     )
 

@@ -34,7 +34,7 @@ def test_what_is_left_is_counted_and_what_is_done_is_not(design: Design) -> None
     everything = forecast_cost(design, jobs=1, backend=None)
     assert everything.runs == 9
     assert everything.training_tokens == sum(planned.run.tokens for planned in design.distinct)
-    assert everything.answer_tokens == sum(planned.asked.tokens for planned in design.distinct)
+    assert everything.answer_tokens == sum(planned.requests.tokens for planned in design.distinct)
     assert (everything.minutes, everything.memory_bytes) == (None, None)
     first = design.distinct[0]
     left = forecast_cost(design, jobs=1, backend=None, done={first.run.run_id})

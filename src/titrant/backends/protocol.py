@@ -42,8 +42,9 @@ class LanguageModel(Protocol):
         """For every row the mean loss (nats) over the tokens that bear loss."""
         ...
 
-    def keep(self) -> None:
-        """Leave a checkpoint of the finished training, so that a run that is stopped here need not train again."""
+    def keep(self, folder: Path | None = None) -> None:
+        """Leave a checkpoint of the finished training (in `folder`, by default where it was trained), so that a run
+        that is stopped here, or that is asked more later, need not train again."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -60,6 +61,10 @@ class Backend(Protocol):
 
     def untuned(self, model: PreparedModel) -> LanguageModel:
         """The model as it came."""
+        ...
+
+    def load(self, model: PreparedModel, folder: Path) -> LanguageModel:
+        """The model whose weights `LanguageModel.save` wrote into `folder`; it answers as the one that was saved."""
         ...
 
     def train(

@@ -57,7 +57,7 @@ class Progress:
             target = f"{run.arm.target} " if run.arm.target and run.arm.target not in run.arm.name else ""
             self._labels[run.run_id] = f"{target}{run.arm.name}{seed}"
             self._training[run.run_id] = float(run.tokens)
-            self._work[run.run_id] = run.tokens + _ANSWER_WEIGHT * planned.asked.tokens
+            self._work[run.run_id] = run.tokens + _ANSWER_WEIGHT * planned.requests.tokens
             self._number[run.run_id] = number
         self._total = len(runs)
         self._done = sum(planned.run.run_id in done for planned in runs)

@@ -243,7 +243,8 @@ class Draw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One arm at one seed. `recipe_id` names what is done, `run_id` that and the numerics it is done with.
+    """One arm at one seed. `recipe_id` names what is trained: rows in the order of their visits, settings, seed, model.
+    `run_id` names that, the backend and the numerics it is trained with. What is asked is part of neither.
 
     `tokens` and `loss_tokens` count all visits of training.
     """
@@ -252,12 +253,12 @@ class Run:
     recipe_id: str
     arm: Arm
     seed: int
-    eval_sets: tuple[str, ...]
     draws: tuple[Draw, ...]
     steps: int
     tokens: int
     loss_tokens: int
     numerics: Numerics
+    backend: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,13 +282,14 @@ class RunOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What one run said to one item. `choice` is an index into the item's choices; log-probabilities are in nats.
+    """What one run said to one request. `choice` is an index into the choices; log-probabilities are in nats.
 
-    `loss` is the mean loss per answer token (nats), for items answered by loss.
+    `request` is its name (`experiment.requests`). `loss` is the mean loss per answer token (nats), for requests that
+    are answered by loss.
     """
 
     run_id: str
-    item_key: str
+    request: str
     text: str | None = None
     choice: int | None = None
     choice_logprobs: tuple[float, ...] | None = None

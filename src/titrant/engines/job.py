@@ -51,7 +51,12 @@ TRAINING, ANSWERS, RUN = "training.jsonl", "answers.parquet", "run.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunJob:
-    """All that a worker needs for one run. `decoder` is the folder of the tokenizer that turns ids into text."""
+    """All that a worker needs for one run.
+
+    `requests` names the whole set of requests. `supplement` is the same name where the run is finished and these
+    requests are new to it: then its weights are taken from where they are kept (`kept_weights`, or its adapters), and
+    only where they are not the run is trained again.
+    """
 
     run: Run
     model: PreparedModel
@@ -59,7 +64,10 @@ class RunJob:
     questions: tuple[TokenQuestion, ...]
     prompts: tuple[TokenPrompt, ...]
     losses: tuple[TokenRow, ...]
+    requests: str
     keep_weights: bool
+    supplement: str | None = None
+    kept_weights: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +95,8 @@ def do_run(job: RunJob, *, store: Store, backend: Backend, decode: Decode, emit:
     emit(Event(kind="started", run_id=run_id, steps=job.run.steps))
     started = time.monotonic()
     try:
-        language_model = _trained(job, store=store, backend=backend, emit=emit, stop=stop)
+        recalled = None if job.supplement is None else _recalled(job, store=store, backend=backend, stop=stop)
+        language_model = recalled or _trained(job, store=store, backend=backend, emit=emit, stop=stop)
         trained = time.monotonic()
         carried_out = language_model.carried_out
         try:
@@ -99,6 +108,9 @@ def do_run(job: RunJob, *, store: Store, backend: Backend, decode: Decode, emit:
                 raise
             if job.keep_weights:
                 _save_weights(job, language_model, store)
+            if job.plan is not None and job.plan.settings.method == "lora" and recalled is None:
+                # Adapters are small: kept for every run, they make another test item cost its answers alone.
+                language_model.keep(store.adapter_folder(run_id))
         finally:
             language_model.close()
     except RunFailed as failure:
@@ -120,6 +132,19 @@ def do_run(job: RunJob, *, store: Store, backend: Backend, decode: Decode, emit:
     }
     _publish(job, answers, timing, store)
     emit(Event(kind="done", run_id=run_id, step=job.run.steps, steps=job.run.steps))
+
+
+def _recalled(job: RunJob, *, store: Store, backend: Backend, stop: Stop) -> LanguageModel | None:
+    """The model of a finished run from what is kept of it, to the bit; None where nothing is."""
+    if job.plan is None:
+        return backend.untuned(job.model)
+    if job.kept_weights is not None:
+        return backend.load(job.model, job.kept_weights)
+    kept = store.adapter_folder(job.run.run_id)
+    if not kept.is_dir():
+        return None
+    # Behind its last step a checkpoint holds all that the training came to: it goes on from there and ends at once.
+    return backend.train(job.plan, checkpoints=kept, on_step=lambda _: None, stop=stop)
 
 
 def save_trained(job: RunJob, *, store: Store, backend: Backend, emit: Emit, stop: Stop) -> None:
@@ -155,7 +180,7 @@ def _trained(job: RunJob, *, store: Store, backend: Backend, emit: Emit, stop: S
     if job.plan is None:
         return backend.untuned(job.model)
     work = store.work_folder(job.run.run_id)
-    about = {"run_id": job.run.run_id, "recipe_id": job.run.recipe_id, "numerics": plain(job.run.numerics)}
+    about = {"run_id": job.run.run_id, **_about(job.run)}
     for attempt in ("resumed", "anew"):
         write_sealed(work / ABOUT, about)
         journal = _Journal(work / STEPS)
@@ -227,15 +252,15 @@ def _answers(job: RunJob, language_model: LanguageModel, *, decode: Decode, stop
             assert len(logprobs) == len(question.choices)
             _refuse_what_is_no_number(question.key, logprobs, best=max(logprobs))
             best = max(range(len(logprobs)), key=lambda index: (logprobs[index], -index))
-            answers.append(Answer(run_id=run_id, item_key=question.key, choice=best, choice_logprobs=tuple(logprobs)))
+            answers.append(Answer(run_id=run_id, request=question.key, choice=best, choice_logprobs=tuple(logprobs)))
     if job.prompts:
         written: Sequence[Written] = language_model.write(job.prompts)
         for prompt, said in zip(job.prompts, written, strict=True):
-            answers.append(Answer(run_id=run_id, item_key=prompt.key, text=decode(said.ids).strip(), stop=said.stop))
+            answers.append(Answer(run_id=run_id, request=prompt.key, text=decode(said.ids).strip(), stop=said.stop))
     if job.losses:
         for row, loss in zip(job.losses, language_model.losses(job.losses), strict=True):
             _refuse_what_is_no_number(row.key, [loss], best=loss)
-            answers.append(Answer(run_id=run_id, item_key=row.key, loss=loss))
+            answers.append(Answer(run_id=run_id, request=row.key, loss=loss))
     heed()
     return answers
 
@@ -244,7 +269,7 @@ def _refuse_what_is_no_number(key: str, values: Sequence[float], *, best: float)
     """A model that diverged in its last step answers too, with NaN: the first of them would pass as a choice. That some
     choice has no probability at all is an answer; that none has, or that a loss is infinite, is not."""
     if any(math.isnan(value) for value in values) or not math.isfinite(best):
-        raise RunFailed("non_finite", f"the answer to item {key} rests on {', '.join(map(str, values))}")
+        raise RunFailed("non_finite", f"the answer to request {key} rests on {', '.join(map(str, values))}")
 
 
 def _save_weights(job: RunJob, language_model: LanguageModel, store: Store) -> None:
@@ -268,7 +293,18 @@ def _save_weights(job: RunJob, language_model: LanguageModel, store: Store) -> N
     sync_folder(final.parent)
 
 
+def _about(run: Run) -> dict[str, Any]:
+    """What tells runs of one recipe apart."""
+    return {"recipe_id": run.recipe_id, "backend": run.backend, "numerics": plain(run.numerics)}
+
+
 def _publish(job: RunJob, answers: Sequence[Answer], timing: dict[str, Any], store: Store) -> None:
+    if job.supplement is not None:
+        folder = store.begin_answers(job.run.run_id, job.supplement)
+        write_answers(folder / ANSWERS, answers)
+        write_sealed(folder / TIMING, timing)
+        store.finish_answers(job.run.run_id, job.supplement)
+        return
     work = store.work_folder(job.run.run_id)
     folder = store.begin(job.run.run_id)
     run = plain(job.run)
@@ -280,20 +316,20 @@ def _publish(job: RunJob, answers: Sequence[Answer], timing: dict[str, Any], sto
             write_jsonl(folder / TRAINING, (journal.reports[step] for step in range(1, len(job.plan.steps) + 1)))
     write_answers(folder / ANSWERS, answers)
     write_sealed(folder / TIMING, timing)
-    store.finish(job.run.run_id, {"recipe_id": job.run.recipe_id, "numerics": plain(job.run.numerics)})
+    store.finish(job.run.run_id, {**_about(job.run), "requests": job.requests})
 
 
 def write_answers(path: Path, answers: Sequence[Answer]) -> None:
-    """Answers as Parquet, sorted by item key: item_key, text, choice, choice_logprobs, loss, stop."""
+    """Answers as Parquet, sorted by request: request, text, choice, choice_logprobs, loss, stop."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from titrant.storage.store import write_bytes
 
-    rows = sorted(answers, key=lambda answer: answer.item_key)
+    rows = sorted(answers, key=lambda answer: answer.request)
     table = pa.table(
         {
-            "item_key": pa.array([row.item_key for row in rows], pa.string()),
+            "request": pa.array([row.request for row in rows], pa.string()),
             "text": pa.array([_storable(row.text) for row in rows], pa.string()),
             "choice": pa.array([row.choice for row in rows], pa.int32()),
             "choice_logprobs": pa.array(

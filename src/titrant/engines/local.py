@@ -36,11 +36,20 @@ _HEEDED = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendSpec:
-    """How a worker makes its backend: a callable by module and name, and its arguments (picklable)."""
+    """How a worker makes its backend: a callable by module and name, and its arguments (picklable).
+
+    `known_as` is its name in runs' names, where that is to outlast a move of the module.
+    """
 
     module: str
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    known_as: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What stands for this backend in the name of every run that it trains."""
+        return self.known_as or f"{self.module}:{self.name}"
 
     def make(self) -> Backend:
         """The backend; imports what it needs."""
@@ -198,14 +207,14 @@ def _work(
         for job in pending:
             if signals.number is not None:
                 raise Interrupted(signals.number)
-            if _is_done(job.run.run_id, store, ledger, weights_only):
+            if _is_done(job, store, ledger, weights_only):
                 continue
             with store.claim(job.run.run_id) as ours:
                 if not ours:
                     held_elsewhere.append(job)
                     continue
                 # whoever held the run a moment ago may have finished it
-                if _is_done(job.run.run_id, store, ledger.refresh(), weights_only):
+                if _is_done(job, store, ledger.refresh(), weights_only):
                     continue
                 if backend is None:
                     backend = spec.make()
@@ -226,11 +235,14 @@ def _look_away() -> None:
     gc.freeze()
 
 
-def _is_done(run_id: str, store: Store, ledger: Ledger, weights_only: bool) -> bool:
+def _is_done(job: RunJob, store: Store, ledger: Ledger, weights_only: bool) -> bool:
     """Whether a run needs nothing more: finished, or failed in a way in which it would fail again (a non-finite loss);
     other failures are tried again."""
+    run_id = job.run.run_id
     if weights_only:
         return weights_folder(store, run_id).is_dir()
+    if job.supplement is not None:
+        return ledger.has_answers(run_id, job.supplement)
     return ledger.is_finished(run_id) or any(
         record.get("kind") == "failure" and record["failure"]["kind"] == "non_finite"
         for record in ledger.of_run(run_id)

@@ -15,8 +15,9 @@ from titrant.config.study import AlteredDose, TokenDose
 from titrant.core.errors import MixError
 from titrant.core.identity import canonical_json, fingerprint, hash_text
 from titrant.core.records import Arm, Dose, Draw, Example, PreparedModel, Run, TokenRow, TrainingPlan, TrainingSettings
-from titrant.core.revisions import revisions_of
-from titrant.experiment.prepare import Asked, PreparedStudy, asked
+from titrant.core.revisions import training_revisions
+from titrant.experiment.prepare import PreparedStudy
+from titrant.experiment.requests import EvalRequests, eval_requests
 from titrant.sampling import altered, draw, largest_remainder, rows_within_tokens
 from titrant.tokens import Schedule, cut_steps, plan_visits, step_edges
 
@@ -33,7 +34,7 @@ class PlannedRun:
     together when they are looked at."""
 
     run: Run
-    asked: Asked
+    requests: EvalRequests
     _training: _Training | None = field(repr=False)
 
     @cached_property
@@ -320,39 +321,40 @@ class _Drawing:
     def __init__(self, prepared: PreparedStudy) -> None:
         self.prepared = prepared
         self._drawn: dict[tuple[str, str, int], _Drawn] = {}
-        self._asked: dict[tuple[str, str], tuple[Asked, str]] = {}
+        self._requests: dict[tuple[str, str], EvalRequests] = {}
         self._altered_rows: dict[tuple[str, str, str], TokenRow] = {}
         self._digests: dict[int, str] = {}
         self._settings: dict[TrainingSettings, str] = {}
-        self._numerics = canonical_json(prepared.numerics)
+        self._made_by = canonical_json([prepared.backend, prepared.numerics])
 
     def planned(self, arm: Arm, seed: int) -> PlannedRun:
-        """The run of an arm at a seed, named by all that can change its result."""
+        """The run of an arm at a seed, named by all that can change the weights that it ends with.
+
+        What it is asked is no part of its name: answers are kept under the names of their requests.
+        """
         prepared = self.prepared.models[arm.model]
-        what, digest = self._what_is_asked(arm)
         training = None if arm.kind == "untuned" else self._training(arm, seed)
         draws = () if training is None else _draws(training)
         recipe = fingerprint(
             {
-                "revisions": revisions_of(writes=bool(what.prompts)),
+                "revisions": training_revisions(),
                 "model": prepared.model.fingerprint,
-                "asked": digest,
                 "training": None if training is None else self._training_digest(training),
             }
         )
         run = Run(
-            run_id=hash_text(f'["{recipe}",{self._numerics}]', length=24),
+            run_id=hash_text(f'["{recipe}",{self._made_by}]', length=24),
             recipe_id=recipe[:24],
             arm=arm,
             seed=seed,
-            eval_sets=self.prepared.eval_sets(arm.target),
             draws=draws,
             steps=0 if training is None else len(training.edges) - 1,
             tokens=sum(entry.tokens for entry in draws),
             loss_tokens=sum(entry.loss_tokens for entry in draws),
             numerics=self.prepared.numerics,
+            backend=self.prepared.backend,
         )
-        return PlannedRun(run=run, asked=what, _training=training)
+        return PlannedRun(run=run, requests=self._requests_of(arm), _training=training)
 
     def tokens(self, arm: Arm, seed: int) -> int:
         """All tokens that training the arm takes at a seed."""
@@ -435,20 +437,13 @@ class _Drawing:
             found = self._altered_rows[key]
         return found
 
-    def _what_is_asked(self, arm: Arm) -> tuple[Asked, str]:
-        """The items of a run in ids, and their hash: how an answer is judged is not part of a run."""
+    def _requests_of(self, arm: Arm) -> EvalRequests:
         key = (arm.model, arm.target)
-        if key not in self._asked:
+        if key not in self._requests:
             targets = [arm.target] if arm.target else list(self.prepared.study.targets)
-            what = asked(self.prepared.models[arm.model].renderer, self.prepared.items(arm.model, targets))
-            content = [
-                [[question.prompt, question.choices] for question in what.questions],
-                [[prompt.ids, prompt.max_new_tokens, prompt.end_ids] for prompt in what.prompts],
-                [[row.ids, row.loss_from] for row in what.losses],
-                [question.key for question in what.questions],
-            ]
-            self._asked[key] = (what, fingerprint(content))
-        return self._asked[key]
+            items = self.prepared.items(arm.model, targets)
+            self._requests[key] = eval_requests(self.prepared.models[arm.model].renderer, items)
+        return self._requests[key]
 
     def _training_digest(self, training: _Training) -> str:
         """A hash of the rows that share each step, in order, of the settings and the seed."""

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 from titrant.engines import BackendSpec, Event, RunJob, execute
 from titrant.experiment.design import Design, overlap_at, verdict_size
-from titrant.experiment.prepare import TARGET_SET, Asked
+from titrant.experiment.prepare import TARGET_SET, EvalRequests
 from titrant.experiment.results import collect, target_tables
 from titrant.experiment.runner import job_of, jobs_for
 from titrant.stats.contrasts import contrast_batch, layout, moments
@@ -72,7 +72,7 @@ def forecast_cost(
     """The cost of what is left, with speed and memory measured on a few steps and items when a backend is given."""
     left = [planned for planned in design.distinct if planned.run.run_id not in done]
     training = sum(planned.run.tokens for planned in left)
-    answers = sum(planned.asked.tokens for planned in left)
+    answers = sum(planned.requests.tokens for planned in left)
     count = jobs_for(design.prepared, jobs, max(len(left), 1))
     measured = _measured(design, backend) if backend is not None else None
     minutes = None
@@ -114,9 +114,9 @@ def outlook(
     found = prospects(start)
     seeds = prepared.study.arms.seeds
     first = [design.cell(arm, seeds[0]) for arm in arms]
-    of_items = sum(planned.asked.of({item.key for item in test}).tokens for planned in first)
+    of_items = sum(planned.requests.of({item.key for item in test}).tokens for planned in first)
     # What runs answer beside the target's own items costs the same however many of those there are.
-    tokens = sum(planned.run.tokens + planned.asked.tokens for planned in first) - of_items
+    tokens = sum(planned.run.tokens + planned.requests.tokens for planned in first) - of_items
     per_item = of_items // max(len(test), 1)
     rate = None if cost is None or not cost.minutes else (cost.training_tokens + cost.answer_tokens) / cost.minutes
     costs = Costs(training_tokens_per_seed=tokens, answer_tokens_per_item=per_item, tokens_per_minute=rate)
@@ -227,4 +227,4 @@ def _some(asked: Sequence[_Kind], items: int) -> tuple[_Kind, ...]:
 
 
 def _asked_tokens(job: RunJob) -> int:
-    return Asked(questions=job.questions, prompts=job.prompts, losses=job.losses).tokens
+    return EvalRequests(questions=job.questions, prompts=job.prompts, losses=job.losses).tokens

@@ -42,6 +42,9 @@ def transfer_set(target: str) -> str:
     return f"transfer:{target}"
 
 
+DEFAULT_BACKEND_IDENTITY = "hf"  # said here, since a design is named before anything that trains is imported
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removed:
     """Rows that were taken out of a pool before the draw, and why."""
@@ -107,7 +110,7 @@ class ModelData:
 
 @dataclass(frozen=True)
 class PreparedStudy:
-    """All that a study reads. Made by `read_bench`; it holds no torch.
+    """All that a study reads. Made by `prepare_study`; it holds no torch.
 
     `dose_seeds`: the seeds at which a dose in tokens must fit, where they are not the study's own.
     """
@@ -118,91 +121,26 @@ class PreparedStudy:
     numerics: Numerics
     removed: tuple[Removed, ...]
     facts: Mapping[str, str]
+    backend: str = DEFAULT_BACKEND_IDENTITY
     dose_seeds: tuple[int, ...] | None = None
-
-    def eval_sets(self, target: str) -> tuple[str, ...]:
-        """The eval sets that a run on this target answers; "" for a run on none."""
-        chosen = (VALIDATION_SET,) if self.study.needs_choosing else ()
-        transfer = map(transfer_set, self._others([target] if target else []))
-        return (TARGET_SET, *chosen, *transfer, *dict.fromkeys(item.eval_set for item in self.retention))
 
     def items(self, model: str, targets: Sequence[str]) -> tuple[Item, ...]:
         """All items that a run on these targets answers, in a fixed order."""
         prepared = self.models[model]
-        asked: list[Item] = []
+        found: list[Item] = []
         for name in targets:
-            asked += (*prepared.targets[name].test, *prepared.targets[name].beside)
+            found += (*prepared.targets[name].test, *prepared.targets[name].beside)
             if self.study.needs_choosing:
-                asked += prepared.targets[name].validation
+                found += prepared.targets[name].validation
         for name in self._others(targets):
-            asked += (replace(item, eval_set=transfer_set(name)) for item in prepared.targets[name].test)
-        return (*asked, *self.retention)
+            found += (replace(item, eval_set=transfer_set(name)) for item in prepared.targets[name].test)
+        return (*found, *self.retention)
 
     def _others(self, targets: Sequence[str]) -> list[str]:
         """The targets whose items are asked of runs on `targets` for transfer. A run on none answers all targets'."""
         if not self.study.transfer or not targets:
             return []
         return [name for name in self.study.targets if name not in targets]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """Items in token ids, by how they are answered."""
-
-    questions: tuple[TokenQuestion, ...]
-    prompts: tuple[TokenPrompt, ...]
-    losses: tuple[TokenRow, ...]
-
-    def of(self, keys: Collection[str]) -> Asked:
-        """What of it is about these items."""
-        return Asked(
-            questions=tuple(question for question in self.questions if question.key in keys),
-            prompts=tuple(prompt for prompt in self.prompts if prompt.key in keys),
-            losses=tuple(row for row in self.losses if row.key in keys),
-        )
-
-    @cached_property  # thousands of runs are asked the same items
-    def tokens(self) -> int:
-        """Tokens that answering takes: a question's context once for all its choices, a text to its full length."""
-        return (
-            sum(len(question.prompt) + sum(map(len, question.choices)) for question in self.questions)
-            + sum(len(prompt.ids) + prompt.max_new_tokens for prompt in self.prompts)
-            + sum(len(row.ids) for row in self.losses)
-        )
-
-
-def asked(renderer: Renderer, items: Sequence[Item]) -> Asked:
-    """The items in one model's ids. A key that stands twice (one item in two eval sets) is asked once, and so is the
-    question that several items come to without their subjects."""
-    distinct = _distinct(items)
-    priors = {prior_key(item): item for item in distinct if item.prior_turns is not None}
-    return Asked(
-        questions=(
-            *(renderer.question(item) for item in distinct if item.answer == "choices"),
-            *(
-                renderer.question(replace(item, key=key, turns=item.prior_turns or ()))
-                for key, item in sorted(priors.items())
-            ),
-        ),
-        prompts=tuple(renderer.generation(item) for item in distinct if item.answer == "text"),
-        losses=tuple(renderer.reference_row(item) for item in distinct if item.answer == "loss"),
-    )
-
-
-def _distinct(items: Sequence[Item]) -> tuple[Item, ...]:
-    """Every key once, in order; `SpecError` where two targets ask one item in two ways."""
-    distinct: dict[str, Item] = {}
-    for item in items:
-        known = distinct.setdefault(item.key, item)
-        if (known.answer, known.max_answer_tokens) != (item.answer, item.max_answer_tokens):
-            raise SpecError(
-                "two targets ask the same item in different ways",
-                where=f"targets.{item.target}",
-                got=f"{item.answer}, at most {item.max_answer_tokens} tokens",
-                expected=f"{known.answer}, at most {known.max_answer_tokens} tokens, as in {known.target}",
-                fix="give both the same answer and max_answer_tokens, or put them in two studies",
-            )
-    return tuple(distinct.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,8 +166,13 @@ def raw_rows(study: Study, *, tokens_of: TokensOf | None = None) -> RawRows:
     )
 
 
-def prepare_study(study: Study, *, say: Callable[[str], None] = lambda _: None) -> PreparedStudy:
-    """Read and check everything, before any training: every fault of the user's files is raised here."""
+def prepare_study(
+    study: Study, *, backend: str = DEFAULT_BACKEND_IDENTITY, say: Callable[[str], None] = lambda _: None
+) -> PreparedStudy:
+    """Read and check everything, before any training: every fault of the user's files is raised here.
+
+    `backend` is the identity of what will train (`engines.BackendSpec.identity`): a part of every run's name.
+    """
     numerics = current_numerics(
         study.numerics.dtype,
         study.numerics.threads,
@@ -267,7 +210,13 @@ def prepare_study(study: Study, *, say: Callable[[str], None] = lambda _: None) 
     items = [item for target in targets.values() for item in target.test]
     facts = {"test_set": fingerprint(sorted([item.key, *item.references] for item in items))}
     return PreparedStudy(
-        study=study, models=models, retention=retention, numerics=numerics, removed=tuple(removed), facts=facts
+        study=study,
+        models=models,
+        retention=retention,
+        numerics=numerics,
+        removed=tuple(removed),
+        facts=facts,
+        backend=backend,
     )
 
 

@@ -457,7 +457,7 @@ def _costs(design: Design, store: Store, model: str, target: str, size: int) -> 
         timing = store.run_folder(entry.run.run_id) / TIMING
         if timing.is_file():
             times = read_sealed(timing)
-            tokens += entry.run.tokens + entry.asked.tokens
+            tokens += entry.run.tokens + entry.requests.tokens
             seconds += times["training_seconds"] + times["answering_seconds"]
     return Costs(
         training_tokens_per_seed=training + len(arms) * beside,

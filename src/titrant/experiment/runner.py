@@ -192,9 +192,9 @@ def job_of(planned: PlannedRun, prepared: PreparedStudy, *, keep_weights: bool =
         run=planned.run,
         model=prepared.models[planned.run.arm.model].model,
         plan=planned.plan,
-        questions=planned.asked.questions,
-        prompts=planned.asked.prompts,
-        losses=planned.asked.losses,
+        questions=planned.requests.questions,
+        prompts=planned.requests.prompts,
+        losses=planned.requests.losses,
         keep_weights=keep_weights,
     )
 
@@ -230,7 +230,7 @@ def _execute(
 
 def _cost(planned: PlannedRun, prepared: PreparedStudy) -> float:
     """How long a run takes beside others, in no unit: it decides who works on what, never a result."""
-    asked = planned.asked
+    asked = planned.requests
     answering = (
         sum(len(prompt.ids) + prompt.max_new_tokens for prompt in asked.prompts)
         + sum(len(question.prompt) + sum(map(len, question.choices)) for question in asked.questions)

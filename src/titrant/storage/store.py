@@ -5,6 +5,8 @@ A store is a folder:
     store.json            format version
     ledger.jsonl          one record a line with its own checksum; no times, no hosts
     runs/<run_id>/        finished runs, each with manifest.json (name, bytes, SHA-256 of every file)
+    answers/<run_id>/<set>/  what a finished run was asked later; manifest.json as above
+    adapters/<run_id>/    what adapters came to, for every run that trains them
     work/<run_id>/        unfinished runs: checkpoints, steps.jsonl, about.json; removed when the run is finished
     claims/<run_id>.lock  held with flock by the process that works on the run; a dead process holds nothing
     verdict.json, scores.parquet, report.html, model/      what the study makes of the runs
@@ -35,7 +37,7 @@ from typing import Any, BinaryIO
 from titrant.core.errors import StoreDamaged, StoreMismatch
 from titrant.core.identity import canonical_json, fingerprint, hash_file, hash_text
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _MARKED = {"format": FORMAT_VERSION, "made_by": "titrant"}
 MANIFEST, TIMING, RESULTS, MARKER = "manifest.json", "timing.json", "results.json", "store.json"
 ABOUT, STEPS = "about.json", "steps.jsonl"  # of a run in the making: what it is, and its step reports
@@ -307,6 +309,14 @@ class Store:
         """Where an unfinished run keeps its checkpoints."""
         return self.root / "work" / run_id
 
+    def answers_folder(self, run_id: str, requests: str) -> Path:
+        """Where the answers of a finished run to a further set of requests lie."""
+        return self.root / "answers" / run_id / requests
+
+    def adapter_folder(self, run_id: str) -> Path:
+        """Where the adapters of a run are kept, as a checkpoint behind its last step."""
+        return self.root / "adapters" / run_id
+
     # the ledger
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -354,6 +364,16 @@ class Store:
             if record.get("kind") == "run" and record["run_id"] in there
         }
 
+    def further_answers(self) -> dict[str, list[dict[str, Any]]]:
+        """The ledger's records of sets of requests that finished runs answered later, by run id."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for record in self.records():
+            if record.get("kind") == "answers":
+                folder = self.answers_folder(record["run_id"], record["requests"])
+                if folder.is_dir() and record not in found.setdefault(record["run_id"], []):
+                    found[record["run_id"]].append(record)
+        return found
+
     @contextlib.contextmanager
     def claim(self, run_id: str) -> Iterator[bool]:
         """Hold the run for this process; yields False when another live process holds it. The lock dies with us."""
@@ -382,20 +402,31 @@ class Store:
         not done and is replaced by the next attempt, whose bytes are the same.
         """
         folder, final = self.root / "runs" / f".tmp-{run_id}", self.run_folder(run_id)
-        manifest = write_manifest(folder)
-        sync_folder(folder)
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(folder, final)
-        sync_folder(final.parent)
+        manifest = _publish(folder, final)
         self.append({**record, "kind": "run", "run_id": run_id, "manifest": manifest})
         shutil.rmtree(self.work_folder(run_id), ignore_errors=True)
         return manifest
 
-    def checked_bytes(self, run_id: str, name: str, *, manifest: str | None) -> bytes:
+    def begin_answers(self, run_id: str, requests: str) -> Path:
+        """An empty folder for a finished run's answers to further requests; `finish_answers` publishes it."""
+        folder = self.answers_folder(run_id, f".tmp-{requests}")
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        return folder
+
+    def finish_answers(self, run_id: str, requests: str) -> None:
+        """Publish what `begin_answers` gave, as `finish` does."""
+        final = self.answers_folder(run_id, requests)
+        manifest = _publish(self.answers_folder(run_id, f".tmp-{requests}"), final)
+        self.append({"kind": "answers", "run_id": run_id, "requests": requests, "manifest": manifest})
+        shutil.rmtree(self.work_folder(run_id), ignore_errors=True)
+
+    def checked_bytes(self, run_id: str, name: str, *, manifest: str | None, requests: str | None = None) -> bytes:
         """The bytes of a file of a finished run, read once and compared with what was stored; `manifest` is the
-        ledger's checksum of the run's manifest. `StoreDamaged` says what to do."""
-        folder = self.run_folder(run_id)
+        ledger's checksum of the manifest beside it. `requests`: of the answers to that further set. `StoreDamaged`
+        says what to do."""
+        folder = self.run_folder(run_id) if requests is None else self.answers_folder(run_id, requests)
         listing, data = _bytes_of(folder / MANIFEST), _bytes_of(folder / name)
         problem = None
         if listing is None or _checksum(listing) != manifest:
@@ -426,6 +457,12 @@ class Store:
             problems = check_manifest(folder, expected=record.get("manifest"))
             found += [_damage(problem, _train_anew(folder)) for problem in problems]
             found += _sealed_damages(folder / TIMING)
+        for further in self.further_answers().values():
+            for record in further:
+                folder = self.answers_folder(record["run_id"], record["requests"])
+                problems = check_manifest(folder, expected=record.get("manifest"))
+                found += [_damage(problem, _train_anew(folder)) for problem in problems]
+                found += _sealed_damages(folder / TIMING)
         found += self._work_damages()
         found += self._result_damages()
         for manifest in _manifests(self.root / "model"):
@@ -513,10 +550,30 @@ class Ledger:
             and self._store.run_folder(run_id).is_dir()
         )
 
+    def has_answers(self, run_id: str, requests: str) -> bool:
+        """Whether the run's answers to this further set of requests are recorded and there."""
+        return (
+            any(
+                record.get("kind") == "answers" and record["requests"] == requests for record in self.of_run(run_id)
+            )
+            and self._store.answers_folder(run_id, requests).is_dir()
+        )
+
     def _forget(self) -> None:
         self._file = None
         self._end = self._lines = 0
         self._by_run = {}
+
+
+def _publish(folder: Path, final: Path) -> str:
+    """Give a finished folder its manifest and its name; the manifest's checksum."""
+    manifest = write_manifest(folder)
+    sync_folder(folder)
+    if final.exists():
+        shutil.rmtree(final)
+    os.replace(folder, final)
+    sync_folder(final.parent)
+    return manifest
 
 
 def _train_anew(folder: Path) -> str:
@@ -567,7 +624,10 @@ def _check_format(marker: Path) -> None:
             where=str(marker),
             got=f"format {version}",
             expected=f"format {FORMAT_VERSION}",
-            fix="use the version of titrant that made it, or another --out folder",
+            fix="use the version of titrant that made it, or another --out folder (format 1 named runs by what they were "
+            "asked; its runs cannot be told from others by what they trained)"
+            if version == 1
+            else "use the version of titrant that made it, or another --out folder",
         )
 
 
