@@ -131,9 +131,9 @@ def _questions(prepared_model: PreparedModel, number: int) -> list[TokenQuestion
 
 
 def _choosers(weights: _Weights, questions: Sequence[TokenQuestion], sizes: Sequence[int]) -> dict[str, Contestant]:
-    from titrant.backends.hf.inference import choose
+    from titrant.backends.hf.inference import loglikelihood
 
-    found: dict[str, Contestant] = {"ours": lambda: choose(weights.ours, questions)}
+    found: dict[str, Contestant] = {"ours": lambda: loglikelihood(weights.ours, questions)}
     installed = importlib.util.find_spec("lm_eval") is not None
     for size in sizes:
         if installed:
@@ -196,9 +196,9 @@ def _prompts(prepared_model: PreparedModel, number: int, new_tokens: int) -> lis
 
 
 def _writers(weights: _Weights, prompts: Sequence[TokenPrompt], sizes: Sequence[int]) -> dict[str, Contestant]:
-    from titrant.backends.hf.inference import write
+    from titrant.backends.hf.inference import generate
 
-    found: dict[str, Contestant] = {"ours": lambda: write(weights.ours, prompts)}
+    found: dict[str, Contestant] = {"ours": lambda: generate(weights.ours, prompts)}
     for size in sizes:
         found[f"generate, batch {size}"] = lambda size=size: _generate(weights.plain, prompts, size)
     return found

@@ -90,10 +90,10 @@ def work(folder: str, arguments: argparse.Namespace, number: int, pipe: Connecti
         )
     trained = peak_mib()
     prompts = [some(draw.randint(20, 400)) for _ in range(arguments.prompts)]
-    language_model.choose(
+    language_model.loglikelihood(
         [TokenQuestion(key=str(n), prompt=ids, choices=(some(3), some(4))) for n, ids in enumerate(prompts)]
     )
-    language_model.write(
+    language_model.generate(
         [TokenPrompt(key=str(n), ids=ids, max_new_tokens=8, end_ids=()) for n, ids in enumerate(prompts)]
     )
     pipe.send(

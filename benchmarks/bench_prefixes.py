@@ -49,7 +49,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     """Tokens and CPU seconds of both ways, for choices and for the gradients of training steps."""
     import torch
 
-    from titrant.backends.hf.inference import answering_model, choose
+    from titrant.backends.hf.inference import answering_model, loglikelihood
     from titrant.backends.hf.models.load import copy_model, load_model
     from titrant.backends.hf.training.forward import forward_for
     from titrant.backends.hf.training.weights import TrainableWeights
@@ -81,7 +81,9 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     apart_steps = [[replace(row, ids=_own_start(row.ids, at)) for at, row in enumerate(rows)] for rows in steps]
     return {
         "numerics": dict(prepared.numerics.versions) | {"isa": prepared.numerics.isa},
-        "choices": _raced(lambda: choose(answering, questions), lambda: choose(answering, apart), options.rounds)
+        "choices": _raced(
+            lambda: loglikelihood(answering, questions), lambda: loglikelihood(answering, apart), options.rounds
+        )
         | {"tokens": _asked_tokens(apart), "tokens_shared": _asked_tokens(questions)},
         "training": _raced(lambda: train(steps), lambda: train(apart_steps), options.rounds)
         | {"tokens": _trained_tokens(apart_steps), "tokens_shared": _trained_tokens(steps)},

@@ -61,7 +61,7 @@ def test_gemma_trains_two_steps_and_answers(gemma3: PreparedModel, tmp_path: Pat
     backend = HuggingFaceBackend(numerics)
     untuned = backend.untuned(gemma3)
     before = untuned.losses(rows)
-    chosen = untuned.choose([renderer.question(item) for item in items])
+    chosen = untuned.loglikelihood([renderer.question(item) for item in items])
     assert [max(range(3), key=lambda index: sums[index]) for sums in chosen] == [0, 1, 2]  # it knows its capitals
     reports: list[StepReport] = []
     plan = TrainingPlan(

@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import Literal
 
 from replication.kept import KeptRun, Origin, facts_of, kept_recipes, read_kept, write_kept
+from replication.names import KeptNames
 from titrant.config.study import Study, load_study
 from titrant.core.errors import RunFailed, SpecError
-from titrant.core.records import Arm, TrainingSettings
+from titrant.core.records import TrainingSettings
 from titrant.engines import BackendSpec, Event, execute
-from titrant.engines.job import ANSWERS, read_training
+from titrant.engines.job import read_training
+from titrant.experiment.answers import StoredAnswers
 from titrant.experiment.design import Design, PlannedRun, Settings, make_design
 from titrant.experiment.prepare import VALIDATION_SET, PreparedStudy, prepare_study
-from titrant.experiment.runner import DEFAULT_BACKEND, job_of, jobs_for, replace_seeds
+from titrant.experiment.runner import default_backend, jobs_for, replace_seeds
+from titrant.experiment.work import open_runs
 from titrant.scoring.sheets import GRADED, Sheet, SheetScorer
 from titrant.storage.store import TIMING, Store, read_sealed
 
@@ -101,8 +104,8 @@ def progress(places: GridPlaces, block: str) -> Progress:
     kept = places.everywhere()
     planned: dict[str, PlannedRun] = {}
     for designs in _stages(prepared, places, counting=True):
-        planned |= {each.run.recipe_id: each for each in _distinct(designs)}
-    left = [each for recipe, each in planned.items() if recipe not in kept]
+        planned |= _by_name(prepared, designs)
+    left = [each for name, each in planned.items() if name not in kept]
     return Progress(
         block=block,
         runs=len(planned),
@@ -159,15 +162,16 @@ def _stages(prepared: PreparedStudy, places: GridPlaces, *, counting: bool = Fal
     tries = {settings.learning_rate: make_design(one_seed, _fixed(settings)) for settings in study.candidates()}
     if CHOOSING_SEED in study.arms.seeds:
         yield tuple(tries.values())
-    rates = _kept_rates(tries, places)
+    rates = _kept_rates(prepared, tries, places)
     if not counting:
         _require_rates(study, tries.values(), rates)
     yield (make_design(prepared, _chosen(study, rates)),)
 
 
-def _distinct(designs: Iterable[Design]) -> list[PlannedRun]:
-    """The runs of a stage; one that several designs ask for stands once."""
-    return list({planned.run.recipe_id: planned for design in designs for planned in design.distinct}.values())
+def _by_name(prepared: PreparedStudy, designs: Iterable[Design]) -> dict[str, PlannedRun]:
+    """The runs of a stage by the name that their scores are kept under; one that several designs have stands once."""
+    names = KeptNames(prepared)
+    return {names.of(planned): planned for design in designs for planned in design.runs}
 
 
 def _fixed(settings: TrainingSettings) -> Settings:
@@ -184,13 +188,16 @@ def _chosen(study: Study, rates: Mapping[tuple[str, str], float]) -> Settings:
     return settings
 
 
-def _kept_rates(tries: Mapping[float, Design], places: GridPlaces) -> dict[tuple[str, str], float]:
+def _kept_rates(
+    prepared: PreparedStudy, tries: Mapping[float, Design], places: GridPlaces
+) -> dict[tuple[str, str], float]:
     """What the kept runs of these tries chose for every (target, arm) whose tries are all kept."""
     kept = {run.facts.recipe_id: run for run in read_kept(places.scores)}
+    names = KeptNames(prepared)
     means: dict[tuple[str, str], dict[float, float]] = {}
     for rate, design in tries.items():
         for planned in design.runs:
-            run = kept.get(planned.run.recipe_id)
+            run = kept.get(names.of(planned))
             found = None if run is None or not planned.run.steps else _validation_mean(run)
             if found is not None:
                 means.setdefault((planned.run.arm.target, planned.run.arm.name), {})[rate] = found
@@ -225,17 +232,21 @@ def _run(
     pending = keeper.pending(designs)
     if not pending:
         return
-    keeper.say(f"{keeper.block}: {len(pending)} of {len(_distinct(designs))} runs to do")
+    keeper.say(f"{keeper.block}: {len(pending)} of {len(_by_name(keeper.prepared, designs))} runs to do")
     keeper.find_origins(pending)
-    named = {planned.run.run_id: planned for planned in pending}
+    named: dict[str, list[PlannedRun]] = {}
+    for planned in pending:
+        named.setdefault(planned.run.run_id, []).append(planned)
+    left = {one.planned.run.run_id: one for one in open_runs(designs, keeper.store)}
 
     def heard(event: Event) -> None:
         on_event(event)
         if event.kind == "done":
-            keeper.keep(named[event.run_id])
+            for planned in named[event.run_id]:
+                keeper.keep(planned)
 
     execute(
-        [job_of(planned, keeper.prepared) for planned in pending],
+        [left[run_id].job(keeper.prepared) for run_id in named],
         root=keeper.store.root,
         backend=keeper.backend,
         processes=0 if jobs == 0 else jobs_for(keeper.prepared, jobs, len(pending)),
@@ -251,26 +262,27 @@ class _Keeper:
     ) -> None:
         self.places, self.block, self.prepared, self.backend, self.say = places, block, prepared, backend, say
         self.store = Store.open(places.work / f"{places.size}-{block}")
+        self.names = KeptNames(prepared)
         self._origins: dict[str, Origin] = {}
         self._scorers: dict[tuple[str, str], SheetScorer] = {}
 
     def pending(self, designs: Sequence[Design]) -> list[PlannedRun]:
         """What is not kept, seed by seed, so that a grid that is stopped early is balanced; the untuned model first.
         Runs that the local store has finished are kept on the way."""
-        kept, done = self.places.everywhere(), self.store.finished()
-        left = [planned for planned in _distinct(designs) if planned.run.recipe_id not in kept]
-        ready = [planned for planned in left if planned.run.run_id in done]
+        kept, answers = self.places.everywhere(), StoredAnswers(self.store)
+        left = [planned for name, planned in _by_name(self.prepared, designs).items() if name not in kept]
+        ready = [planned for planned in left if not answers.missing(planned)]
         if ready:
             self.find_origins(ready)
             for planned in ready:
                 self.keep(planned)
-        left = [planned for planned in left if planned.run.run_id not in done]
+        left = [planned for planned in left if answers.missing(planned)]
         return sorted(left, key=lambda planned: (planned.run.steps > 0, planned.run.seed))
 
     def require(self, designs: Sequence[Design]) -> None:
         """Every run of a stage is kept; else the first failure is the error."""
         kept = self.places.everywhere()
-        missing = [planned for planned in _distinct(designs) if planned.run.recipe_id not in kept]
+        missing = [planned for name, planned in _by_name(self.prepared, designs).items() if name not in kept]
         if missing:
             names = ", ".join(f"{planned.run.arm.name} seed {planned.run.seed}" for planned in missing[:5])
             failure = f"{len(missing)} runs of {self.block} did not finish: {names}"
@@ -285,13 +297,12 @@ class _Keeper:
     def keep(self, planned: PlannedRun) -> None:
         """Score a finished run and keep its scores."""
         run = planned.run
-        stored = self.store.checked_bytes(
-            run.run_id, ANSWERS, manifest=self.store.finished()[run.run_id].get("manifest")
-        )
-        scores = self._scorer(run.arm).score(stored, arm=run.arm, run=run)
+        stored = StoredAnswers(self.store).of(run.run_id)
+        scores = self._scorer(planned).score(stored, arm=run.arm, run=run)
         folder = self.store.run_folder(run.run_id)
         facts = facts_of(
             planned,
+            name=self.names.of(planned),
             size=self.places.size,
             block=self.block,
             model=self.prepared.models[run.arm.model].model,
@@ -301,11 +312,13 @@ class _Keeper:
         )
         write_kept(self.places.kept, scores, facts)
 
-    def _scorer(self, arm: Arm) -> SheetScorer:
+    def _scorer(self, planned: PlannedRun) -> SheetScorer:
+        arm = planned.run.arm
         key = (arm.model, arm.target)
         if key not in self._scorers:
             targets = [arm.target] if arm.target else list(self.prepared.study.targets)
-            self._scorers[key] = SheetScorer(Sheet.of(self.prepared.items(arm.model, targets)))
+            sheet = Sheet.of(self.prepared.items(arm.model, targets))
+            self._scorers[key] = SheetScorer(sheet, planned.requests.by_item)
         return self._scorers[key]
 
     def _origin(self, name: str) -> Origin:
@@ -349,4 +362,4 @@ def _dose_loss(folder: Path, planned: PlannedRun) -> tuple[float, float] | None:
 
 
 def _real_backend(prepared: PreparedStudy) -> BackendSpec:
-    return BackendSpec(module=DEFAULT_BACKEND[0], name=DEFAULT_BACKEND[1], arguments={"numerics": prepared.numerics})
+    return default_backend(prepared.numerics)

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from replication.names import kept_revisions
 from titrant.core.errors import StoreDamaged
 from titrant.core.identity import canonical_json, plain
 from titrant.core.records import PreparedModel
-from titrant.core.revisions import revisions_of
 from titrant.experiment.design import PlannedRun
 from titrant.scoring.sheets import RunScores, source_of
 from titrant.storage.store import write_bytes
@@ -47,7 +47,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """All that is known of a kept run beside its scores."""
+    """All that is known of a kept run beside its scores. `recipe_id` is the name that it is kept under (`names`)."""
 
     size: str
     block: str
@@ -126,6 +126,7 @@ class KeptRun:
 def facts_of(
     planned: PlannedRun,
     *,
+    name: str,
     size: str,
     block: str,
     model: PreparedModel,
@@ -140,7 +141,7 @@ def facts_of(
     return RunFacts(
         size=size,
         block=block,
-        recipe_id=run.recipe_id,
+        recipe_id=name,
         run_id=run.run_id,
         arm=arm.name,
         kind=arm.kind,
@@ -157,7 +158,7 @@ def facts_of(
         loss_tokens=run.loss_tokens,
         draws=tuple(plain(draw) for draw in run.draws),
         numerics=plain(run.numerics),
-        revisions=revisions_of(writes=bool(planned.requests.prompts)),
+        revisions=dict(kept_revisions(writes=bool(planned.requests.prompts))),
         origin=origin,
         training_seconds=float(timing["training_seconds"]),
         answering_seconds=float(timing["answering_seconds"]),
@@ -212,7 +213,7 @@ def _kept_files(folder: Path) -> Iterator[Path]:
 def current(runs: Iterable[KeptRun]) -> tuple[tuple[KeptRun, ...], tuple[KeptRun, ...]]:
     """(runs of this version of the code that bears on results, runs of others)."""
     listed = tuple(runs)
-    now = [revisions_of(writes=writes) for writes in (False, True)]
+    now = [dict(kept_revisions(writes=writes)) for writes in (False, True)]
     ours = tuple(run for run in listed if dict(run.facts.revisions) in now)
     return ours, tuple(run for run in listed if dict(run.facts.revisions) not in now)
 

@@ -63,7 +63,7 @@ def test_every_step_is_reported_once_with_its_tokens_and_parts_that_add_up(tmp_p
 
 def test_equal_plans_make_equal_specialists_and_anything_else_another(tmp_path: Path) -> None:
     def answers(plan: TrainingPlan) -> object:
-        return train(plan, tmp_path)[0].choose(QUESTIONS)
+        return train(plan, tmp_path)[0].loglikelihood(QUESTIONS)
 
     assert answers(PLAN) == answers(PLAN)
     others = [
@@ -78,8 +78,8 @@ def test_equal_plans_make_equal_specialists_and_anything_else_another(tmp_path: 
 def test_each_question_prompt_and_row_is_answered_once_in_order_whatever_the_company(tmp_path: Path) -> None:
     language_model, _ = train(PLAN, tmp_path)
     chosen, written, losses = (
-        language_model.choose(QUESTIONS),
-        language_model.write(PROMPTS),
+        language_model.loglikelihood(QUESTIONS),
+        language_model.generate(PROMPTS),
         language_model.losses(ROWS),
     )
     assert [len(entry) for entry in chosen] == [3] * 40
@@ -88,8 +88,8 @@ def test_each_question_prompt_and_row_is_answered_once_in_order_whatever_the_com
     assert all(len(entry.ids) <= 2 for entry in written)
     assert {entry.stop for entry in written} == {"end", "length"}
     assert all(math.isfinite(loss) and loss > 0 for loss in losses)
-    assert language_model.choose(QUESTIONS[::-1]) == chosen[::-1]
-    assert language_model.write(PROMPTS[5:6]) == written[5:6]
+    assert language_model.loglikelihood(QUESTIONS[::-1]) == chosen[::-1]
+    assert language_model.generate(PROMPTS[5:6]) == written[5:6]
     assert language_model.losses(ROWS[3:]) == losses[3:]
 
 
@@ -106,7 +106,7 @@ def test_asked_to_stop_it_leaves_a_checkpoint_and_goes_on_to_the_same_specialist
     assert caught.value.exit_code == 143
     resumed, reports = train(PLAN, tmp_path / "killed")
     assert [report.step for report in reports] == [3, 4]
-    assert resumed.choose(QUESTIONS) == calm.choose(QUESTIONS)
+    assert resumed.loglikelihood(QUESTIONS) == calm.loglikelihood(QUESTIONS)
 
 
 def test_a_specialist_saves_into_the_folder_it_is_given(tmp_path: Path) -> None:

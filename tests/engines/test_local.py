@@ -108,7 +108,7 @@ def test_a_loss_that_is_no_number_is_a_failure_with_a_reason_and_is_not_tried_ag
     assert [event.message for event in events if event.kind == "failed"] == ["non_finite at step 2: as the test asked"]
 
 
-@pytest.mark.parametrize("asked", ["choose", "losses"])
+@pytest.mark.parametrize("asked", ["loglikelihood", "losses"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_answers_that_are_no_numbers_fail_the_run_whatever_the_backend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, value: float
@@ -118,7 +118,7 @@ def test_answers_that_are_no_numbers_fail_the_run_whatever_the_backend(
 
     def diverged(self: FakeLanguageModel, asked_of_it: Any) -> Any:
         found = list(plain(self, asked_of_it))
-        found[-1] = (value, value) if asked == "choose" else value
+        found[-1] = (value, value) if asked == "loglikelihood" else value
         return tuple(found)
 
     monkeypatch.setattr(FakeLanguageModel, asked, diverged)
@@ -128,7 +128,7 @@ def test_answers_that_are_no_numbers_fail_the_run_whatever_the_backend(
     assert {record["failure"]["kind"] for record in store.records()} == {"non_finite"}
 
 
-@pytest.mark.parametrize("asked", ["choose", "write", "losses"])
+@pytest.mark.parametrize("asked", ["loglikelihood", "generate", "losses"])
 @pytest.mark.parametrize("change", [lambda found: found[:-1], lambda found: (*found, found[-1])])
 def test_a_run_with_an_answer_too_few_or_too_many_is_not_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, change: Callable[[Any], Any]

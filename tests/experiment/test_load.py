@@ -45,7 +45,7 @@ ARMS = {
 class QuickLanguageModel(FakeLanguageModel):
     """Answers at random, a thousand questions at a time; the first choice is a little likelier with skill."""
 
-    def choose(self, questions: Sequence[TokenQuestion]) -> tuple[tuple[float, ...], ...]:
+    def loglikelihood(self, questions: Sequence[TokenQuestion]) -> tuple[tuple[float, ...], ...]:
         drawn = np.log(rng_for(0, self.salt).random((len(questions), 3)))
         drawn[:, 0] += 0.2 + self.skill
         return tuple(map(tuple, drawn.tolist()))

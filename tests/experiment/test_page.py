@@ -44,7 +44,7 @@ class UnstableBackend(FakeBackend):
 class OneLabelLanguageModel(FakeLanguageModel):
     """Always finds the first choice the likeliest."""
 
-    def choose(self, questions: Any) -> Any:
+    def loglikelihood(self, questions: Any) -> Any:
         return tuple(tuple(-1.0 - number for number in range(len(question.choices))) for question in questions)
 
 
@@ -63,7 +63,7 @@ class WritingLanguageModel(FakeLanguageModel):
         super().__init__("writing", 0.0)
         self.encode = load_tokenizer(Path(folder)).encode
 
-    def write(self, prompts: Any) -> Any:
+    def generate(self, prompts: Any) -> Any:
         texts = ["Bird."] * 10 + ["a stone"] * 15 + ["fish"] * (len(prompts) - 25)
         return tuple(
             Written(ids=tuple(self.encode(text)), stop="length" if number < 6 else "end")

@@ -30,7 +30,7 @@ def _do_nothing() -> None:
 class FakeLanguageModel:
     """Answers from hashes of what it was trained on; losses fall with `skill`, so that there is something to find."""
 
-    def __init__(self, salt: str, skill: float, keep: Callable[[], None] = _do_nothing) -> None:
+    def __init__(self, salt: str, skill: float, keep: Callable[[Path | None], None] = lambda _: None) -> None:
         self.salt, self.skill = salt, skill
         self.carried_out: Mapping[str, object] = {}
         self.heed: Callable[[], None] = _do_nothing
@@ -40,14 +40,14 @@ class FakeLanguageModel:
         """A number in (0, 1) that depends on the model and the parts alone."""
         return (int(hash_text(json.dumps([self.salt, *map(str, parts)]), length=12), 16) + 1) / (16**12 + 2)
 
-    def choose(self, questions: Sequence[TokenQuestion]) -> tuple[tuple[float, ...], ...]:
+    def loglikelihood(self, questions: Sequence[TokenQuestion]) -> tuple[tuple[float, ...], ...]:
         self.heed()
         return tuple(
             tuple(math.log(self._noise(question.key, ids)) - 0.1 * len(ids) for ids in question.choices)
             for question in questions
         )
 
-    def write(self, prompts: Sequence[TokenPrompt]) -> tuple[Written, ...]:
+    def generate(self, prompts: Sequence[TokenPrompt]) -> tuple[Written, ...]:
         self.heed()
         return tuple(
             Written(
@@ -61,11 +61,11 @@ class FakeLanguageModel:
         self.heed()
         return tuple(0.5 + self._noise(row.key) / (1 + self.skill) for row in rows)
 
-    def keep(self) -> None:
-        self._keep()
+    def keep(self, folder: Path | None = None) -> None:
+        self._keep(folder)
 
     def save(self, folder: Path) -> None:
-        (folder / "config.json").write_text(json.dumps({"model_type": "fake", "salt": self.salt}))
+        (folder / "config.json").write_text(json.dumps({"model_type": "fake", "salt": self.salt, "skill": self.skill}))
 
     def close(self) -> None:
         return None
@@ -80,6 +80,10 @@ class FakeBackend:
 
     def untuned(self, model: PreparedModel) -> FakeLanguageModel:
         return FakeLanguageModel(model.fingerprint, 0.0)
+
+    def load(self, model: PreparedModel, folder: Path) -> FakeLanguageModel:
+        told = read_json(folder / "config.json")
+        return FakeLanguageModel(told["salt"], told["skill"])
 
     def train(
         self,
@@ -117,7 +121,7 @@ class FakeBackend:
         return FakeLanguageModel(
             digest.hexdigest(),
             len(plan.steps) / 100,
-            keep=lambda: write_json(checkpoint, {"step": len(plan.steps)}),
+            keep=lambda folder: write_json((folder or checkpoints) / checkpoint.name, {"step": len(plan.steps)}),
         )
 
 

@@ -30,11 +30,11 @@ class LanguageModel(Protocol):
     carried_out: Mapping[str, object]
     heed: Callable[[], None]
 
-    def choose(self, questions: Sequence[TokenQuestion]) -> tuple[tuple[float, ...], ...]:
+    def loglikelihood(self, questions: Sequence[TokenQuestion]) -> tuple[tuple[float, ...], ...]:
         """For every question the sum of log-probabilities (nats) of each choice's tokens, end mark included."""
         ...
 
-    def write(self, prompts: Sequence[TokenPrompt]) -> tuple[Written, ...]:
+    def generate(self, prompts: Sequence[TokenPrompt]) -> tuple[Written, ...]:
         """Greedy continuations, in the order of the prompts."""
         ...
 
@@ -57,7 +57,7 @@ class LanguageModel(Protocol):
 
 
 class Backend(Protocol):
-    """A place that trains and hands out specialists."""
+    """A place that trains and hands out language models."""
 
     def untuned(self, model: PreparedModel) -> LanguageModel:
         """The model as it came."""

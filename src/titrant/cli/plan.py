@@ -12,13 +12,13 @@ from titrant.cli.run import out_folder
 from titrant.config.study import Study
 from titrant.core.errors import SpecError
 from titrant.core.identity import plain
-from titrant.engines import BackendSpec
 from titrant.experiment.design import Design, make_design
 from titrant.experiment.forecast import Cost, Outlook, forecast_cost, outlook, pilot_variances
 from titrant.experiment.knowledge_labels import label_lines
 from titrant.experiment.mix import Format, find_run, write_mix
 from titrant.experiment.prepare import prepare_study
-from titrant.experiment.runner import DEFAULT_BACKEND
+from titrant.experiment.runner import DEFAULT_BACKEND, default_backend
+from titrant.experiment.work import OpenRun, open_runs
 from titrant.stats.power import Components
 from titrant.storage.store import Store
 
@@ -29,17 +29,17 @@ def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], me
     """Print the plan: arms, cost, power."""
     for line in label_lines(study):
         _say(line)
-    prepared = prepare_study(study, say=_say)
+    prepared = prepare_study(study, backend=DEFAULT_BACKEND.identity, say=_say)
     if study.needs_choosing:
         _say("settings are still to be chosen on validation items: the plan shows the first candidate")
     first = study.candidates()[0]
     design = make_design(prepared, (lambda model, target, name: first) if study.needs_choosing else None)
     root = out_folder(study, out)
-    done = set(Store.open(root).finished()) if (root / "store.json").is_file() else set()
-    backend = BackendSpec(module=DEFAULT_BACKEND[0], name=DEFAULT_BACKEND[1], arguments={"numerics": prepared.numerics})
+    left = open_runs([design], Store.open(root) if (root / "store.json").is_file() else None)
+    backend = default_backend(prepared.numerics)
     if measure:
         _say("measuring a few steps of the longest run")
-    cost = forecast_cost(design, jobs=jobs, backend=backend if measure else None, done=done)
+    cost = forecast_cost(design, jobs=jobs, backend=backend if measure else None, left=left)
     outlooks = [
         outlook(design, model, target, cost=cost, pilot=_pilot(design, root, model, target))
         for model in prepared.models
@@ -57,6 +57,7 @@ def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], me
         )
         return
     _print_arms(design)
+    _print_further_answers(left)
     _print_cost(cost, design)
     for entry in outlooks:
         for line in outlook_lines(entry, study.smallest_effect):
@@ -112,6 +113,18 @@ def _print_arms(design: Design) -> None:
     if 0 < smallest < FEWEST_STEPS:
         little = f"under {FEWEST_STEPS} little is learned"
         print(f"warning: the smallest arm of the target takes {smallest} optimiser steps; {little}")
+
+
+def _print_further_answers(left: Sequence[OpenRun]) -> None:
+    """Finished runs that are asked more: which of them have to be trained again for it."""
+    for kind, what in (
+        ("answer", "answer what is new from the weights that are kept"),
+        ("train_again", "are trained again to answer what is new, as their weights were not kept"),
+    ):
+        runs = [one for one in left if one.kind == kind]
+        if runs:
+            requests = sum(len(one.requests.names) for one in runs)
+            print(f"{len(runs)} finished runs {what}: {requests} requests in all")
 
 
 def _print_cost(cost: Cost, design: Design) -> None:

@@ -248,13 +248,13 @@ def _answers(job: RunJob, language_model: LanguageModel, *, decode: Decode, stop
 
     language_model.heed = heed
     if job.questions:
-        for question, logprobs in zip(job.questions, language_model.choose(job.questions), strict=True):
+        for question, logprobs in zip(job.questions, language_model.loglikelihood(job.questions), strict=True):
             assert len(logprobs) == len(question.choices)
             _refuse_what_is_no_number(question.key, logprobs, best=max(logprobs))
             best = max(range(len(logprobs)), key=lambda index: (logprobs[index], -index))
             answers.append(Answer(run_id=run_id, request=question.key, choice=best, choice_logprobs=tuple(logprobs)))
     if job.prompts:
-        written: Sequence[Written] = language_model.write(job.prompts)
+        written: Sequence[Written] = language_model.generate(job.prompts)
         for prompt, said in zip(job.prompts, written, strict=True):
             answers.append(Answer(run_id=run_id, request=prompt.key, text=decode(said.ids).strip(), stop=said.stop))
     if job.losses:

@@ -30,11 +30,13 @@ Settings = Callable[[str, str, str], TrainingSettings]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PlannedRun:
-    """A run, what it trains on, and what it is asked. A design may hold thousands: the plan and the rows drawn are put
-    together when they are looked at."""
+    """A run, what it trains on, and what it is asked. `training_digest` names the rows that share each step, in order,
+    the settings and the seed; None for the untuned model. A design may hold thousands: the plan and the rows drawn are
+    put together when they are looked at."""
 
     run: Run
     requests: EvalRequests
+    training_digest: str | None
     _training: _Training | None = field(repr=False)
 
     @cached_property
@@ -64,7 +66,8 @@ class Design:
 
     @cached_property
     def distinct(self) -> tuple[PlannedRun, ...]:
-        """Every run once: two arms that come to the same recipe share theirs."""
+        """Every run once: two arms that come to the same recipe share theirs. `work.runs_of` also gathers what they are
+        asked, which may differ."""
         return tuple({planned.run.run_id: planned for planned in self.runs}.values())
 
 
@@ -335,11 +338,12 @@ class _Drawing:
         prepared = self.prepared.models[arm.model]
         training = None if arm.kind == "untuned" else self._training(arm, seed)
         draws = () if training is None else _draws(training)
+        training_digest = None if training is None else self._training_digest(training)
         recipe = fingerprint(
             {
                 "revisions": training_revisions(),
                 "model": prepared.model.fingerprint,
-                "training": None if training is None else self._training_digest(training),
+                "training": training_digest,
             }
         )
         run = Run(
@@ -354,7 +358,7 @@ class _Drawing:
             numerics=self.prepared.numerics,
             backend=self.prepared.backend,
         )
-        return PlannedRun(run=run, requests=self._requests_of(arm), _training=training)
+        return PlannedRun(run=run, requests=self._requests_of(arm), training_digest=training_digest, _training=training)
 
     def tokens(self, arm: Arm, seed: int) -> int:
         """All tokens that training the arm takes at a seed."""

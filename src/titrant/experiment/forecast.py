@@ -10,9 +10,11 @@ from typing import Literal, TypeVar
 
 from titrant.engines import BackendSpec, Event, RunJob, execute
 from titrant.experiment.design import Design, overlap_at, verdict_size
-from titrant.experiment.prepare import TARGET_SET, EvalRequests
+from titrant.experiment.prepare import TARGET_SET
+from titrant.experiment.requests import EvalRequests, digest_of
 from titrant.experiment.results import collect, target_tables
-from titrant.experiment.runner import job_of, jobs_for
+from titrant.experiment.runner import jobs_for
+from titrant.experiment.work import OpenRun, job_of
 from titrant.stats.contrasts import contrast_batch, layout, moments
 from titrant.stats.power import (
     Components,
@@ -67,12 +69,12 @@ def forecast_cost(
     *,
     jobs: int | Literal["auto"],
     backend: BackendSpec | None,
-    done: set[str] = frozenset(),  # type: ignore[assignment]
+    left: Sequence[OpenRun],
 ) -> Cost:
-    """The cost of what is left, with speed and memory measured on a few steps and items when a backend is given."""
-    left = [planned for planned in design.distinct if planned.run.run_id not in done]
-    training = sum(planned.run.tokens for planned in left)
-    answers = sum(planned.requests.tokens for planned in left)
+    """The cost of what is `left` (`work.open_runs`), with speed and memory measured on a few steps and items when a
+    backend is given."""
+    training = sum(one.training_tokens for one in left)
+    answers = sum(one.requests.tokens for one in left)
     count = jobs_for(design.prepared, jobs, max(len(left), 1))
     measured = _measured(design, backend) if backend is not None else None
     minutes = None
@@ -114,7 +116,7 @@ def outlook(
     found = prospects(start)
     seeds = prepared.study.arms.seeds
     first = [design.cell(arm, seeds[0]) for arm in arms]
-    of_items = sum(planned.requests.of({item.key for item in test}).tokens for planned in first)
+    of_items = sum(planned.requests.of_items({item.key for item in test}).tokens for planned in first)
     # What runs answer beside the target's own items costs the same however many of those there are.
     tokens = sum(planned.run.tokens + planned.requests.tokens for planned in first) - of_items
     per_item = of_items // max(len(test), 1)
@@ -219,6 +221,7 @@ def _shortened(job: RunJob, name: str, *, items: int) -> RunJob:
         questions=_some(job.questions, items),
         prompts=_some(job.prompts, items),
         losses=_some(job.losses, items),
+        requests=digest_of([name]),
     )
 
 

@@ -183,7 +183,7 @@ def _answerer(
     def answer(asked: Sequence[Probing]) -> Sequence[str]:
         for start in range(len(part.batches) * _AT_ONCE, len(asked), _AT_ONCE):
             prompts = [_prompt(renderer, probing, facts, settings) for probing in asked[start : start + _AT_ONCE]]
-            part.add([renderer.tokenizer.decode(written.ids) for written in language_model.write(prompts)])
+            part.add([renderer.tokenizer.decode(written.ids) for written in language_model.generate(prompts)])
             say(f"{min(start + _AT_ONCE, len(asked)):,} of {len(asked):,} prompts answered")
         return [text for batch in part.batches for text in batch]
 

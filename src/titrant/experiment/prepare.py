@@ -7,9 +7,8 @@ that a draw gets exactly what it asks for. A test item among the target's own tr
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 from titrant import tasks
@@ -17,9 +16,9 @@ from titrant.backends.hf.models.prepare import prepare
 from titrant.config.fields import Place
 from titrant.config.study import Study, Target
 from titrant.core.environment import current_numerics
-from titrant.core.errors import DataError, SpecError
+from titrant.core.errors import DataError
 from titrant.core.identity import fingerprint
-from titrant.core.records import Example, Item, Numerics, PreparedModel, TokenPrompt, TokenQuestion, TokenRow
+from titrant.core.records import Example, Item, Numerics, PreparedModel, TokenRow
 from titrant.data import contamination, readers
 from titrant.data.knowledge import matched_rows
 from titrant.data.knowledge.rows import fact_target
@@ -28,7 +27,7 @@ from titrant.data.pools.large import tokens_by_key, wanted_of
 from titrant.data.pools.read import PoolRows, read_pool
 from titrant.experiment.knowledge_labels import labels_for
 from titrant.sampling import draw_order
-from titrant.scoring.sheets import GRADED, prior_key
+from titrant.scoring.sheets import GRADED
 from titrant.tasks.targets import CollectionRows, TokensOf, asked_as, first_items, first_rows, read_collections
 from titrant.tokens import Renderer, renderer_for
 

@@ -37,7 +37,8 @@ class EvalRequests:
     @cached_property
     def names(self) -> frozenset[str]:
         """The names of all requests."""
-        return frozenset(one.key for one in (*self.questions, *self.prompts, *self.losses))
+        parts: Sequence[Sequence[TokenQuestion | TokenPrompt | TokenRow]] = (self.questions, self.prompts, self.losses)
+        return frozenset(one.key for part in parts for one in part)
 
     @cached_property
     def digest(self) -> str:
@@ -51,6 +52,18 @@ class EvalRequests:
             prompts=tuple(prompt for prompt in self.prompts if prompt.key in names),
             losses=tuple(row for row in self.losses if row.key in names),
             by_item={item: name for item, name in self.by_item.items() if name in names},
+        )
+
+    @classmethod
+    def union(cls, parts: Sequence[EvalRequests]) -> EvalRequests:
+        """All requests of several sets, each once."""
+        if len({part.digest for part in parts}) == 1:
+            return parts[0]
+        return cls(
+            questions=_once([one for part in parts for one in part.questions]),
+            prompts=_once([one for part in parts for one in part.prompts]),
+            losses=_once([one for part in parts for one in part.losses]),
+            by_item={item: name for part in parts for item, name in part.by_item.items()},
         )
 
     def of_items(self, keys: Collection[str]) -> EvalRequests:

@@ -15,6 +15,7 @@ from titrant.core.identity import fingerprint, hash_file, plain
 from titrant.core.records import Answer, Arm, Failure, Run, Score, Verdict
 from titrant.decision.judge import judge_tables, judged_json
 from titrant.engines.job import ANSWERS
+from titrant.experiment.answers import StoredAnswers
 from titrant.experiment.design import Design, PlannedRun, overlap_at, verdict_size
 from titrant.experiment.measures import target_measures
 from titrant.experiment.prepare import TARGET_SET, VALIDATION_SET, PreparedStudy, transfer_set
@@ -70,20 +71,25 @@ class Results:
 
 def collect(design: Design, store: Store) -> tuple[Scores, tuple[FailedCell, ...]]:
     """The scores of all finished runs of the design, and the cells that failed."""
-    finished = store.finished()
+    answers = StoredAnswers(store)
     failed = failures_by_run(store)
     runs: list[RunScores] = []
     missing: list[FailedCell] = []
-    scorers = _Scorers(design.prepared)
+    scorers = _Scorers(design)
     for arm, planned in cells(design):
         run = planned.run
-        if run.run_id in finished:
-            stored = store.checked_bytes(run.run_id, ANSWERS, manifest=finished[run.run_id].get("manifest"))
-            runs.append(scorers.of(arm).score(stored, arm=arm, run=run))
+        open_requests = answers.missing(planned)
+        if not open_requests:
+            runs.append(scorers.of(arm).score(answers.of(run.run_id), arm=arm, run=run))
         else:
             record = failed.get(run.run_id)
+            message = (
+                f"{len(open_requests)} of {len(planned.requests.names)} requests have no answer yet"
+                if answers.is_finished(run.run_id)
+                else "the run has not been finished"
+            )
             failure = Failure(**record["failure"]) if record else Failure(
-                kind="unfinished", step=None, message="the run has not been finished"
+                kind="unfinished", step=None, message=message
             )  # fmt: skip
             missing.append(FailedCell(arm=arm, seed=run.seed, failure=failure))
     return Scores(runs), tuple(missing)
@@ -109,7 +115,7 @@ def read_answers(store: Store, run_id: str) -> tuple[Answer, ...]:
     return tuple(
         Answer(
             run_id=run_id,
-            item_key=row["item_key"],
+            request=row["request"],
             text=row["text"],
             choice=row["choice"],
             choice_logprobs=None if row["choice_logprobs"] is None else tuple(row["choice_logprobs"]),
@@ -407,15 +413,17 @@ def write_study_record(store: Store, prepared: PreparedStudy) -> None:
 class _Scorers:
     """The scorer of every model and target, made once."""
 
-    def __init__(self, prepared: PreparedStudy) -> None:
-        self.prepared = prepared
+    def __init__(self, design: Design) -> None:
+        self.design = design
         self._found: dict[tuple[str, str], SheetScorer] = {}
 
     def of(self, arm: Arm) -> SheetScorer:
         key = (arm.model, arm.target)
         if key not in self._found:
-            targets = [arm.target] if arm.target else list(self.prepared.study.targets)
-            self._found[key] = SheetScorer(Sheet.of(self.prepared.items(arm.model, targets)))
+            prepared = self.design.prepared
+            targets = [arm.target] if arm.target else list(prepared.study.targets)
+            requests = self.design.cell(arm, prepared.study.arms.seeds[0]).requests
+            self._found[key] = SheetScorer(Sheet.of(prepared.items(arm.model, targets)), requests.by_item)
         return self._found[key]
 
 
@@ -448,9 +456,9 @@ def _costs(design: Design, store: Store, model: str, target: str, size: int) -> 
     own = design.prepared.models[model].targets[target].test
     keys = {item.key for item in own}
     arms = {entry.run.arm.name: entry for entry in planned}
-    per_run = planned[0].asked.of(keys).tokens
+    per_run = planned[0].requests.of_items(keys).tokens
     # What a run answers beside the target's own items costs the same however many of those there are.
-    beside = planned[0].asked.tokens - per_run
+    beside = planned[0].requests.tokens - per_run
     training = sum(entry.run.tokens for entry in planned) // max(len(seeds), 1)
     tokens, seconds = 0, 0.0
     for entry in planned:
@@ -464,7 +472,7 @@ def _costs(design: Design, store: Store, model: str, target: str, size: int) -> 
         answer_tokens_per_item=len(arms) * per_run // max(len(own), 1),
         tokens_per_minute=60 * tokens / seconds if seconds else None,
         double_dose_tokens_per_seed=_double_dose_tokens(
-            [entry.run for entry in arms.values()], planned[0].asked.tokens
+            [entry.run for entry in arms.values()], planned[0].requests.tokens
         ),
     )
 

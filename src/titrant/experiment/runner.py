@@ -11,7 +11,7 @@ import contextlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,12 +20,12 @@ from titrant.config.study import Study
 from titrant.core.environment import visible_gpus
 from titrant.core.errors import SpecError, StoreDamaged, StoreMismatch
 from titrant.core.identity import plain
-from titrant.core.records import Arm, Numerics, TrainingSettings
-from titrant.engines import BackendSpec, Event, RunJob, execute
+from titrant.core.records import Arm, Numerics, Run, TrainingSettings
+from titrant.engines import BackendSpec, Event, execute
 from titrant.engines.job import weights_folder
 from titrant.engines.placement import balanced_order, workers_for
 from titrant.experiment.design import Design, PlannedRun, make_design, verdict_size
-from titrant.experiment.prepare import PreparedStudy, prepare_study
+from titrant.experiment.prepare import DEFAULT_BACKEND_IDENTITY, PreparedStudy, prepare_study
 from titrant.experiment.publish import publish_model
 from titrant.experiment.results import (
     Judged,
@@ -39,10 +39,13 @@ from titrant.experiment.results import (
     write_results,
 )
 from titrant.experiment.standing import standing_record, standing_results
+from titrant.experiment.work import OpenRun, job_of, open_runs, runs_of
 from titrant.experiment.worth import skill_interactions
 from titrant.storage.store import ABOUT, MANIFEST, Store, read_sealed
 
-DEFAULT_BACKEND = ("titrant.backends.hf.backend", "HuggingFaceBackend")
+DEFAULT_BACKEND = BackendSpec(
+    module="titrant.backends.hf.backend", name="HuggingFaceBackend", known_as=DEFAULT_BACKEND_IDENTITY
+)
 _TRAINING_COST = 5  # of a token in training, where one of a prompt costs 1: backward, weights' update, fewer shared
 _BYTES_PER_PARAMETER = 24  # fp32: base, masters, two moments, a step's sum; bf16: copy that computes, its gradients
 _BYTES_PER_PROCESS = 7 << 28  # libraries, the activations of a micro-batch, logits of a chunk
@@ -80,12 +83,10 @@ def run_study(
 ) -> Results:
     """Run what is not done, then judge, report and keep the model. The same study again changes nothing."""
     watcher = watcher or Watcher()
-    prepared = prepare_study(study, say=watcher.say)
+    prepared = prepare_study(study, backend=(backend or DEFAULT_BACKEND).identity, say=watcher.say)
     first = make_design(prepared, _candidate(study, 0) if study.needs_choosing else None)
     store = Store.open(out)
-    backend = backend or BackendSpec(
-        module=DEFAULT_BACKEND[0], name=DEFAULT_BACKEND[1], arguments={"numerics": prepared.numerics}
-    )
+    backend = backend or default_backend(prepared.numerics)
     design = _choose(prepared, store, backend, jobs, watcher) if study.needs_choosing else first
     _refuse_other_numerics(store, design)
     _execute([design], store, backend, jobs, watcher)
@@ -126,7 +127,7 @@ def finish(design: Design, store: Store, *, presenter: Presenter, watcher: Watch
 def stored_design(study: Study, *, out: Path, watcher: Watcher | None = None) -> tuple[Design, Store]:
     """The design of a study that has been run, with the settings that its stored validation scores chose."""
     watcher = watcher or Watcher()
-    prepared = prepare_study(study, say=watcher.say)
+    prepared = prepare_study(study, backend=DEFAULT_BACKEND.identity, say=watcher.say)
     store = Store.open(out)
     if not study.needs_choosing:
         return make_design(prepared), store
@@ -159,15 +160,18 @@ def export_arm(
         raise SpecError("not one of the study's seeds", where="--seed", got=seed, expected=str(study.arms.seeds))
     planned = design.cell(chosen, chosen_seed)
     if not weights_folder(store, planned.run.run_id).is_dir():
-        backend = BackendSpec(
-            module=DEFAULT_BACKEND[0], name=DEFAULT_BACKEND[1], arguments={"numerics": design.prepared.numerics}
-        )
+        backend = default_backend(design.prepared.numerics)
         job = job_of(planned, design.prepared, keep_weights=True)
         execute([job], root=store.root, backend=backend, processes=1, weights_only=True)
     card = presenter.card(planned, judged, results)
     publish_model(to, planned, store, card=card, only_check=False)
     if study.keep_weights != "all":
         shutil.rmtree(weights_folder(store, planned.run.run_id), ignore_errors=True)
+
+
+def default_backend(numerics: Numerics) -> BackendSpec:
+    """What trains where nobody said otherwise, with these numerics."""
+    return replace(DEFAULT_BACKEND, arguments={**DEFAULT_BACKEND.arguments, "numerics": numerics})
 
 
 def jobs_for(prepared: PreparedStudy, jobs: int | Literal["auto"], runs: int) -> int:
@@ -186,58 +190,43 @@ def jobs_for(prepared: PreparedStudy, jobs: int | Literal["auto"], runs: int) ->
     )
 
 
-def job_of(planned: PlannedRun, prepared: PreparedStudy, *, keep_weights: bool = False) -> RunJob:
-    """A planned run as a worker takes it."""
-    return RunJob(
-        run=planned.run,
-        model=prepared.models[planned.run.arm.model].model,
-        plan=planned.plan,
-        questions=planned.requests.questions,
-        prompts=planned.requests.prompts,
-        losses=planned.requests.losses,
-        keep_weights=keep_weights,
-    )
-
-
 # -------------------------------------------------------------------------------------------------------------- stages
 
 
 def _execute(
     designs: Sequence[Design], store: Store, backend: BackendSpec, jobs: int | Literal["auto"], watcher: Watcher
 ) -> None:
-    """Do what is not done of designs of one bench."""
+    """Do what is not done of designs of one prepared study."""
     prepared = designs[0].prepared
-    runs = list({planned.run.run_id: planned for design in designs for planned in design.distinct}.values())
-    done = set(store.finished())
-    pending = [planned for planned in runs if planned.run.run_id not in done]
-    watcher.stage(runs, done)
-    processes = 0 if jobs == 0 else jobs_for(prepared, jobs, len(pending))
-    order = balanced_order([_cost(planned, prepared) for planned in pending], max(1, processes))
+    runs, left = runs_of(designs), open_runs(designs, store)
+    again = [one for one in left if one.kind == "train_again"]
+    if again:
+        watcher.say(
+            f"{len(again)} finished runs are asked more and their weights were not kept: they are trained again, to "
+            "the same weights, and answer what is new"
+        )
+    watcher.stage(runs, {planned.run.run_id for planned in runs} - {one.planned.run.run_id for one in left})
+    processes = 0 if jobs == 0 else jobs_for(prepared, jobs, len(left))
+    order = balanced_order([_cost(one, prepared) for one in left], max(1, processes))
     keep = set[str]().union(*(_candidates_for_the_model(design, store) for design in designs))
     execute(
-        [job_of(pending[place], prepared, keep_weights=pending[place].run.run_id in keep) for place in order],
+        [left[place].job(prepared, keep_weights=left[place].planned.run.run_id in keep) for place in order],
         root=store.root,
         backend=backend,
         processes=processes,
         on_event=watcher.event,
     )
-    left = [path.name for path in (store.root / "work").glob("[!.]*")]
-    finished = store.finished() if left else {}
-    for run_id in left:  # what a process left that died between a run's end and its tidying up
+    unfinished = [path.name for path in (store.root / "work").glob("[!.]*")]
+    finished = store.finished() if unfinished else {}
+    for run_id in unfinished:  # what a process left that died between a run's end and its tidying up
         if run_id in finished:
             shutil.rmtree(store.work_folder(run_id), ignore_errors=True)
 
 
-def _cost(planned: PlannedRun, prepared: PreparedStudy) -> float:
+def _cost(left: OpenRun, prepared: PreparedStudy) -> float:
     """How long a run takes beside others, in no unit: it decides who works on what, never a result."""
-    asked = planned.requests
-    answering = (
-        sum(len(prompt.ids) + prompt.max_new_tokens for prompt in asked.prompts)
-        + sum(len(question.prompt) + sum(map(len, question.choices)) for question in asked.questions)
-        + sum(len(row.ids) for row in asked.losses)
-    )
-    tokens = _TRAINING_COST * planned.run.tokens + answering
-    return float(tokens) * prepared.models[planned.run.arm.model].model.parameters
+    tokens = _TRAINING_COST * left.training_tokens + left.requests.tokens
+    return float(tokens) * prepared.models[left.planned.run.arm.model].model.parameters
 
 
 def _candidate(study: Study, index: int) -> Callable[[str, str, str], TrainingSettings]:
@@ -302,10 +291,10 @@ def _refuse_other_numerics(store: Store, design: Design) -> None:
             if run_id in begun:
                 fix += f", or delete {store.work_folder(run_id)} to train that run anew"
             raise StoreMismatch(
-                "this store holds runs of the same study under other numerics",
+                "this store holds runs of the same study by another backend or under other numerics",
                 where=str(store.root),
-                got=_differences(record["numerics"], run.numerics),
-                expected="the numerics that its runs were made with",
+                got=_differences(record, run),
+                expected="the backend and the numerics that its runs were made with",
                 fix=fix,
             )
 
@@ -318,17 +307,19 @@ def _unfinished(store: Store) -> Iterator[dict[str, Any]]:
                 yield read_sealed(about)
 
 
-def _differences(stored: dict[str, object], now: Numerics) -> str:
-    current = plain(now)
-    before, after = dict(stored), dict(current)
-    old_versions, new_versions = dict(before.pop("versions")), dict(after.pop("versions"))  # type: ignore[call-overload]
-    found = [f"{name} {before.get(name)} then, {after[name]} now" for name in after if before.get(name) != after[name]]
+def _differences(record: Mapping[str, Any], run: Run) -> str:
+    before, after = dict(record["numerics"]), dict(plain(run.numerics))
+    by = [] if record["backend"] == run.backend else [f"backend {record['backend']} then, {run.backend} now"]
+    old_versions, new_versions = dict(before.pop("versions")), dict(after.pop("versions"))
+    found = by + [
+        f"{name} {before.get(name)} then, {after[name]} now" for name in after if before.get(name) != after[name]
+    ]
     found += [
         f"{name} {old_versions.get(name, 'absent')} then, {version} now"
         for name, version in new_versions.items()
         if old_versions.get(name) != version
     ]
-    return "; ".join(found)
+    return "; ".join([*by, *found])
 
 
 # --------------------------------------------------------------------------------------------------------------- model

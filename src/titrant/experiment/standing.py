@@ -101,12 +101,15 @@ def inputs_digest(design: Design, store: Store) -> str:
     """A fingerprint of all that results are made from: the study as written, its files, items and arms, the stored runs
     and failures, and the code that judges and draws."""
     prepared = design.prepared
-    finished, failed = store.finished(), failures_by_run(store)
+    finished, further, failed = store.finished(), store.further_answers(), failures_by_run(store)
     runs = []
     for arm, planned in cells(design):
         run_id = planned.run.run_id
         if run_id in finished:
             state = [finished[run_id]["manifest"], *_stamps(store.run_folder(run_id))]
+            for record in further.get(run_id, ()):
+                folder = store.answers_folder(run_id, record["requests"])
+                state += [record["manifest"], *_stamps(folder)]
         else:
             state = [failed.get(run_id, {}).get("failure")]
         runs.append([arm.model, arm.target, arm.name, planned.run.seed, run_id, state])
@@ -135,7 +138,7 @@ def inputs_digest(design: Design, store: Store) -> str:
 
 def _stamps(folder: Path) -> Iterator[int]:
     """Sizes and times of change of what is read of a run. A file that anybody has written to since is read again, and
-    then its bytes are checked; what a disk does without a word, `titrant doctor` finds."""
+    then its bytes are checked; what a disk loses without an error, `titrant doctor` finds."""
     for name in (MANIFEST, ANSWERS, TRAINING):
         try:
             found = (folder / name).stat()

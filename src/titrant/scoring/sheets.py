@@ -40,7 +40,7 @@ def prior_key(item: Item) -> str:
 class Sheet:
     """What the runs of one model and target are scored on: an item and a metric a line, in a fixed order.
 
-    `keys` are the items' keys as stored answers hold them: each once, sorted.
+    `keys` are the items' keys, with those of questions that are asked without their subject: each once, sorted.
     """
 
     items: tuple[Item, ...]
@@ -301,24 +301,34 @@ class AnswerColumns:
         """The text of one answer; `StoreDamaged` where the answer is not a text."""
         text = None if self.text is None else self.text[place]
         if text is None:
-            raise StoreDamaged(f"the answer to item {self.keys[place]} holds no text, but one was asked for")
+            raise StoreDamaged(f"the answer to request {self.keys[place]} holds no text, but one was asked for")
         return text
 
 
-def answer_columns(stored: bytes) -> AnswerColumns:
-    """The answers in the bytes of a run's Parquet file, without a record for each."""
+def answer_columns(stored: Sequence[bytes], requests: Sequence[str]) -> AnswerColumns:
+    """The answers to these requests, in their order, from the bytes of a run's Parquet files, without a record for
+    each. A file may hold answers to others too. `StoreDamaged` where one of them has no answer."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(pa.BufferReader(stored)) as file:
-        table = file.read(use_threads=False).combine_chunks()
+    tables = []
+    for data in stored:
+        with pq.ParquetFile(pa.BufferReader(data)) as file:
+            tables.append(file.read(use_threads=False))
+    table = pa.concat_tables(tables).combine_chunks()
+    wanted = pa.chunked_array([pa.array(requests, pa.string())])
+    if not table.column("request").equals(wanted):
+        place = pc.index_in(wanted, value_set=table.column("request"))
+        if place.null_count:
+            raise StoreDamaged(f"{place.null_count} of {len(requests)} requests have no answer")
+        table = table.take(place).combine_chunks()
     logprobs = table.column("choice_logprobs").combine_chunks()
     if isinstance(logprobs, pa.ChunkedArray):
         logprobs = pa.concat_arrays(logprobs.chunks) if logprobs.num_chunks else pa.array([], logprobs.type)
     text = table.column("text")
     return AnswerColumns(
-        keys=table.column("item_key"),
+        keys=table.column("request"),
         choice_I=pc.fill_null(table.column("choice"), -1).to_numpy().astype(np.int64),
         counts_I=pc.fill_null(pc.list_value_length(logprobs), 0).to_numpy(zero_copy_only=False).astype(np.int64),
         logprobs=logprobs.flatten().to_numpy(zero_copy_only=False).astype(np.float64),
@@ -329,13 +339,14 @@ def answer_columns(stored: bytes) -> AnswerColumns:
 
 
 class SheetScorer:
-    """Answers of runs to the values of one sheet. What a choice or a text is worth on an item is worked out once."""
+    """Answers of runs to the values of one sheet. What a choice or a text is worth on an item is worked out once.
 
-    def __init__(self, sheet: Sheet) -> None:
-        import pyarrow as pa
+    `requests` names, by the key of an item, the request that it came to: answers are stored under that name.
+    """
 
+    def __init__(self, sheet: Sheet, requests: Mapping[str, str]) -> None:
         self.sheet = sheet
-        self._keys = pa.chunked_array([pa.array(sheet.keys, pa.string())])
+        self.requests = tuple(requests[key] for key in sheet.keys)
         place = _numbered(sheet.keys)
         self._answer_N = np.array([place[item.key] for item in sheet.items], dtype=np.intp)
         chosen = [line for line, item in enumerate(sheet.items) if item.answer == "choices"]
@@ -351,16 +362,15 @@ class SheetScorer:
         self._gold_of_gains = self._right_choices(self._gains)
         self._text_worth: dict[tuple[int, str], metrics.TextScore] = {}
 
-    def score(self, stored: bytes, *, arm: Arm, run: Run) -> RunScores:
+    def score(self, stored: Sequence[bytes], *, arm: Arm, run: Run) -> RunScores:
         """The scores of one run from the bytes of its answers; unknown values are NaN, with a reason.
 
-        `StoreDamaged` where the answers are not to the items of the sheet, each once.
+        `StoreDamaged` where an item of the sheet has no answer among them.
         """
-        answers = answer_columns(stored)
-        if not answers.keys.equals(self._keys):
-            raise StoreDamaged(
-                f"the answers of run {run.run_id} are not to the {len(self.sheet.keys)} items that it was asked"
-            )
+        try:
+            answers = answer_columns(stored, self.requests)
+        except StoreDamaged as error:
+            raise StoreDamaged(f"run {run.run_id}: {error}") from None
         values_N = np.full(len(self.sheet), np.nan)
         reasons: dict[int, str] = {}
         self._score_choices(answers, values_N, reasons)

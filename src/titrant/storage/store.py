@@ -553,9 +553,7 @@ class Ledger:
     def has_answers(self, run_id: str, requests: str) -> bool:
         """Whether the run's answers to this further set of requests are recorded and there."""
         return (
-            any(
-                record.get("kind") == "answers" and record["requests"] == requests for record in self.of_run(run_id)
-            )
+            any(record.get("kind") == "answers" and record["requests"] == requests for record in self.of_run(run_id))
             and self._store.answers_folder(run_id, requests).is_dir()
         )
 
@@ -615,19 +613,19 @@ def _manifests(folder: Path) -> list[Path]:
     return found or [folder / MANIFEST]
 
 
+_WHY_NOT_FORMAT_1 = ": format 1 named runs by what they were asked, so that what they trained cannot be told from it"
+
+
 def _check_format(marker: Path) -> None:
     said = read_json(marker)
     version = said.get("format") if isinstance(said, dict) else None
     if version != FORMAT_VERSION:
         raise StoreMismatch(
-            "this store has another format",
+            "this store has another format" + (_WHY_NOT_FORMAT_1 if version == 1 else ""),
             where=str(marker),
             got=f"format {version}",
             expected=f"format {FORMAT_VERSION}",
-            fix="use the version of titrant that made it, or another --out folder (format 1 named runs by what they were "
-            "asked; its runs cannot be told from others by what they trained)"
-            if version == 1
-            else "use the version of titrant that made it, or another --out folder",
+            fix="use the version of titrant that made it, or another --out folder",
         )
 
 

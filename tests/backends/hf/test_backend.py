@@ -66,8 +66,8 @@ def test_what_training_left_free_is_given_back_before_the_copy_that_answers_is_m
     give_back, copied = backend_module.give_back_freed_memory, backend_module.answering_model
     monkeypatch.setattr(backend_module, "give_back_freed_memory", lambda: (done.append("given back"), give_back())[1])
     monkeypatch.setattr(backend_module, "answering_model", lambda *a, **k: (done.append("copied"), copied(*a, **k))[1])
-    language_model.choose([QUESTION])
-    language_model.write(PROMPTS)
+    language_model.loglikelihood([QUESTION])
+    language_model.generate(PROMPTS)
     assert done == ["given back", "copied"]
 
 
@@ -76,25 +76,25 @@ def test_a_trained_specialist_has_learned_and_the_untuned_one_has_not(
     backend: HuggingFaceBackend, toy: PreparedModel, tmp_path: Path, method: str
 ) -> None:
     untuned = backend.untuned(toy)
-    before = untuned.choose([QUESTION]), untuned.write(PROMPTS)
+    before = untuned.loglikelihood([QUESTION]), untuned.generate(PROMPTS)
     plan = plan_for(toy, method=method)
     language_model = trained(backend, plan, tmp_path)
-    (sums,) = language_model.choose([QUESTION])
+    (sums,) = language_model.loglikelihood([QUESTION])
     assert sums.index(max(sums)) == 0
     assert sums[0] > before[0][0][0] + 1
-    assert language_model.write(PROMPTS)[0].ids == ANSWER[:-1]
-    assert language_model.write(PROMPTS)[0].stop == "end"
+    assert language_model.generate(PROMPTS)[0].ids == ANSWER[:-1]
+    assert language_model.generate(PROMPTS)[0].stop == "end"
     assert max(language_model.losses(plan.rows)) < min(untuned.losses(plan.rows))
-    assert (untuned.choose([QUESTION]), untuned.write(PROMPTS)) == before
+    assert (untuned.loglikelihood([QUESTION]), untuned.generate(PROMPTS)) == before
     again = backend.untuned(toy)
-    assert (again.choose([QUESTION]), again.write(PROMPTS)) == before
+    assert (again.loglikelihood([QUESTION]), again.generate(PROMPTS)) == before
 
 
 def test_a_rerun_gives_the_same_bits(backend: HuggingFaceBackend, toy: PreparedModel, tmp_path: Path) -> None:
     plan = plan_for(toy, steps=6)
     first = trained(backend, plan, tmp_path / "a")
     second = trained(HuggingFaceBackend(backend.numerics), plan, tmp_path / "b")
-    assert first.choose([QUESTION]) == second.choose([QUESTION])
+    assert first.loglikelihood([QUESTION]) == second.loglikelihood([QUESTION])
     assert first.losses(plan.rows) == second.losses(plan.rows)
 
 
@@ -109,7 +109,7 @@ def test_weights_are_loaded_once(
     backend.untuned(toy).close()
     trained(backend, plan_for(toy, steps=1), tmp_path / "a").close()
     trained(backend, plan_for(toy, steps=1), tmp_path / "b").close()
-    backend.untuned(toy).choose([QUESTION])
+    backend.untuned(toy).loglikelihood([QUESTION])
     assert len(loads) == 1
 
 
@@ -127,7 +127,7 @@ def test_a_run_owes_nothing_to_the_run_before_it(
     monkeypatch.setattr(loss, "OWN_PAGES_BYTES", 1)
     plan = plan_for(toy, method=method, steps=4)
     alone = trained(HuggingFaceBackend(backend.numerics), plan, tmp_path / "alone")
-    expected = alone.choose([QUESTION]), alone.write(PROMPTS), alone.losses(plan.rows)
+    expected = alone.loglikelihood([QUESTION]), alone.generate(PROMPTS), alone.losses(plan.rows)
     trained(backend, plan_for(toy, method=method, steps=2), tmp_path / "first").close()
     for idle in blocks._idle.values():
         for memory in idle:
@@ -139,7 +139,7 @@ def test_a_run_owes_nothing_to_the_run_before_it(
     again = trained(backend, plan, tmp_path / "again")
     assert asked == []
     assert blocks.idle_bytes() < before
-    assert (again.choose([QUESTION]), again.write(PROMPTS), again.losses(plan.rows)) == expected
+    assert (again.loglikelihood([QUESTION]), again.generate(PROMPTS), again.losses(plan.rows)) == expected
 
 
 def test_memory_is_looked_after_at_every_step_and_forward_and_moves_no_bit(
@@ -188,7 +188,7 @@ def test_a_saved_specialist_answers_the_same_in_plain_transformers(
     language_model.save(tmp_path / "model")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert model.dtype == (torch.float32 if backend.numerics.dtype == "fp32" else torch.bfloat16)
-    (sums,) = language_model.choose([QUESTION])
+    (sums,) = language_model.loglikelihood([QUESTION])
     for choice, found in zip(QUESTION.choices, sums, strict=True):
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([QUESTION.prompt + choice])).logits[0].float()
@@ -213,16 +213,16 @@ def test_a_signal_interrupts_and_the_next_run_goes_on(toy: PreparedModel, tmp_pa
         plan, checkpoints=tmp_path / "work", on_step=lambda report: seen.append(report.step), stop=lambda: None
     )
     assert seen == [1, 2, 3, 4, 5, 6]
-    assert resumed.choose([QUESTION]) == trained(backend, plan, tmp_path / "other").choose([QUESTION])
+    assert resumed.loglikelihood([QUESTION]) == trained(backend, plan, tmp_path / "other").loglikelihood([QUESTION])
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-@pytest.mark.parametrize("asked", ["choose", "write", "losses"])
+@pytest.mark.parametrize("asked", ["loglikelihood", "generate", "losses"])
 def test_a_specialist_that_is_stopped_while_it_answers_need_not_train_again(
     backend: HuggingFaceBackend, toy: PreparedModel, tmp_path: Path, method: str, asked: str
 ) -> None:
     plan = plan_for(toy, method=method, steps=3)
-    questions = {"choose": [QUESTION], "write": PROMPTS, "losses": plan.rows}[asked]
+    questions = {"loglikelihood": [QUESTION], "generate": PROMPTS, "losses": plan.rows}[asked]
     calm = getattr(trained(backend, plan, tmp_path / "calm"), asked)(questions)
 
     def stop() -> None:
@@ -267,11 +267,11 @@ def test_a_model_that_diverged_gives_no_numbers(
     with torch.no_grad():
         language_model.model.get_input_embeddings().weight.fill_(math.nan)
     with pytest.raises(RunFailed, match="non_finite"):
-        language_model.choose([QUESTION])
+        language_model.loglikelihood([QUESTION])
     with pytest.raises(RunFailed, match="non_finite"):
         language_model.losses(plan_for(toy).rows)
     with pytest.raises(RunFailed, match="non_finite"):
-        language_model.write(PROMPTS)
+        language_model.generate(PROMPTS)
 
 
 def test_lack_of_memory_fails_the_run_and_not_the_study(toy: PreparedModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +281,7 @@ def test_lack_of_memory_fails_the_run_and_not_the_study(toy: PreparedModel, monk
     monkeypatch.setattr("titrant.backends.hf.backend.write", lacking)
     language_model = HuggingFaceBackend(current_numerics(dtype="fp32", device="cpu")).untuned(toy)
     with pytest.raises(RunFailed, match="out_of_memory"):
-        language_model.write(PROMPTS)
+        language_model.generate(PROMPTS)
 
 
 def test_a_model_whose_rows_need_padding_is_trained_and_answers(
@@ -289,11 +289,11 @@ def test_a_model_whose_rows_need_padding_is_trained_and_answers(
 ) -> None:
     backend = HuggingFaceBackend(current_numerics(dtype="fp32", device="cpu"))
     ragged = backend.untuned(toy)
-    expected = ragged.choose([QUESTION]), ragged.write(PROMPTS)
+    expected = ragged.loglikelihood([QUESTION]), ragged.generate(PROMPTS)
     monkeypatch.setattr("titrant.backends.hf.backend.ragged_refusal", lambda model: "it is a test")
     padded = HuggingFaceBackend(backend.numerics).untuned(toy)
-    assert padded.choose([QUESTION])[0] == pytest.approx(expected[0][0], abs=1e-4)
-    assert padded.write(PROMPTS) == expected[1]
+    assert padded.loglikelihood([QUESTION])[0] == pytest.approx(expected[0][0], abs=1e-4)
+    assert padded.generate(PROMPTS) == expected[1]
     assert "it is a test" in caplog.text
 
 

@@ -13,13 +13,13 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from titrant.backends.hf.inference import AnsweringModel, answering_model, choose, losses, write
+from titrant.backends.hf.inference import AnsweringModel, answering_model, generate, loglikelihood, losses
 from titrant.backends.hf.models.allocator import end_run, give_back_freed_memory, hold_growth, keep_freed_memory
 from titrant.backends.hf.models.load import copy_model, load_model, save_model
 from titrant.backends.hf.models.ragged import ragged_refusal
@@ -59,7 +59,7 @@ class HuggingFaceLanguageModel:
         ragged: bool | None = None,
         adapter: Adapter | None = None,
         carried_out: Mapping[str, object] | None = None,
-        keep: Callable[[], None] | None = None,
+        keep: Callable[[Path | None], None] | None = None,
     ) -> None:
         self.model, self.prepared_model, self.numerics, self.adapter = model, prepared_model, numerics, adapter
         self.carried_out: Mapping[str, object] = carried_out or {}
@@ -68,17 +68,17 @@ class HuggingFaceLanguageModel:
         self._ragged = ragged
         self._answering: AnsweringModel | None = None
 
-    def choose(self, questions: Sequence[TokenQuestion]) -> tuple[tuple[float, ...], ...]:
+    def loglikelihood(self, questions: Sequence[TokenQuestion]) -> tuple[tuple[float, ...], ...]:
         """For every question the sum of log-probabilities (nats) of each choice's tokens, end mark included."""
         with _naming_lack_of_memory():
-            sums = choose(self.answering, questions, heed=self._between)
+            sums = loglikelihood(self.answering, questions, heed=self._between)
         _refuse_non_finite(value for some in sums for value in some)
         return sums
 
-    def write(self, prompts: Sequence[TokenPrompt]) -> tuple[Written, ...]:
+    def generate(self, prompts: Sequence[TokenPrompt]) -> tuple[Written, ...]:
         """Greedy continuations, in the order of the prompts."""
         with _naming_lack_of_memory():
-            return write(self.answering, prompts, heed=self._between)
+            return generate(self.answering, prompts, heed=self._between)
 
     def losses(self, rows: Sequence[TokenRow]) -> tuple[float, ...]:
         """For every row the mean loss (nats) over the tokens that bear loss."""
@@ -92,10 +92,10 @@ class HuggingFaceLanguageModel:
         hold_growth()
         self.heed()
 
-    def keep(self) -> None:
-        """Leave a checkpoint of the finished training, where there was one."""
+    def keep(self, folder: Path | None = None) -> None:
+        """Leave a checkpoint of the finished training, where there was one; in `folder`, else where it was trained."""
         if self._keep is not None:
-            self._keep()
+            self._keep(folder)
 
     def save(self, folder: Path) -> None:
         """Write model and tokenizer in Hugging Face format, in the dtype that answered; adapters below `adapter/`."""
@@ -143,6 +143,16 @@ class HuggingFaceBackend:
         exact = base.model if base.model.dtype == torch.float32 else copy_model(base.model, torch.float32)
         return HuggingFaceLanguageModel(exact, model, numerics=self.numerics, ragged=base.ragged)
 
+    def load(self, model: PreparedModel, folder: Path) -> HuggingFaceLanguageModel:
+        """The model whose weights `HuggingFaceLanguageModel.save` wrote into `folder`.
+
+        They were written in the dtype that answers, so a copy in it has the bits of the one that answered then.
+        """
+        with _naming_lack_of_memory():
+            saved = load_model(replace(model, folder=str(folder)), device=self.numerics.device)
+            exact = saved if saved.dtype == torch.float32 else copy_model(saved, torch.float32)
+        return HuggingFaceLanguageModel(exact, model, numerics=self.numerics, ragged=self._base(model).ragged)
+
     def train(
         self,
         plan: TrainingPlan,
@@ -172,9 +182,9 @@ class HuggingFaceBackend:
             )
         base.traits[method] = trained.traits
 
-        def keep() -> None:
-            with _naming_failed_writes(checkpoints):
-                trained.keep()
+        def keep(folder: Path | None) -> None:
+            with _naming_failed_writes(folder or checkpoints):
+                trained.keep(folder or checkpoints)
 
         return HuggingFaceLanguageModel(
             trained.model,

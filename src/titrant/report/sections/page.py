@@ -16,7 +16,8 @@ import titrant
 from titrant.core.identity import fingerprint
 from titrant.core.records import Arm, Draw, Item, Verdict
 from titrant.data.readers import is_non_commercial
-from titrant.engines.job import ANSWERS, checked_training
+from titrant.engines.job import checked_training
+from titrant.experiment.answers import StoredAnswers
 from titrant.experiment.design import PlannedRun, overlap_at, sizes_of
 from titrant.experiment.measures import target_measures
 from titrant.experiment.prepare import KEPT_SET, LEARNED_SET, TARGET_SET, ModelData, TargetData, file_hash
@@ -126,6 +127,11 @@ class _View:
     results: Results
     store: Store
     judged: Judged
+
+    @cached_property
+    def answers(self) -> StoredAnswers:
+        """What the runs have answered."""
+        return StoredAnswers(self.store)
 
     @cached_property
     def finished(self) -> dict[str, dict[str, Any]]:
@@ -526,19 +532,14 @@ class _Reader:
     def __init__(self, view: _View) -> None:
         self.view = view
         self.items: tuple[Item, ...] = tuple(sorted(view.data.test, key=lambda item: item.key))
-        self._places: dict[str, NDArray[np.intp]] = {}
 
     def read(self, planned: PlannedRun) -> _Answers:
-        found = answer_columns((self.view.store.run_folder(planned.run.run_id) / ANSWERS).read_bytes())
-        target = planned.run.arm.target
-        if target not in self._places:  # all runs of a target are asked the same, so keys lie where they lay before
-            place = {key: number for number, key in enumerate(found.keys.to_pylist())}
-            self._places[target] = np.array([place[item.key] for item in self.items], dtype=np.intp)
-        at = self._places[target]
+        by_item = planned.requests.by_item
+        found = answer_columns(self.view.answers.of(planned.run.run_id), [by_item[item.key] for item in self.items])
         return _Answers(
-            choice_I=found.choice_I[at],
-            text=None if found.text is None else [found.text[place] for place in at.tolist()],
-            ended_I=found.ended_I[at],
+            choice_I=found.choice_I,
+            text=None if found.text is None else list(found.text),
+            ended_I=found.ended_I,
         )
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from titrant.backends.hf.inference import answering_model, write
+from titrant.backends.hf.inference import answering_model, generate
 from titrant.core.errors import RunFailed
 from titrant.core.records import PreparedModel, TokenPrompt, Written
 
@@ -29,7 +29,7 @@ def test_greedy_tokens_are_those_of_transformers(toy_model, prompts) -> None:
     expected = tuple(by_transformers(toy_model, prompt) for prompt in prompts)
     assert {written.stop for written in expected} == {"end", "length"}
     assert len({len(written.ids) for written in expected}) > 2
-    assert write(answering_model(toy_model, dtype="fp32"), prompts) == expected
+    assert generate(answering_model(toy_model, dtype="fp32"), prompts) == expected
 
 
 def test_prompts_that_begin_alike_write_what_each_writes_alone(toy_model, prompts) -> None:
@@ -37,28 +37,28 @@ def test_prompts_that_begin_alike_write_what_each_writes_alone(toy_model, prompt
     alike = [replace(prompt, ids=begin + prompt.ids) for prompt in prompts]
     alike += [replace(prompts[-1], key=f"short{cut}", ids=begin[:cut]) for cut in (20, 30)]
     expected = tuple(by_transformers(toy_model, prompt) for prompt in alike)
-    assert write(answering_model(toy_model, dtype="fp32"), alike) == expected
+    assert generate(answering_model(toy_model, dtype="fp32"), alike) == expected
 
 
 @pytest.mark.parametrize("batch_rows", [1, 3, 64])
 def test_batches_and_order_change_no_text(toy_model, prompts, batch_rows: int) -> None:
     answering = answering_model(toy_model, dtype="fp32", ragged=True)
-    expected = write(answering, prompts)
-    assert write(answering, prompts[::-1], batch_rows=batch_rows)[::-1] == expected
+    expected = generate(answering, prompts)
+    assert generate(answering, prompts[::-1], batch_rows=batch_rows)[::-1] == expected
 
 
 def test_a_model_that_needs_padding_writes_the_same(toy_model, prompts) -> None:
     ragged = answering_model(toy_model, dtype="fp32", ragged=True)
     padded = answering_model(toy_model, dtype="fp32", ragged=False)
-    assert write(padded, prompts) == write(ragged, prompts)
+    assert generate(padded, prompts) == generate(ragged, prompts)
 
 
 def test_parts_of_prompts_and_room_for_tokens_change_nothing(llama, prompts, monkeypatch: pytest.MonkeyPatch) -> None:
     answering = answering_model(llama, dtype="fp32", ragged=True)
-    expected = write(answering, prompts)
+    expected = generate(answering, prompts)
     monkeypatch.setattr("titrant.backends.hf.inference.generation.PREFILL_TOKENS", 25)
     monkeypatch.setattr("titrant.backends.hf.inference.generation._FREE_COLUMNS", 3)
-    assert write(answering, prompts) == expected
+    assert generate(answering, prompts) == expected
 
 
 def test_a_long_prompt_does_not_make_room_as_long_for_all_others(llama, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_a_long_prompt_does_not_make_room_as_long_for_all_others(llama, monkeypa
         )
         for number, (length, most) in enumerate(lengths)
     ]
-    found = write(answering_model(llama, dtype="fp32", ragged=True), prompts)
+    found = generate(answering_model(llama, dtype="fp32", ragged=True), prompts)
     assert [len(written.ids) for written in found] == [most for _, most in lengths]
     assert sum(rows for rows, _ in room) == len(prompts)
     assert all(rows * width <= 400 for rows, width in room)
@@ -112,24 +112,24 @@ def test_every_forward_heeds(toy_model, prompts, monkeypatch: pytest.MonkeyPatch
     for ragged in (True, False):
         answering = answering_model(toy_model, dtype="fp32", ragged=ragged)
         forwards = heeded = 0
-        write(answering, prompts, heed=heed)
+        generate(answering, prompts, heed=heed)
         assert heeded >= forwards > 2
 
 
 def test_the_attention_is_put_back(llama, prompts) -> None:
     before = llama.config._attn_implementation
-    write(answering_model(llama, dtype="fp32", ragged=True), prompts)
+    generate(answering_model(llama, dtype="fp32", ragged=True), prompts)
     assert llama.config._attn_implementation == before
 
 
 def test_bf16_writes_the_same_again(toy_model, prompts) -> None:
     answering = answering_model(toy_model, dtype="bf16", ragged=True)
-    assert write(answering, prompts) == write(answering, prompts[::-1])[::-1]
+    assert generate(answering, prompts) == generate(answering, prompts[::-1])[::-1]
 
 
 @pytest.mark.model
 def test_smollm2_answers_as_transformers_does(smollm2: PreparedModel) -> None:
-    from titrant.backends.hf.inference import choose
+    from titrant.backends.hf.inference import loglikelihood
     from titrant.backends.hf.models.load import load_model, load_tokenizer
     from titrant.core.records import TokenQuestion
 
@@ -155,14 +155,14 @@ def test_smollm2_answers_as_transformers_does(smollm2: PreparedModel) -> None:
     batch = tokenizer(chats, return_tensors="pt", padding=True, add_special_tokens=False)
     settings = GenerationConfig(do_sample=False, max_new_tokens=10, eos_token_id=list(smollm2.end_ids), pad_token_id=2)
     new = model.generate(**batch, generation_config=settings)[:, batch["input_ids"].shape[1] :].tolist()
-    for written, expected in zip(write(answering, prompts), new, strict=True):
+    for written, expected in zip(generate(answering, prompts), new, strict=True):
         ended = 2 in expected
         assert written.ids == tuple(expected[: expected.index(2)] if ended else expected)
         assert written.stop == ("end" if ended else "length")
 
     choices = tuple((*tokenizer.encode(text), 2) for text in ("Yes", "No", "Blue", "Yes, it is"))
     question = TokenQuestion(key="q", prompt=ids[6], choices=choices)
-    for choice, found in zip(choices, choose(answering, [question])[0], strict=True):
+    for choice, found in zip(choices, loglikelihood(answering, [question])[0], strict=True):
         with torch.no_grad():
             logprobs = torch.log_softmax(model(input_ids=torch.tensor([ids[6] + choice])).logits[0].double(), -1)
         expected = sum(float(logprobs[len(ids[6]) - 1 + place, token]) for place, token in enumerate(choice))
@@ -172,20 +172,20 @@ def test_smollm2_answers_as_transformers_does(smollm2: PreparedModel) -> None:
 def test_a_draw_goes_by_its_stream_alone_and_a_low_temperature_is_greedy(toy_model, prompts) -> None:
     answering = answering_model(toy_model, dtype="fp32", ragged=True)
     drawn = tuple(replace(prompt, temperature=1.0, stream=number) for number, prompt in enumerate(prompts))
-    found = write(answering, drawn)
-    assert write(answering, drawn[::-1], batch_rows=2)[::-1] == found
-    assert write(answering, tuple(replace(prompt, stream=prompt.stream + 99) for prompt in drawn)) != found
-    mixed = write(answering, (*drawn[:2], *prompts[2:]))
-    assert mixed == (*found[:2], *write(answering, prompts)[2:])
+    found = generate(answering, drawn)
+    assert generate(answering, drawn[::-1], batch_rows=2)[::-1] == found
+    assert generate(answering, tuple(replace(prompt, stream=prompt.stream + 99) for prompt in drawn)) != found
+    mixed = generate(answering, (*drawn[:2], *prompts[2:]))
+    assert mixed == (*found[:2], *generate(answering, prompts)[2:])
     cold = tuple(replace(prompt, temperature=1e-6, stream=7) for prompt in prompts)
-    assert write(answering, cold) == write(answering, prompts)
+    assert generate(answering, cold) == generate(answering, prompts)
 
 
 def test_draws_come_as_often_as_the_softmax_says(toy_model, prompts) -> None:
     """The first token of 400 draws at temperature 0.5 against the probabilities of the logits over 0.5."""
     prompt = replace(prompts[0], max_new_tokens=1, end_ids=())
     answering = answering_model(toy_model, dtype="fp32", ragged=True)
-    drawn = write(answering, [replace(prompt, temperature=0.5, stream=number) for number in range(400)])
+    drawn = generate(answering, [replace(prompt, temperature=0.5, stream=number) for number in range(400)])
     with torch.no_grad():
         logits = toy_model(input_ids=torch.tensor([prompt.ids])).logits[0, -1]
     likely = torch.softmax(logits / 0.5, -1)
@@ -198,4 +198,4 @@ def test_draws_come_as_often_as_the_softmax_says(toy_model, prompts) -> None:
 def test_sampling_is_refused_where_rows_need_padding(toy_model, prompts) -> None:
     answering = answering_model(toy_model, dtype="fp32", ragged=False)
     with pytest.raises(RunFailed, match="padding"):
-        write(answering, [replace(prompts[0], temperature=0.5)])
+        generate(answering, [replace(prompts[0], temperature=0.5)])

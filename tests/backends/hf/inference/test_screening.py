@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from titrant.backends.hf.inference import answering_model, write
+from titrant.backends.hf.inference import answering_model, generate
 from titrant.backends.hf.inference.screening import HeadScreen, head_screen
 from titrant.core.errors import RunFailed
 
@@ -68,14 +68,14 @@ def test_text_is_that_of_all_logits(toy_model, prompts, monkeypatch: pytest.Monk
     with torch.inference_mode():
         assert head_screen(answering) is not None
         assert head_screen(answering_model(toy_model, dtype="fp32", ragged=True)) is None
-    screened = write(answering, prompts)
+    screened = generate(answering, prompts)
 
     def by_all_logits(screen: HeadScreen, hidden_BE: torch.Tensor) -> tuple[list[int], torch.Tensor]:
         logits_BV = hidden_BE.float() @ screen.weight_VE.float().t()
         return logits_BV.argmax(-1).tolist(), logits_BV.amax(-1)
 
     monkeypatch.setattr(HeadScreen, "likeliest", by_all_logits)
-    assert write(answering, prompts) == screened
+    assert generate(answering, prompts) == screened
 
 
 def test_a_model_that_diverged_is_named_under_a_screen_too(llama, prompts) -> None:
@@ -85,6 +85,6 @@ def test_a_model_that_diverged_is_named_under_a_screen_too(llama, prompts) -> No
     broken.data.fill_(torch.nan)
     try:
         with pytest.raises(RunFailed, match="not finite"):
-            write(answering, [replace(prompts[-1], max_new_tokens=3)])
+            generate(answering, [replace(prompts[-1], max_new_tokens=3)])
     finally:
         broken.data.copy_(before)

@@ -7,8 +7,8 @@ generation   greedy text, or drawn
 screening    the likeliest token, without float32 logits of the whole vocabulary
 """
 
-from titrant.backends.hf.inference.generation import write
-from titrant.backends.hf.inference.likelihood import choose, losses
+from titrant.backends.hf.inference.generation import generate
+from titrant.backends.hf.inference.likelihood import loglikelihood, losses
 from titrant.backends.hf.inference.model import AnsweringModel, answering_model
 
-__all__ = ["AnsweringModel", "answering_model", "choose", "losses", "write"]
+__all__ = ["AnsweringModel", "answering_model", "generate", "loglikelihood", "losses"]

@@ -38,7 +38,7 @@ _FREE_COLUMNS = 32  # room for new tokens that is made at a time, at most
 _PREFILL, _STEP = "titrant_prefill", "titrant_step"
 
 
-def write(
+def generate(
     answering: AnsweringModel,
     prompts: Sequence[TokenPrompt],
     *,

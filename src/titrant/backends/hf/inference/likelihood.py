@@ -26,7 +26,7 @@ _BLOCK_ELEMENTS = 1 << 20  # the softmax works on blocks of logits that stay in 
 _NO_LIMIT = 1 << 62
 
 
-def choose(
+def loglikelihood(
     answering: AnsweringModel,
     questions: Sequence[TokenQuestion],
     *,

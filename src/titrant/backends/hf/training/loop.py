@@ -53,7 +53,8 @@ class Trained:
     """A trained model: plain fp32 weights (adapters merged), the adapters by themselves, and how it was done.
 
     `retried_steps` are those that ran out of memory once and went through in smaller micro-batches. `keep` writes a
-    checkpoint from which the same training ends at once; for as long as the model's weights are those it ended with.
+    checkpoint into a folder, from which the same training ends at once; for as long as the model's weights are those it
+    ended with.
     """
 
     model: Any
@@ -61,7 +62,7 @@ class Trained:
     traits: Traits
     batch_tokens: int
     retried_steps: tuple[int, ...]
-    keep: Callable[[], None]
+    keep: Callable[[Path], None]
 
 
 def train(
@@ -113,7 +114,7 @@ def train(
         traits=Traits(ragged=forward.ragged, plain_head=forward.plain_head, token_bytes=token_bytes),
         batch_tokens=training.batch_tokens,
         retried_steps=tuple(training.retried_steps),
-        keep=functools.partial(training.keep_final, checkpoints, training_fingerprint(plan, engine)),
+        keep=functools.partial(training.keep_final, name=training_fingerprint(plan, engine)),
     )
 
 
