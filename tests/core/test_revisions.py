@@ -13,19 +13,24 @@ from titrant.experiment.design import make_design
 from titrant.experiment.prepare import prepare_study
 
 
-@pytest.mark.parametrize("room", sorted(set(REVISIONS) - {"generation"}))
-def test_a_raised_revision_renames_every_run(room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("room", sorted(REVISIONS))
+def test_a_raised_revision_renames_every_run_or_every_request(
+    room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
-    prepared = prepare_study(load_study(write_study(tmp_path / "study")))
-    before = {planned.run.run_id for planned in make_design(prepared).runs}
+    target = {**STUDY["target"], "answer": "text"}
+    prepared = prepare_study(load_study(write_study(tmp_path / "study", target=target, retention=None)))
+    before = make_design(prepared).runs
     monkeypatch.setitem(REVISIONS, room, REVISIONS[room] + 1)
-    after = {planned.run.run_id for planned in make_design(prepared).runs}
-    assert not before & after
-    assert len(before) == len(after)
+    after = make_design(prepared).runs
+    answers = room in ("inference", "generation")
+    runs = {planned.run.run_id for planned in before} & {planned.run.run_id for planned in after}
+    assert len(runs) == (len({planned.run.run_id for planned in before}) if answers else 0)
+    assert bool(before[0].requests.names & after[0].requests.names) != answers
 
 
 @pytest.mark.parametrize(("answer", "renames"), [("text", True), ("choices", False)])
-def test_a_raised_revision_of_generation_renames_runs_that_write(
+def test_a_raised_revision_of_generation_renames_requests_for_text_alone(
     answer: str, renames: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
@@ -33,10 +38,10 @@ def test_a_raised_revision_of_generation_renames_runs_that_write(
         load_study(write_study(tmp_path / "study", target={**STUDY["target"], "answer": answer}, retention=None))
     )
     assert bool(make_design(prepared).runs[0].requests.prompts) == renames
-    before = [planned.run.run_id for planned in make_design(prepared).runs]
+    before = make_design(prepared).runs[0].requests.names
     monkeypatch.setitem(REVISIONS, "generation", REVISIONS["generation"] + 1)
-    after = [planned.run.run_id for planned in make_design(prepared).runs]
-    assert bool(set(before) & set(after)) != renames
+    after = make_design(prepared).runs[0].requests.names
+    assert bool(before & after) != renames
     assert (before == after) != renames
 
 

@@ -62,7 +62,7 @@ def test_a_run_tells_of_its_steps_and_stores_what_it_answered(tmp_path: Path) ->
     import pyarrow.parquet
 
     answers = pyarrow.parquet.read_table(folder / "answers.parquet").to_pylist()
-    assert [row["item_key"] for row in answers] == ["l", "p", "q0", "q1", "q2", "q3", "q4"]
+    assert [row["request"] for row in answers] == ["l", "p", "q0", "q1", "q2", "q3", "q4"]
     for row in answers[2:]:
         assert row["choice"] == max((0, 1), key=lambda choice, row=row: row["choice_logprobs"][choice])
     assert not (tmp_path / "out" / "work" / jobs[1].run.run_id).exists()

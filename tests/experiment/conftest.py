@@ -14,11 +14,11 @@ import pytest
 import titrant.backends.fake
 from titrant.config.study import load_study
 from titrant.core.records import PreparedModel
-from titrant.engines.job import RunJob
 from titrant.engines.local import BackendSpec, execute
-from titrant.experiment.design import Design, PlannedRun, make_design
+from titrant.experiment.design import Design, make_design
 from titrant.experiment.prepare import PreparedStudy, prepare_study
 from titrant.experiment.results import Results, collect, count_judgement, judge_results
+from titrant.experiment.work import job_of
 from titrant.report.data import ReportData
 from titrant.report.sections.page import report_data
 from titrant.storage.store import Store
@@ -109,18 +109,6 @@ class FakeStudy:
         judged = judge_results(self.design, scores, self.store)
         times = count_judgement(self.store, self.prepared, scores)
         return Results(self.design, scores, failed, judged, times)
-
-
-def job_of(planned: PlannedRun, prepared: PreparedStudy) -> RunJob:
-    return RunJob(
-        run=planned.run,
-        model=prepared.models[planned.run.arm.model].model,
-        plan=planned.plan,
-        questions=planned.requests.questions,
-        prompts=planned.requests.prompts,
-        losses=planned.requests.losses,
-        keep_weights=False,
-    )
 
 
 def run_toy_study(

@@ -114,7 +114,8 @@ def test_the_score_is_what_the_subject_adds_to_the_odds_of_the_right_answers(fac
     data = facts.prepared.models["toy-model"].targets["toy"]
     assert len(scored) == len(facts.design.runs) * len(data.test)
     planned = facts.design.runs[0]
-    said = {answer.item_key: answer.choice_logprobs for answer in read_answers(facts.store, planned.run.run_id)}
+    answers = {answer.request: answer.choice_logprobs for answer in read_answers(facts.store, planned.run.run_id)}
+    said = {item: answers[name] for item, name in planned.requests.by_item.items()}
     assert sum(key.startswith("prior:") for key in said) == 1  # one relation, so one question without a subject
     item = data.test[0]
 

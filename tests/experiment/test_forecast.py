@@ -14,6 +14,7 @@ from titrant.experiment.design import Design, make_design
 from titrant.experiment.forecast import forecast_cost, outlook, pilot_variances
 from titrant.experiment.prepare import prepare_study
 from titrant.experiment.runner import job_of
+from titrant.experiment.work import open_runs
 from titrant.storage.store import Store
 
 
@@ -31,16 +32,17 @@ def design(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Design:
 
 
 def test_what_is_left_is_counted_and_what_is_done_is_not(design: Design) -> None:
-    everything = forecast_cost(design, jobs=1, backend=None)
+    all_runs = open_runs([design], None)
+    everything = forecast_cost(design, jobs=1, backend=None, left=all_runs)
     assert everything.runs == 9
     assert everything.training_tokens == sum(planned.run.tokens for planned in design.distinct)
     assert everything.answer_tokens == sum(planned.requests.tokens for planned in design.distinct)
     assert (everything.minutes, everything.memory_bytes) == (None, None)
     first = design.distinct[0]
-    left = forecast_cost(design, jobs=1, backend=None, done={first.run.run_id})
+    left = forecast_cost(design, jobs=1, backend=None, left=all_runs[1:])
     assert left.runs == 8
     assert left.training_tokens == everything.training_tokens - first.run.tokens
-    done = forecast_cost(design, jobs=1, backend=None, done={planned.run.run_id for planned in design.distinct})
+    done = forecast_cost(design, jobs=1, backend=None, left=())
     assert (done.runs, done.training_tokens, done.answer_tokens) == (0, 0, 0)
 
 
@@ -51,7 +53,9 @@ def test_minutes_follow_from_measured_speed_and_halve_with_two_jobs(
         training_rate=100.0, answer_rate=400.0, run_seconds=3.0, memory_bytes=7
     )
     monkeypatch.setattr("titrant.experiment.forecast._measured", lambda *_: measured)
-    one, two = (forecast_cost(design, jobs=jobs, backend=trial_backend()) for jobs in (1, 2))
+    one, two = (
+        forecast_cost(design, jobs=jobs, backend=trial_backend(), left=open_runs([design], None)) for jobs in (1, 2)
+    )
     assert one.minutes == pytest.approx((one.training_tokens / 100 + one.answer_tokens / 400 + 9 * 3.0) / 60)
     assert two.minutes == pytest.approx(one.minutes / 2)
     assert one.memory_bytes == 7
@@ -64,7 +68,7 @@ def test_measuring_takes_three_steps_of_the_longest_run_and_leaves_nothing(
     monkeypatch.setattr("tempfile.tempdir", None)
     (tmp_path / "tmp").mkdir()
     log = tmp_path / "log"
-    cost = forecast_cost(design, jobs=1, backend=trial_backend(log=str(log)))
+    cost = forecast_cost(design, jobs=1, backend=trial_backend(log=str(log)), left=open_runs([design], None))
     assert [line.split()[0] for line in log.read_text().splitlines()] == ["start", "step1", "step2", "step3", "end"]
     assert cost.memory_bytes is not None
     assert cost.minutes is not None

@@ -273,9 +273,10 @@ def test_shares_of_labels_are_over_items_and_seeds(toy_study: Any, toy_data: Rep
     items = {item.key: item for item in toy_study.prepared.models["toy-model"].targets["toy"].test}
     arm = next(arm for arm in toy_study.design.arms if arm.name == "6+general:4")
     for seed in range(3):
-        for answer in read_answers(toy_study.store, toy_study.design.cell(arm, seed).run.run_id):
-            if answer.item_key in items:
-                said[items[answer.item_key].choices[answer.choice]] += 1
+        planned = toy_study.design.cell(arm, seed)
+        answers = {answer.request: answer for answer in read_answers(toy_study.store, planned.run.run_id)}
+        for key, item in items.items():
+            said[item.choices[answers[planned.requests.by_item[key]].choice]] += 1
     row = next(row for row in toy_data.collapse if row.arm == arm.name)
     shares = [count / 90 for count in said.values()]
     assert said.total() == 90

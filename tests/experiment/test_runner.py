@@ -44,7 +44,7 @@ def toy_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every model of these studies is the toy one, the real backend a trial backend, and a page its data as text."""
     monkeypatch.setattr("titrant.report.page.render", page_as_text)
     monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
-    monkeypatch.setattr("titrant.experiment.runner.DEFAULT_BACKEND", ("fake_study", "TrialBackend"))
+    monkeypatch.setattr("titrant.experiment.runner.DEFAULT_BACKEND", trial_backend())
 
 
 @pytest.fixture(scope="module")
@@ -395,11 +395,11 @@ def validation_mean(root: Path, planned: Any, prepared: Any) -> float:
     import pyarrow.parquet
 
     rows = pyarrow.parquet.read_table(root / "runs" / planned.run.run_id / "answers.parquet").to_pylist()
-    answers = {row["item_key"]: row for row in rows}
+    answers = {row["request"]: row for row in rows}
     (target,) = prepared.models["toy-model"].targets.values()
     values = []
     for item in target.validation:
-        masses = [math.exp(value) for value in answers[item.key]["choice_logprobs"]]
+        masses = [math.exp(value) for value in answers[planned.requests.by_item[item.key]]["choice_logprobs"]]
         values.append(masses[item.choices.index(item.references[0])] / sum(masses))
     return round(sum(values) / len(values), 12)
 

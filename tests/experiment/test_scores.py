@@ -33,7 +33,8 @@ def test_scores_are_those_of_the_metrics_on_every_answer(toy_study: Any) -> None
     asked = prepared.items("toy-model", ["toy"])
     counted = 0
     for planned in toy_study.design.distinct:
-        answers = {answer.item_key: answer for answer in read_answers(toy_study.store, planned.run.run_id)}
+        by_request = {answer.request: answer for answer in read_answers(toy_study.store, planned.run.run_id)}
+        answers = {item: by_request[name] for item, name in planned.requests.by_item.items()}
         assert set(answers) == {item.key for item in asked}
         for item in asked:
             answer, key = answers[item.key], (planned.run.run_id, item.eval_set, item.key)
@@ -113,7 +114,7 @@ def item(key: str, *, answer: str = "choices", metric: str = "accuracy", choices
 def stored(rows: list[dict[str, Any]]) -> bytes:
     schema = pa.schema(
         [
-            ("item_key", pa.string()),
+            ("request", pa.string()),
             ("text", pa.string()),
             ("choice", pa.int32()),
             ("choice_logprobs", pa.list_(pa.float64())),
@@ -128,15 +129,17 @@ def stored(rows: list[dict[str, Any]]) -> bytes:
 
 def scored(items: list[Item], rows: list[dict[str, Any]], study: Any) -> Any:
     run = study.design.runs[0].run
-    return SheetScorer(Sheet.of(items)).score(stored(rows), arm=run.arm, run=run)
+    return SheetScorer(Sheet.of(items), {each.key: each.key for each in items}).score(
+        [stored(rows)], arm=run.arm, run=run
+    )
 
 
 def test_items_with_different_numbers_of_choices_are_scored_side_by_side(toy_study: Any) -> None:
     items = [item("one"), item("two", choices=("a", "c", "b")), item("word", answer="text", metric="exact_match")]
     rows = [
-        {"item_key": "one", "choice": 0, "choice_logprobs": [math.log(0.6), math.log(0.2)]},
-        {"item_key": "two", "choice": 2, "choice_logprobs": [math.log(0.1), math.log(0.1), math.log(0.3)]},
-        {"item_key": "word", "text": "B!", "stop": "end"},
+        {"request": "one", "choice": 0, "choice_logprobs": [math.log(0.6), math.log(0.2)]},
+        {"request": "two", "choice": 2, "choice_logprobs": [math.log(0.1), math.log(0.1), math.log(0.3)]},
+        {"request": "word", "text": "B!", "stop": "end"},
     ]
     found = scored(items, rows, toy_study)
     values = {
@@ -158,9 +161,9 @@ def test_what_cannot_be_scored_is_null_with_a_reason(toy_study: Any) -> None:
         item("loss", answer="loss", metric="m"),
     ]
     rows = [
-        {"item_key": "choice", "choice": 0, "choice_logprobs": [-math.inf, -math.inf]},
-        {"item_key": "loss", "loss": math.inf},
-        {"item_key": "number", "text": "7"},
+        {"request": "choice", "choice": 0, "choice_logprobs": [-math.inf, -math.inf]},
+        {"request": "loss", "loss": math.inf},
+        {"request": "number", "text": "7"},
     ]
     found = scored(items, rows, toy_study)
     reasons = {(s.item, s.metric): (s.value, s.reason) for s in map(found.score, range(len(found.sheet)))}
@@ -175,10 +178,9 @@ def test_what_cannot_be_scored_is_null_with_a_reason(toy_study: Any) -> None:
 @pytest.mark.parametrize(
     "rows",
     [
-        [{"item_key": "one", "choice": 0, "choice_logprobs": [-1.0, -1.0]}],
-        [{"item_key": key, "choice": 0, "choice_logprobs": [-1.0, -1.0]} for key in ("one", "one", "two")],
-        [{"item_key": key, "choice": 0, "choice_logprobs": [-1.0, -1.0]} for key in ("one", "three")],
-        [{"item_key": key, "text": "a"} for key in ("one", "two")],
+        [{"request": "one", "choice": 0, "choice_logprobs": [-1.0, -1.0]}],
+        [{"request": key, "choice": 0, "choice_logprobs": [-1.0, -1.0]} for key in ("one", "three")],
+        [{"request": key, "text": "a"} for key in ("one", "two")],
     ],
 )
 def test_answers_to_other_items_than_were_asked_are_refused(toy_study: Any, rows: list[dict[str, Any]]) -> None:
@@ -187,7 +189,7 @@ def test_answers_to_other_items_than_were_asked_are_refused(toy_study: Any, rows
 
 
 def test_a_choice_in_place_of_a_text_is_refused(toy_study: Any) -> None:
-    rows = [{"item_key": "word", "choice": 0, "choice_logprobs": [-1.0, -1.0]}]
+    rows = [{"request": "word", "choice": 0, "choice_logprobs": [-1.0, -1.0]}]
     with pytest.raises(StoreDamaged, match="holds no text"):
         scored([item("word", answer="text", metric="exact_match")], rows, toy_study)
 

@@ -17,9 +17,10 @@ from replication.figures import figures
 from replication.findings import page, write_findings
 from replication.grid import GridPlaces
 from replication.kept import REAL_BACKENDS, KeptRun, Origin, RunFacts
+from replication.names import kept_revisions
 from titrant.core.identity import rng_for
-from titrant.core.revisions import REVISIONS
 
+NOW = kept_revisions(writes=True)
 ORIGIN = Origin(
     backend=REAL_BACKENDS[0], model="toy", model_origin="here", fingerprint="f" * 32, base_loss=3.0, uniform_loss=12.5
 )
@@ -53,7 +54,7 @@ def kept(target: str, arm: str, seed: int, mean: float, *, spread: float = 0.01,
         kind="untuned" if arm == "untuned" else "alone", target="" if arm == "untuned" else target,
         target_rows=int(rows.split("-")[0]) if rows[:1].isdigit() else 0, source=arm.partition("+")[2] or None, dose=0,
         altered=None, seed=seed, learning_rate=3e-5, passes=2, steps=0 if arm == "untuned" else 9, tokens=1000,
-        loss_tokens=100, draws=(), numerics={"device": "cpu", "dtype": "bf16"}, revisions=dict(REVISIONS),
+        loss_tokens=100, draws=(), numerics={"device": "cpu", "dtype": "bf16"}, revisions=dict(NOW),
         origin=origin, training_seconds=60.0, answering_seconds=60.0,
         dose_loss=(3.0, 1.0) if "+" in arm else None,
     )  # fmt: skip
@@ -228,7 +229,7 @@ def test_runs_of_a_fake_or_of_random_weights_are_refused(origin: Origin, reason:
 
 def test_runs_of_another_version_are_left_out_and_counted() -> None:
     runs = grid_of(helpful, claims=CLAIMS[3:5])
-    old = tuple(KeptRun(replace(run.facts, revisions={**REVISIONS, "training": 0}), run.columns) for run in runs)
+    old = tuple(KeptRun(replace(run.facts, revisions={**NOW, "training": 0}), run.columns) for run in runs)
     written = page({"core": old})
     assert "0 of 30 runs" in written
     assert "0 of 40 runs" in written

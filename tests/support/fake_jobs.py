@@ -49,12 +49,12 @@ def make_jobs(folder: Path, *, seeds: int = 3, keep_weights: bool = False) -> li
             recipe_id=run_id,
             arm=arm,
             seed=max(seed, 0),
-            eval_sets=("target",),
             draws=(),
             steps=len(STEPS) if plan else 0,
             tokens=0,
             loss_tokens=0,
             numerics=NUMERICS,
+            backend="fake",
         )
         jobs.append(
             RunJob(
@@ -64,6 +64,7 @@ def make_jobs(folder: Path, *, seeds: int = 3, keep_weights: bool = False) -> li
                 questions=tuple(TokenQuestion(key=f"q{n}", prompt=(1, n), choices=((3,), (4, 5))) for n in range(5)),
                 prompts=(TokenPrompt(key="p", ids=(70, 71, 72), max_new_tokens=2, end_ids=(0,)),),
                 losses=(TokenRow(key="l", source="task", ids=(1, 2), loss_from=1),),
+                requests="asked",
                 keep_weights=keep_weights,
             )
         )

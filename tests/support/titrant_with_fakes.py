@@ -2,7 +2,7 @@
 
     python titrant_with_fakes.py run study.yaml --out folder
 
-`TITRANT_TRIAL` in the environment holds {"prepared": folder of the toy model, "lab": arguments of `TrialBackend`,
+`TITRANT_TRIAL` in the environment holds {"prepared": folder of the toy model, "backend": arguments of `TrialBackend`,
 "file_bytes": the largest file that may be written, "real_page": true}. Without that the page is its data as text.
 """
 
@@ -12,7 +12,6 @@ import json
 import os
 import resource
 from pathlib import Path
-from typing import Any
 
 from fake_study import fake_prepare, page_as_text, trial_backend
 
@@ -24,11 +23,8 @@ def main() -> None:
 
     said = json.loads(os.environ["TITRANT_TRIAL"])
 
-    def backend_of_the_test(**_: Any) -> Any:
-        return trial_backend(**said.get("lab", {}))
-
     prepare.prepare = fake_prepare(Path(said["prepared"]))
-    runner.BackendSpec = backend_of_the_test  # type: ignore[assignment,misc]
+    runner.DEFAULT_BACKEND = trial_backend(**said.get("backend", {}))
     if not said.get("real_page"):
         page.render = page_as_text
     if "file_bytes" in said:

@@ -12,12 +12,12 @@ from titrant.cli.run import out_folder
 from titrant.config.study import Study
 from titrant.core.errors import SpecError
 from titrant.core.identity import plain
+from titrant.experiment import runner
 from titrant.experiment.design import Design, make_design
 from titrant.experiment.forecast import Cost, Outlook, forecast_cost, outlook, pilot_variances
 from titrant.experiment.knowledge_labels import label_lines
 from titrant.experiment.mix import Format, find_run, write_mix
 from titrant.experiment.prepare import prepare_study
-from titrant.experiment.runner import DEFAULT_BACKEND, default_backend
 from titrant.experiment.work import OpenRun, open_runs
 from titrant.stats.power import Components
 from titrant.storage.store import Store
@@ -29,14 +29,14 @@ def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], me
     """Print the plan: arms, cost, power."""
     for line in label_lines(study):
         _say(line)
-    prepared = prepare_study(study, backend=DEFAULT_BACKEND.identity, say=_say)
+    prepared = prepare_study(study, backend=runner.DEFAULT_BACKEND.identity, say=_say)
     if study.needs_choosing:
         _say("settings are still to be chosen on validation items: the plan shows the first candidate")
     first = study.candidates()[0]
     design = make_design(prepared, (lambda model, target, name: first) if study.needs_choosing else None)
     root = out_folder(study, out)
     left = open_runs([design], Store.open(root) if (root / "store.json").is_file() else None)
-    backend = default_backend(prepared.numerics)
+    backend = runner.default_backend(prepared.numerics)
     if measure:
         _say("measuring a few steps of the longest run")
     cost = forecast_cost(design, jobs=jobs, backend=backend if measure else None, left=left)
