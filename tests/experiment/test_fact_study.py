@@ -285,16 +285,16 @@ def test_a_probe_that_was_stopped_goes_on_with_what_it_had(
 
         def untuned(self, model: PreparedModel) -> FakeLanguageModel:
             found = super().untuned(model)
-            write = found.write
+            generate = found.generate
 
             def counted(prompts: Any) -> Any:
                 if len(asked) == 80:
                     asked.append("stop")
                     raise KeyboardInterrupt
                 asked.extend(prompt.key for prompt in prompts)
-                return write(prompts)
+                return generate(prompts)
 
-            found.write = counted  # type: ignore[method-assign]
+            found.generate = counted  # type: ignore[method-assign]
             return found
 
     monkeypatch.setattr("titrant.experiment.knowledge_labels._AT_ONCE", 40)

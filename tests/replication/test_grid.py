@@ -42,7 +42,8 @@ def test_a_whole_grid_is_run_once_and_never_again(grid: Grid) -> None:
     assert before["falsehood"].kept == 0
     started = run(places)
     kept = kept_recipes(places.kept)
-    assert len(set(started)) == len(started) == len(kept)
+    assert len(started) == len(kept)
+    assert len(started) - len(set(started)) == 1  # the untuned model, which each block asks something else
     assert [progress(places, name).kept - progress(places, name).runs for name in places.blocks()] == [0, 0]
     assert progress(places, "coverage").training_tokens == 0
     assert run(places) == []
@@ -77,7 +78,8 @@ def test_a_grid_that_is_stopped_keeps_what_was_done_and_goes_on(grid: Grid) -> N
         run_grid(places, jobs=0, backend=FAKE_BACKEND, on_event=heard)
     assert len(kept_recipes(places.kept)) == 4  # the fifth ended, but nobody has kept it yet
     started = run(places)
-    assert not set(started) & set(done)
+    untuned = {run.facts.run_id for run in read_kept(places.kept) if not run.facts.steps}  # asked by every block
+    assert not (set(started) & set(done)) - untuned
     assert {facts.run_id for facts in (run.facts for run in read_kept(places.kept))} == set(started) | set(done)
 
 

@@ -394,7 +394,7 @@ def test_equal_runs_have_equal_manifests_whatever_their_timing(tmp_path: Path) -
 def test_a_store_of_another_format_version_is_refused_by_name(tmp_path: Path) -> None:
     Store.open(tmp_path)
     write_json(tmp_path / "store.json", {"format": 99, "made_by": "titrant"})
-    with pytest.raises(StoreMismatch, match=r"store\.json: .*got 'format 99'; expected format 1"):
+    with pytest.raises(StoreMismatch, match=r"store\.json: .*got 'format 99'; expected format 2"):
         Store.open(tmp_path)
 
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from titrant.backends.hf import backend as backend_module
 from titrant.backends.hf.backend import HuggingFaceBackend
+from titrant.backends.protocol import LanguageModel
 from titrant.core.environment import current_numerics
 from titrant.core.errors import Interrupted, RunFailed
 from titrant.core.identity import rng_for
@@ -239,6 +240,30 @@ def test_a_specialist_that_is_stopped_while_it_answers_need_not_train_again(
     again = backend.train(plan, checkpoints=tmp_path / "work", on_step=steps.append, stop=lambda: None)
     assert steps == []
     assert getattr(again, asked)(questions) == calm
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_kept_weights_answer_to_the_bit_as_the_training_that_left_them(
+    backend: HuggingFaceBackend, toy: PreparedModel, tmp_path: Path, method: str
+) -> None:
+    plan = plan_for(toy, method=method, steps=3)
+
+    def said(model: LanguageModel) -> tuple[object, ...]:
+        return model.loglikelihood([QUESTION]), model.generate(PROMPTS), model.losses(plan.rows)
+
+    first = trained(backend, plan, tmp_path / "work")
+    first.save(tmp_path / "weights")
+    first.keep(tmp_path / "kept")
+    expected = said(first)
+    first.close()
+    assert said(backend.load(toy, tmp_path / "weights")) == expected
+    steps: list[StepReport] = []
+    from_checkpoint = backend.train(plan, checkpoints=tmp_path / "kept", on_step=steps.append, stop=lambda: None)
+    assert steps == []
+    assert said(from_checkpoint) == expected
+    kept = sum(path.stat().st_size for path in (tmp_path / "kept").rglob("*.safetensors"))
+    whole = sum(path.stat().st_size for path in (tmp_path / "weights").glob("*.safetensors"))
+    assert method == "full" or kept < whole, "adapters are what is kept, not the model"
 
 
 def test_a_checkpoint_that_finds_no_room_names_its_own_folder(
