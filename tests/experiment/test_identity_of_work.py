@@ -105,7 +105,7 @@ def test_one_more_item_trains_again_what_kept_no_weights_and_says_so_first(trial
     trial.test_rows([*trial.rows, {"text": "one more thing entirely", "label": "bird"}])
     left = trial.kinds_left()
     assert set(left) == {"train_again", "answer"}
-    assert left["answer"] == 2, "the untuned model and the one that was handed over have their weights"
+    assert left["answer"] == 1, "the untuned model"
     after = {key[:-1]: key[-1] for key in scores(trial.run())}
     assert trial.done["start"] == left["train_again"]
     assert Store.open(trial.folder / "out").finished() == kept, "runs are named as they were"
@@ -132,12 +132,12 @@ def test_weights_that_are_kept_answer_what_is_new(tmp_path: Path) -> None:
     trial.test_rows([*trial.rows, {"text": "one more thing entirely", "label": "bird"}])
     assert set(trial.kinds_left()) == {"answer"}
     trial.run()
-    assert (trial.done["start"], trial.done["step"]) == (0, 0)
-    assert trial.done["load"] > 0
-    damaged = next((tmp_path / "out" / "weights").glob("[!.]*/config.json"))
-    damaged.write_text(damaged.read_text() + " ")
+    assert trial.done["step"] == 0
+    damaged = next((tmp_path / "out" / "kept").glob("[!.]*/step.json"))
+    damaged.unlink()
+    damaged.parent.rmdir()
     trial.test_rows([*trial.rows, {"text": "and yet another", "label": "fish"}])
-    assert trial.kinds_left()["train_again"] == 1, "weights that are not as they were written answer nothing"
+    assert trial.kinds_left()["train_again"] == 1
 
 
 def test_a_changed_metric_a_comment_and_a_name_cost_nothing(trial: Trial) -> None:

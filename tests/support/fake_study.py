@@ -154,12 +154,6 @@ class TrialBackend:
     def untuned(self, model: PreparedModel) -> FakeLanguageModel:
         return self._sized(FakeBackend().untuned(model))
 
-    def load(self, model: PreparedModel, folder: Path) -> FakeLanguageModel:
-        if self.log is not None:
-            with Path(self.log).open("a") as file:
-                file.write("load\n")
-        return self._sized(FakeBackend().load(model, folder))
-
     def train(
         self,
         plan: TrainingPlan,

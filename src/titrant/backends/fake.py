@@ -81,10 +81,6 @@ class FakeBackend:
     def untuned(self, model: PreparedModel) -> FakeLanguageModel:
         return FakeLanguageModel(model.fingerprint, 0.0)
 
-    def load(self, model: PreparedModel, folder: Path) -> FakeLanguageModel:
-        told = read_json(folder / "config.json")
-        return FakeLanguageModel(told["salt"], told["skill"])
-
     def train(
         self,
         plan: TrainingPlan,

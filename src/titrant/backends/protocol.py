@@ -63,10 +63,6 @@ class Backend(Protocol):
         """The model as it came."""
         ...
 
-    def load(self, model: PreparedModel, folder: Path) -> LanguageModel:
-        """The model whose weights `LanguageModel.save` wrote into `folder`; it answers as the one that was saved."""
-        ...
-
     def train(
         self,
         plan: TrainingPlan,

@@ -54,8 +54,8 @@ class RunJob:
     """All that a worker needs for one run.
 
     `requests` names the whole set of requests. `supplement` is the same name where the run is finished and these
-    requests are new to it: then its weights are taken from where they are kept (`kept_weights`, or its adapters), and
-    only where they are not the run is trained again.
+    requests are new to it: then it goes on from the checkpoint behind its last step where one is kept, and is trained
+    again only where none is. `keep_training`: leave such a checkpoint.
     """
 
     run: Run
@@ -66,8 +66,8 @@ class RunJob:
     losses: tuple[TokenRow, ...]
     requests: str
     keep_weights: bool
+    keep_training: bool = False
     supplement: str | None = None
-    kept_weights: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +108,8 @@ def do_run(job: RunJob, *, store: Store, backend: Backend, decode: Decode, emit:
                 raise
             if job.keep_weights:
                 _save_weights(job, language_model, store)
-            if job.plan is not None and job.plan.settings.method == "lora" and recalled is None:
-                # Adapters are small: kept for every run, they make another test item cost its answers alone.
-                language_model.keep(store.adapter_folder(run_id))
+            if job.keep_training and recalled is None:
+                language_model.keep(store.kept_folder(run_id))
         finally:
             language_model.close()
     except RunFailed as failure:
@@ -135,15 +134,16 @@ def do_run(job: RunJob, *, store: Store, backend: Backend, decode: Decode, emit:
 
 
 def _recalled(job: RunJob, *, store: Store, backend: Backend, stop: Stop) -> LanguageModel | None:
-    """The model of a finished run from what is kept of it, to the bit; None where nothing is."""
+    """The model of a finished run from what is kept of it; None where nothing is.
+
+    A checkpoint and not the weights that are handed over: those are rounded to the dtype that answers, and a head that
+    computes in float32 would answer otherwise in the last bits.
+    """
     if job.plan is None:
         return backend.untuned(job.model)
-    if job.kept_weights is not None:
-        return backend.load(job.model, job.kept_weights)
-    kept = store.adapter_folder(job.run.run_id)
+    kept = store.kept_folder(job.run.run_id)
     if not kept.is_dir():
         return None
-    # Behind its last step a checkpoint holds all that the training came to: it goes on from there and ends at once.
     return backend.train(job.plan, checkpoints=kept, on_step=lambda _: None, stop=stop)
 
 

@@ -1,25 +1,21 @@
 """What is left to do of a study: runs to train, and requests that finished runs have not answered yet.
 
 A finished run that is asked more (a new test item, another target's items) answers the new requests alone where its
-weights or adapters are kept; where they are not, it has to be trained again, to the same weights.
+adapters or weights are kept; where they are not, it has to be trained again, to the same weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
-from titrant.core.errors import StoreDamaged
 from titrant.engines import RunJob
-from titrant.engines.job import weights_folder
 from titrant.experiment.answers import StoredAnswers
 from titrant.experiment.design import Design, PlannedRun
 from titrant.experiment.prepare import PreparedStudy
-from titrant.experiment.publish import FACTS
 from titrant.experiment.requests import EvalRequests
-from titrant.storage.store import MANIFEST, Store, check_manifest, read_json
+from titrant.storage.store import MANIFEST, Store, check_manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +26,6 @@ class OpenRun:
     planned: PlannedRun
     requests: EvalRequests
     kind: Literal["train", "answer", "train_again"]
-    kept_weights: Path | None = None
 
     @property
     def training_tokens(self) -> int:
@@ -48,7 +43,7 @@ class OpenRun:
         made = job_of(asked, prepared, keep_weights=keep_weights)
         if self.kind == "train":
             return made
-        return replace(made, supplement=made.requests, kept_weights=self.kept_weights)
+        return replace(made, supplement=made.requests)
 
 
 def open_runs(designs: Sequence[Design], store: Store | None) -> tuple[OpenRun, ...]:
@@ -57,7 +52,6 @@ def open_runs(designs: Sequence[Design], store: Store | None) -> tuple[OpenRun, 
     if store is None:
         return tuple(OpenRun(planned=planned, requests=planned.requests, kind="train") for planned in runs)
     answers = StoredAnswers(store)
-    handed_over = _handed_over(store)
     found = []
     for planned in runs:
         run_id, missing = planned.run.run_id, answers.missing(planned)
@@ -66,13 +60,10 @@ def open_runs(designs: Sequence[Design], store: Store | None) -> tuple[OpenRun, 
         if not answers.is_finished(run_id):
             found.append(OpenRun(planned=planned, requests=planned.requests, kind="train"))
             continue
-        weights = next(
-            (folder for folder in (weights_folder(store, run_id), handed_over.get(run_id)) if _whole(folder)), None
-        )
-        kept = planned.training_digest is None or weights is not None or store.adapter_folder(run_id).is_dir()
+        kept = planned.training_digest is None or _is_kept(store, run_id)
         requests = planned.requests.named(missing)
         kind: Literal["answer", "train_again"] = "answer" if kept else "train_again"
-        found.append(OpenRun(planned=planned, requests=requests, kind=kind, kept_weights=weights))
+        found.append(OpenRun(planned=planned, requests=requests, kind=kind))
     return tuple(found)
 
 
@@ -98,21 +89,13 @@ def job_of(planned: PlannedRun, prepared: PreparedStudy, *, keep_weights: bool =
         losses=planned.requests.losses,
         requests=planned.requests.digest,
         keep_weights=keep_weights,
+        # Adapters are small: kept for every run, they make another test item cost its answers alone.
+        keep_training=planned.training_digest is not None
+        and (planned.run.arm.training.method == "lora" or prepared.study.keep_weights == "all"),
     )
 
 
-def _whole(folder: Path | None) -> bool:
-    """Whether a folder holds weights that are as they were written."""
-    return folder is not None and folder.is_dir() and not check_manifest(folder)
-
-
-def _handed_over(store: Store) -> dict[str, Path]:
-    """Where the models that were handed over lie, by the run that made them."""
-    found = {}
-    for facts in sorted((store.root / "model").rglob(FACTS)):
-        if (facts.parent / MANIFEST).is_file():
-            try:
-                found[str(read_json(facts)["run_id"])] = facts.parent
-            except StoreDamaged:
-                continue  # a model that cannot say which run made it serves none
-    return found
+def _is_kept(store: Store, run_id: str) -> bool:
+    """Whether the checkpoint behind the run's last step is there, as it was written."""
+    folder = store.kept_folder(run_id)
+    return folder.is_dir() and not any(check_manifest(path.parent) for path in folder.glob(f"[!.]*/{MANIFEST}"))

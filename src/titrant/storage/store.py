@@ -6,7 +6,7 @@ A store is a folder:
     ledger.jsonl          one record a line with its own checksum; no times, no hosts
     runs/<run_id>/        finished runs, each with manifest.json (name, bytes, SHA-256 of every file)
     answers/<run_id>/<set>/  what a finished run was asked later; manifest.json as above
-    adapters/<run_id>/    what adapters came to, for every run that trains them
+    kept/<run_id>/        a checkpoint behind the last step, for adapters and where all weights are kept
     work/<run_id>/        unfinished runs: checkpoints, steps.jsonl, about.json; removed when the run is finished
     claims/<run_id>.lock  held with flock by the process that works on the run; a dead process holds nothing
     verdict.json, scores.parquet, report.html, model/      what the study makes of the runs
@@ -313,9 +313,9 @@ class Store:
         """Where the answers of a finished run to a further set of requests lie."""
         return self.root / "answers" / run_id / requests
 
-    def adapter_folder(self, run_id: str) -> Path:
-        """Where the adapters of a run are kept, as a checkpoint behind its last step."""
-        return self.root / "adapters" / run_id
+    def kept_folder(self, run_id: str) -> Path:
+        """Where a finished run's training is kept, as a checkpoint behind its last step."""
+        return self.root / "kept" / run_id
 
     # the ledger
 
@@ -467,6 +467,9 @@ class Store:
         found += self._result_damages()
         for manifest in _manifests(self.root / "model"):
             remedy = f"delete {self.root / 'model'} and run the study again"
+            found += [_damage(problem, remedy) for problem in check_manifest(manifest.parent)]
+        for manifest in sorted(self.root.glob("kept/[!.]*/[!.]*/" + MANIFEST)):
+            remedy = f"delete {manifest.parent}; the run is trained again, to the same bits, when it is asked more"
             found += [_damage(problem, remedy) for problem in check_manifest(manifest.parent)]
         for manifest in sorted(self.root.glob("weights/[!.]*/" + MANIFEST)):
             remedy = f"delete {manifest.parent}; export trains the arm again, to the same bits"

@@ -13,7 +13,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,16 +142,6 @@ class HuggingFaceBackend:
         base = self._base(model)
         exact = base.model if base.model.dtype == torch.float32 else copy_model(base.model, torch.float32)
         return HuggingFaceLanguageModel(exact, model, numerics=self.numerics, ragged=base.ragged)
-
-    def load(self, model: PreparedModel, folder: Path) -> HuggingFaceLanguageModel:
-        """The model whose weights `HuggingFaceLanguageModel.save` wrote into `folder`.
-
-        They were written in the dtype that answers, so a copy in it has the bits of the one that answered then.
-        """
-        with _naming_lack_of_memory():
-            saved = load_model(replace(model, folder=str(folder)), device=self.numerics.device)
-            exact = saved if saved.dtype == torch.float32 else copy_model(saved, torch.float32)
-        return HuggingFaceLanguageModel(exact, model, numerics=self.numerics, ragged=self._base(model).ragged)
 
     def train(
         self,
