@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from titrant.cli import run_app
 from titrant.cli.output import print_json
 from titrant.core.errors import SpecError
 
@@ -80,3 +81,7 @@ def _heard(event: Any) -> None:
 
 def _say(text: str) -> None:
     print(f"titrant: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    run_app(app)

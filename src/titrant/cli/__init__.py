@@ -32,7 +32,12 @@ Jobs = Annotated[str, typer.Option(help="worker processes: a number or auto; it 
 
 
 def main() -> None:
-    """The entry point: runs the verb and turns our errors into one message and an exit code."""
+    """The entry point of `titrant`."""
+    run_app(app)
+
+
+def run_app(app: typer.Typer) -> None:
+    """Run a command line: turns our errors into one message and an exit code."""
     import os
     import signal
 
