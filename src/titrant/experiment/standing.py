@@ -11,33 +11,26 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
 
 import titrant
 from titrant.config.fields import Place
 from titrant.core.errors import StoreDamaged
 from titrant.core.identity import fingerprint, hash_file, plain
-from titrant.core.records import Contrast, Estimate, Failure, NextStep, Verdict
+from titrant.core.records import Failure
 from titrant.core.revisions import REVISIONS
 from titrant.engines.job import ANSWERS, TRAINING
 from titrant.experiment.design import Design
 from titrant.experiment.prepare import PreparedStudy, file_hash
 from titrant.experiment.results import FailedCell, Judged, Results, cells, collect, failures_by_run
 from titrant.scoring.sheets import Scores
-from titrant.stats.exchange import ExchangeRate, Interaction, TurningSize
-from titrant.stats.law import Law
-from titrant.stats.worth import (
-    DoseInteraction,
-    DoseRate,
-    DoseThreshold,
-    LawWorth,
-    SkillInteraction,
-    SourceLaw,
-    Worth,
-)
+from titrant.stats.worth import SkillInteraction
 from titrant.storage.store import MANIFEST, RESULTS, Store, read_sealed
 from titrant.tasks.targets import collection_places
 
+_Record = TypeVar("_Record")
 _DECIDING = ("config", "data", "decision", "experiment", "report", "scoring", "stats", "tasks", "tokens")
 
 
@@ -62,18 +55,9 @@ def standing_results(design: Design, store: Store) -> Results | None:
             )
             for cell in record["failed"]
         ),
-        tuple(
-            Judged(
-                **{
-                    **judged,
-                    "verdicts": tuple(_verdict(verdict) for verdict in judged["verdicts"]),
-                    "worth": _worth(judged["worth"]),
-                }
-            )
-            for judged in record["judged"]
-        ),
+        _decoded(tuple[Judged, ...], record["judged"]),
         record["times_judged"],
-        tuple(_skill(found) for found in record["skills"]),
+        _decoded(tuple[SkillInteraction, ...], record["skills"]),
     )
 
 
@@ -199,55 +183,6 @@ def _runs(design: Design, store: Store) -> Any:
     return collect(design, store)[0].runs
 
 
-def _verdict(found: Mapping[str, Any]) -> Verdict:
-    """The verdict that `plain` made into JSON."""
-    step = found["next_step"]
-    contrasts, transfer = (
-        tuple(Contrast(**{**contrast, "difference": Estimate(**contrast["difference"])}) for contrast in found[name])
-        for name in ("contrasts", "transfer")
-    )
-    return Verdict(
-        **{
-            **found,
-            "contrasts": contrasts,
-            "transfer": transfer,
-            "next_step": None if step is None else NextStep(**step),
-            "provisional_reasons": tuple(found["provisional_reasons"]),
-            "notes": tuple(found["notes"]),
-        }
-    )
-
-
-def _worth(found: Mapping[str, Any]) -> Worth:
-    """The worth of doses that `plain` made into JSON."""
-    return Worth(
-        rates=tuple(DoseRate(**{**entry, "rate": ExchangeRate(**entry["rate"])}) for entry in found["rates"]),
-        thresholds=tuple(
-            DoseThreshold(**{**entry, "size": TurningSize(**entry["size"])}) for entry in found["thresholds"]
-        ),
-        interactions=tuple(
-            DoseInteraction(**{**entry, "change": Interaction(**entry["change"])}) for entry in found["interactions"]
-        ),
-        laws=tuple(
-            SourceLaw(
-                **{
-                    **entry,
-                    "law": Law(**entry["law"]),
-                    "worth": tuple(LawWorth(**worth) for worth in entry["worth"]),
-                }
-            )
-            for entry in found["laws"]
-        ),
-        reason=found["reason"],
-    )
-
-
-def _skill(found: Mapping[str, Any]) -> SkillInteraction:
-    """The test over skills that `plain` made into JSON."""
-    return SkillInteraction(
-        **{
-            **found,
-            "targets": tuple((target, skill) for target, skill in found["targets"]),
-            "change": Interaction(**found["change"]),
-        }
-    )
+def _decoded(kind: type[_Record], stored: Any) -> _Record:
+    """The records that `plain` made into JSON."""
+    return TypeAdapter(kind).validate_python(stored)
