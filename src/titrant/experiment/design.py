@@ -105,19 +105,20 @@ def make_design(prepared: PreparedStudy, settings: Settings | None = None) -> De
     """All arms and runs. `settings(model, target, arm name)` gives the training settings where they were chosen on
     validation rows; by default the study's only ones."""
     chosen = settings or (lambda model, target, name: prepared.study.training_settings())
+    drawing = _Drawing(prepared)
     arms: list[Arm] = []
     for model in prepared.models:
         arms += _common_arms(prepared, model, chosen)
         for target in prepared.study.targets:
-            arms += _target_arms(prepared, model, target, chosen)
+            arms += _target_arms(drawing, model, target, chosen)
     cells: dict[tuple[str, str, str, int], PlannedRun] = {}
     runs = []
-    drawing = _Drawing(prepared)
     for arm in arms:
         planned: PlannedRun | None = None
         for seed in prepared.study.arms.seeds:
             if planned is None or arm.kind != "untuned":
                 planned = drawing.planned(arm, seed)
+                refuse_unvisited_target(planned.run)
                 runs.append(planned)
             cells[(arm.model, arm.target, arm.name, seed)] = planned
     return Design(prepared, tuple(arms), tuple(runs), cells)
@@ -151,25 +152,26 @@ def _common_arms(prepared: PreparedStudy, model: str, settings: Settings) -> lis
     return arms + [_arm(prepared, model, "", 0, doses, settings) for doses in largest.values()]
 
 
-def _target_arms(prepared: PreparedStudy, model: str, target: str, settings: Settings) -> list[Arm]:
+def _target_arms(drawing: _Drawing, model: str, target: str, settings: Settings) -> list[Arm]:
+    prepared = drawing.prepared
     arms: list[Arm] = []
     ladders = _ladders(prepared, model)
     for size in sizes_of(prepared, model, target):
         alone = _arm(prepared, model, target, size, (), settings)
         dosed = [_arm(prepared, model, target, size, doses, settings) for doses in ladders]
-        arms += _held_equal(prepared, alone, dosed, settings)
+        arms += _held_equal(drawing, alone, dosed, settings)
     return arms
 
 
-def _held_equal(prepared: PreparedStudy, alone: Arm, dosed: list[Arm], settings: Settings) -> list[Arm]:
+def _held_equal(drawing: _Drawing, alone: Arm, dosed: list[Arm], settings: Settings) -> list[Arm]:
     """The arms of one target size with what the study holds equal, and the matched baseline where it differs.
 
     `target_passes`: passes as the study says; the matched baseline takes the visits of the longest dosed arm.
-    `steps`, `tokens`: every arm takes those of the longest dosed arm, so the plain baseline is the matched one too.
+    `steps`, `tokens`: every arm takes the most that any dosed arm does, so the plain baseline is the matched one too.
     """
     if not dosed:
         return [alone]
-    study = prepared.study
+    study = drawing.prepared.study
     longest = max(dosed, key=_visits)
     if study.hold_equal == "target_passes":
         if _visits(longest) == _visits(alone) or not study.arms.matched:
@@ -179,8 +181,23 @@ def _held_equal(prepared: PreparedStudy, alone: Arm, dosed: list[Arm], settings:
         return [alone, replace(matched, visits=_visits(longest)), *dosed]
     if study.hold_equal == "steps":
         return [replace(arm, visits=_visits(longest)) for arm in (alone, *dosed)]
-    budget = max(_Drawing(prepared).tokens(longest, seed) for seed in study.arms.seeds)
+    # Not those of the arm with the most visits: a few long rows can take more tokens than many short ones, and an arm
+    # whose own rows are over the budget would be left without a visit to its target.
+    budget = max(drawing.tokens(arm, seed) for arm in dosed for seed in study.arms.seeds)
     return [replace(arm, tokens=budget) for arm in (alone, *dosed)]
+
+
+def refuse_unvisited_target(run: Run) -> None:
+    """`MixError` where the training does not visit each of the arm's target rows at least once."""
+    own = next((draw for draw in run.draws if draw.source == run.arm.target and run.arm.target_rows), None)
+    if own is not None and own.visits < own.got:
+        raise MixError(
+            f"the arm {run.arm.name} cannot visit each of its {own.got} target rows at seed {run.seed}",
+            where=f"model {run.arm.model}, target {run.arm.target}",
+            got=f"{own.visits} visits to target rows",
+            expected=f"at least {own.got}",
+            fix="ask for smaller doses, or raise what every arm may take",
+        )
 
 
 def _visits(arm: Arm) -> int:
