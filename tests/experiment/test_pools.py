@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from fake_study import write_study
 
-from titrant.config.study import load_study
+from titrant.config.study import Study, load_study
 from titrant.core.errors import DataError, SpecError
+from titrant.core.records import Example
 from titrant.data.readers import card, catalogue_names
-from titrant.experiment.prepare import raw_rows
+from titrant.experiment.pool_cuts import first_examples
+from titrant.experiment.prepare import raw_rows, scanned_pools
 from titrant.report.model_card import model_card
 from titrant.report.sections.page import report_data
 
@@ -70,10 +73,30 @@ def study_with(folder: Path, pool: dict[str, Any]) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class Read:
+    """What is read of a pool before any cut."""
+
+    rows: tuple[Example, ...]
+    place: str
+    licence: str | None
+    non_commercial: bool | None
+    left_out: int
+    first_fault: str | None
+
+
+def read(study: Study) -> Read:
+    scan = scanned_pools(study, raw_rows(study))["pool"]
+    pool = scan.pool
+    return Read(
+        first_examples(study, scan), pool.place, pool.licence, pool.non_commercial, scan.left_out, scan.first_fault
+    )
+
+
 def test_a_local_copy_is_read_with_the_card_and_its_faults_are_counted(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text(lines(ROWS))
     study = load_study(study_with(tmp_path, {"source": "dolly", "rows": "mine.jsonl"}))
-    pool = raw_rows(study).pools["pool"]
+    pool = read(study)
     assert [(row.turns[0].text, row.answer) for row in pool.rows] == [
         ("Say the word of row 1.", "word 1"),
         ("Say the word of row 2.\n\nof a list", "010"),
@@ -90,7 +113,7 @@ def test_the_loader_reads_a_local_file_of_every_source(name: str, kind: str, tmp
         (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in LAYOUTS[name]))
     else:
         pq.write_table(pa.Table.from_pylist(LAYOUTS[name]), tmp_path / "mine.parquet")
-    pool = raw_rows(load_study(study_with(tmp_path, {"source": name, "rows": f"mine.{kind}"}))).pools["pool"]
+    pool = read(load_study(study_with(tmp_path, {"source": name, "rows": f"mine.{kind}"})))
     assert [tuple((turn.role, turn.text) for turn in row.turns) for row in pool.rows] == [
         (("user", "Why?"), ("assistant", "Because."))
     ]
@@ -100,7 +123,7 @@ def test_the_loader_reads_a_local_file_of_every_source(name: str, kind: str, tmp
 def test_in_a_pool_of_the_users_own_the_same_fault_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text(lines(ROWS))
     with pytest.raises(DataError, match=r"mine\.jsonl:3: the output is empty"):
-        raw_rows(load_study(study_with(tmp_path, {"rows": "mine.jsonl"})))
+        read(load_study(study_with(tmp_path, {"rows": "mine.jsonl"})))
 
 
 def test_a_source_of_the_catalogue_comes_from_the_hub_and_is_locked_beside_the_study(
@@ -111,9 +134,9 @@ def test_a_source_of_the_catalogue_comes_from_the_hub_and_is_locked_beside_the_s
     study = load_study(study_with(tmp_path, {"source": "dolly"}))
     with hub_mirror.running({card("dolly").hub: files}) as endpoint:
         monkeypatch.setenv("HF_ENDPOINT", endpoint)
-        first = raw_rows(study).pools["pool"]
+        first = read(study)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    assert raw_rows(study).pools["pool"] == first
+    assert read(study) == first
     assert first.place == f"hub:databricks/databricks-dolly-15k@{hub_mirror.COMMIT}:train"
     assert (len(first.rows), first.left_out, first.licence) == (2, 1, "cc-by-sa-3.0")
     assert json.loads((tmp_path / "sources.lock.json").read_text())["sources"]["dolly"]["revision"] == hub_mirror.COMMIT
@@ -126,7 +149,7 @@ def test_a_licence_of_the_hub_does_not_hide_that_parts_are_not_for_commercial_us
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     with hub_mirror.running({card("tulu3").hub: files}) as endpoint:
         monkeypatch.setenv("HF_ENDPOINT", endpoint)
-        pool = raw_rows(load_study(study_with(tmp_path, {"source": "tulu3"}))).pools["pool"]
+        pool = read(load_study(study_with(tmp_path, {"source": "tulu3"})))
     assert pool.non_commercial
     assert str(pool.licence).startswith("odc-by (ODC-BY-1.0 as a collection; parts have licences of their own")
 
@@ -138,7 +161,7 @@ def test_the_columns_of_a_card_are_used_where_a_copy_has_them(tmp_path: Path) ->
         folder = tmp_path / rows[0]["prompt" if "prompt" in rows[0] else "inputs"][:1]
         folder.mkdir()
         (folder / "p3.jsonl").write_text(lines(rows))
-        pool = raw_rows(load_study(study_with(folder, {"source": "p3", "rows": "p3.jsonl"}))).pools["pool"]
+        pool = read(load_study(study_with(folder, {"source": "p3", "rows": "p3.jsonl"})))
         assert [(row.turns[0].text, row.answer) for row in pool.rows] == [("Is it?", "yes")]
 
 
@@ -158,7 +181,7 @@ def test_what_the_study_says_of_a_licence_counts_before_the_card(tmp_path: Path)
     study = load_study(
         study_with(tmp_path, {"source": "alpaca", "rows": "mine.jsonl", "licence": "bought, contract 7"})
     )
-    pool = raw_rows(study).pools["pool"]
+    pool = read(study)
     assert (pool.licence, pool.non_commercial) == ("bought, contract 7", False)
 
 

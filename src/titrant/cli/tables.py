@@ -74,39 +74,37 @@ def show_judgements(
 def show_check(study: Study, *, as_json: bool) -> None:
     """Everything that is known of the cleanness of a study's rows."""
     from titrant.data.contamination import ContaminationSettings, HygieneSettings, check_lines, check_report
-    from titrant.experiment.prepare import raw_rows
+    from titrant.experiment.pool_cuts import first_examples
+    from titrant.experiment.prepare import raw_rows, scanned_pools
 
     rows = raw_rows(study)
+    scans = scanned_pools(study, rows)
+    examples = {pool: first_examples(study, scan) for pool, scan in scans.items()}
     settings = HygieneSettings(leaks=ContaminationSettings(run_words=study.contamination.ngram))
     for name, target in rows.targets.items():
         instruction = study.targets[name].instruction
         report = check_report(
             train=target.train,
             items=(*target.test, *target.validation, *rows.retention),
-            pools={pool: read.rows for pool, read in rows.pools.items()},
+            pools=examples,
             labels=target.labels,
             instructions=[instruction] if instruction else [],
             settings=settings,
         )
         if as_json:
-            print_json(
-                {"target": name, **plain(report), "read": {pool: read.facts for pool, read in rows.pools.items()}}
-            )
+            print_json({"target": name, **plain(report), "read": {pool: scan.facts for pool, scan in scans.items()}})
             continue
         if len(rows.targets) > 1:
             print(f"target {name}")
         for line in check_lines(report):
             print(line)
-    for pool, read in () if as_json else rows.pools.items():
-        print(
-            f"{pool}: licence {read.licence or 'not known'}{', not for commercial use' if read.non_commercial else ''}"
-        )
-        if read.left_out:
-            print(f"  {read.left_out} rows cannot be used and are left out, the first: {read.first_fault}")
-        if read.large is not None and not read.large.whole:
-            print(
-                f"  {len(read.rows):,} of {read.large.rows_in_file:,} rows were looked at: those that a dose can draw"
-            )
+    for pool, scan in () if as_json else scans.items():
+        licence = scan.pool.licence or "not known"
+        print(f"{pool}: licence {licence}{', not for commercial use' if scan.pool.non_commercial else ''}")
+        if scan.left_out:
+            print(f"  {scan.left_out} rows cannot be used and are left out, the first: {scan.first_fault}")
+        if len(examples[pool]) < scan.read - scan.left_out:
+            print(f"  {len(examples[pool]):,} of {scan.read:,} rows were looked at: those that a dose can draw")
 
 
 def show_probe(
@@ -143,9 +141,9 @@ def show_probe(
 
 def show_advice(study: Study, *, breadth: str | None, skill: str | None, as_json: bool) -> None:
     """What to expect, and the cheapest pilot."""
-    from titrant.config.study import TokenDose
     from titrant.decision.expectation import Breadth, Skill, advise
     from titrant.experiment.breadth import breadth_of_target, narrow_or_broad
+    from titrant.experiment.doses import asked_doses
     from titrant.experiment.prepare import raw_rows
 
     if breadth not in (None, "narrow", "broad"):
@@ -153,8 +151,8 @@ def show_advice(study: Study, *, breadth: str | None, skill: str | None, as_json
     if skill not in (None, "understanding", "reasoning", "facts"):
         raise SpecError("no such skill", where="--skill", got=skill, expected="understanding, reasoning or facts")
     rows = raw_rows(study)
-    ladders = [dose for ladder in study.arms.doses.values() for dose in ladder]
-    doses = [dose if isinstance(dose, int) else dose.rows for dose in ladders if not isinstance(dose, TokenDose)]
+    ladders = [dose for source in study.arms.doses for dose in asked_doses(study, source)]
+    doses = [dose.rows for dose in ladders if dose.rows is not None]
     doses += [blend.total for blend in study.arms.blends]
     for name, target in rows.targets.items():
         sizes = [len(target.train) if size == "all" else int(size) for size in study.arms.target_rows]

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from titrant.config.study import AlteredDose, TokenDose
 from titrant.core.errors import MixError
 from titrant.core.identity import canonical_json, fingerprint, hash_text
 from titrant.core.records import Arm, Dose, Draw, Example, PreparedModel, Run, TokenRow, TrainingPlan, TrainingSettings
 from titrant.core.revisions import training_revisions
+from titrant.experiment.doses import AskedDose, asked_doses, blend_rows
 from titrant.experiment.prepare import PreparedStudy
 from titrant.experiment.requests import EvalRequests, eval_requests
-from titrant.sampling import altered, draw, largest_remainder, rows_within_tokens
+from titrant.sampling import altered, draw, rows_within_tokens
 from titrant.tokens import Schedule, cut_steps, plan_visits, step_edges
 
 if TYPE_CHECKING:
@@ -223,55 +223,55 @@ def _arm(
 def _ladders(prepared: PreparedStudy, model: str) -> list[tuple[Dose, ...]]:
     """All doses of the study in rising order within a source, then the blends."""
     found: list[tuple[Dose, ...]] = []
-    for source, ladder in prepared.study.arms.doses.items():
+    for source in prepared.study.arms.doses:
+        asked_of_pool = asked_doses(prepared.study, source)
         doses = {
-            (dose.alteration or "", dose.rows): dose for dose in (_dose(prepared, model, source, at) for at in ladder)
+            (dose.alteration or "", dose.rows): dose
+            for dose in (_dose(prepared, model, source, each) for each in asked_of_pool)
         }
         found += [(doses[place],) for place in sorted(doses)]
-    for blend in prepared.study.arms.blends:
-        counts = largest_remainder(blend.total, blend.shares)
-        found.append(tuple(Dose(source=name, rows=rows) for name, rows in sorted(counts.items()) if rows))
+    for counts in blend_rows(prepared.study):
+        found.append(tuple(Dose(source=name, rows=rows) for name, rows in counts.items()))
     for doses_of_arm in found:
         for dose in doses_of_arm:
             _check_dose(prepared, model, dose)
     return found
 
 
-def _dose(prepared: PreparedStudy, model: str, source: str, amount: int | TokenDose | AlteredDose) -> Dose:
+def _dose(prepared: PreparedStudy, model: str, source: str, asked_dose: AskedDose) -> Dose:
     """A dose in rows. Tokens become the largest number of rows that stays within them at every seed."""
     selection = prepared.study.generalist[source].select
-    if isinstance(amount, AlteredDose):
-        return Dose(source=source, rows=amount.rows, selection=selection, alteration=amount.alter)
-    if isinstance(amount, int):
-        return Dose(source=source, rows=amount, selection=selection)
+    if asked_dose.tokens is None:
+        assert asked_dose.rows is not None, "a dose is asked in rows or in tokens"
+        return Dose(source=source, rows=asked_dose.rows, selection=selection, alteration=asked_dose.alteration)
     prepared_of_model = prepared.models[model]
     rows = min(
         rows_within_tokens(
-            amount.tokens,
+            asked_dose.tokens,
             [len(prepared_of_model.rows[(source, row.key)].ids) for row in prepared_of_model.pools[source].order(seed)],
         )
         for seed in prepared.dose_seeds or prepared.study.arms.seeds
     )
     if rows == 0:
         raise MixError(
-            f"a dose of {amount.tokens} tokens holds no row of {source!r}",
+            f"a dose of {asked_dose.tokens} tokens holds no row of {source!r}",
             where=f"{prepared.study.path}: arms.doses.{source}",
             fix="ask for more tokens",
         )
-    return Dose(source=source, rows=rows, asked_tokens=amount.tokens, selection=selection)
+    return Dose(source=source, rows=rows, asked_tokens=asked_dose.tokens, selection=selection)
 
 
 def _check_dose(prepared: PreparedStudy, model: str, dose: Dose) -> None:
     pool = prepared.models[model].pools[dose.source]
     repeats = prepared.study.generalist[dose.source].repeats
-    if dose.rows > len(pool.rows) * repeats:
+    if dose.rows > pool.left * repeats:
         raise MixError(
-            f"a dose of {dose.rows} rows of {dose.source!r} is larger than what is left of it: {len(pool.rows)} of "
+            f"a dose of {dose.rows} rows of {dose.source!r} is larger than what is left of it: {pool.left} of "
             f"{pool.read} rows{f', each at most {repeats} times' if repeats > 1 else ''}",
             where=f"{prepared.study.path}: arms.doses.{dose.source}",
             got=dose.rows,
-            expected=f"at most {len(pool.rows) * repeats}",
-            fix=f"ask for at most {len(pool.rows) * repeats} rows, bring more, or set generalist.{dose.source}.repeats",
+            expected=f"at most {pool.left * repeats}",
+            fix=f"ask for at most {pool.left * repeats} rows, bring more, or set generalist.{dose.source}.repeats",
         )
 
 

@@ -6,27 +6,21 @@ that a draw gets exactly what it asks for. A test item among the target's own tr
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from titrant import tasks
 from titrant.backends.hf.models.prepare import prepare
-from titrant.config.fields import Place
 from titrant.config.study import Study, Target
 from titrant.core.environment import current_numerics
 from titrant.core.errors import DataError
 from titrant.core.identity import fingerprint
 from titrant.core.records import Example, Item, Numerics, PreparedModel, TokenRow
-from titrant.data import contamination, readers
-from titrant.data.knowledge import matched_rows
+from titrant.data import readers
 from titrant.data.knowledge.rows import fact_target
-from titrant.data.pools.equal_terms import of_equal_lengths, of_same_prompts, with_prompts_also_in
-from titrant.data.pools.large import tokens_by_key, wanted_of
 from titrant.data.pools.read import PoolRows, read_pool
-from titrant.experiment.knowledge_labels import labels_for
-from titrant.sampling import draw_order
+from titrant.experiment.pool_cuts import ModelPools, Pool, Removed, Scan, held_pools, must_measure, scan_pool
 from titrant.scoring.sheets import GRADED
 from titrant.tasks.targets import CollectionRows, TokensOf, asked_as, first_items, first_rows, read_collections
 from titrant.tokens import Renderer, renderer_for
@@ -45,15 +39,6 @@ DEFAULT_BACKEND_IDENTITY = "hf"  # said here, since a design is named before any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Removed:
-    """Rows that were taken out of a pool before the draw, and why."""
-
-    pool: str
-    why: str
-    rows: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetData:
     """One target as read: `train` without the validation rows.
 
@@ -68,30 +53,6 @@ class TargetData:
     labels: tuple[str, ...]
     beside: tuple[Item, ...] = ()
     removed: tuple[Removed, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
-    """One source of generalist rows, clean: `rows` can be drawn, `read` counts those of the file.
-
-    `place` is what was read; `non_commercial` is None where the licence is not known. `drawn_as`: another source, in
-    whose order the pool is drawn, and by key its row of the same prompt.
-    """
-
-    source: str
-    rows: tuple[Example, ...]
-    read: int
-    licence: str | None
-    place: Place
-    non_commercial: bool | None
-    drawn_as: tuple[str, Mapping[str, str]] | None = None
-
-    def order(self, seed: int) -> tuple[Example, ...]:
-        """All rows in the order in which they are drawn at a seed."""
-        if self.drawn_as is None:
-            return draw_order(self.rows, seed=seed, source=self.source)
-        source, keys = self.drawn_as
-        return draw_order(self.rows, seed=seed, source=source, key=lambda row: keys[row.key])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,17 +155,23 @@ def prepare_study(
     tokens_of = longest_in([renderer_for(model(name)) for name in study.models]) if _shows_examples(study) else None
     raw = raw_rows(study, tokens_of=tokens_of)
     targets, retention = raw.targets, raw.retention
-    pools, removed = _clean_pools(study, raw)
     if study.transfer:
         _refuse_shared_items(targets)
-    models = {name: _in_tokens(study, name, model(name), targets, pools) for name in study.models}
-    reserve = 1
-    while short := [name for name, read in raw.pools.items() if _is_short(study, name, read, models)]:
-        reserve *= 8
-        say(f"reading more of {', '.join(short)}: too many of the rows that were drawn had to be taken out")
-        raw = replace(raw, pools={**raw.pools, **{name: read_pool(study, name, reserve=reserve) for name in short}})
-        pools, removed = _clean_pools(study, raw)
-        models = {name: _in_tokens(study, name, model(name), targets, pools) for name in study.models}
+    made = {name: (model(name), renderer_for(model(name))) for name in study.models}
+    fitting = {name: _fitting_targets(study, renderer, targets) for name, (_, renderer) in made.items()}
+    pools, removed = _pools_in_tokens(study, raw, made, say)
+    models = {
+        name: ModelData(
+            name=name,
+            model=prepared_model,
+            renderer=renderer,
+            rows={**fitting[name][1], **pools[name].rows},
+            targets=fitting[name][0],
+            pools=pools[name].pools,
+            removed=(*fitting[name][2], *pools[name].removed),
+        )
+        for name, (prepared_model, renderer) in made.items()
+    }
     removed += [entry for target in targets.values() for entry in target.removed]
     items = [item for target in targets.values() for item in target.test]
     facts = {"test_set": fingerprint(sorted([item.key, *item.references] for item in items))}
@@ -379,167 +346,67 @@ def _read_retention(study: Study) -> tuple[Item, ...]:
     return tuple(items)
 
 
-def _clean_pools(study: Study, raw: RawRows) -> tuple[dict[str, Pool], list[Removed]]:
-    """Every pool without the rows that hold a test or retention item."""
+def probe_items(raw: RawRows) -> list[Item]:
+    """All items that no pool may hold: test, validation and retention items."""
     items = [item for target in raw.targets.values() for item in (*target.test, *target.validation)]
-    items += raw.retention
-    settings = contamination.ContaminationSettings(run_words=study.contamination.ngram)
-    instructions = [target.instruction for target in study.targets.values() if target.instruction]
-    pools, removed = {}, []
-    for name, read in raw.pools.items():
-        rows = read.rows
-        if read.left_out:
-            removed.append(Removed(pool=name, why=f"cannot be used, the first: {read.first_fault}", rows=read.left_out))
-        other = study.generalist[name].prompts_also_in
-        if other is not None:
-            rows = with_prompts_also_in(rows, other)
-            gone = len(read.rows) - len(rows)
-            removed.append(Removed(pool=name, why=f"its prompt is not in {other.written}", rows=gone))
-        leaks = contamination.contaminated(rows, items, settings=settings, instructions=instructions)
-        leaked = {leak.row_key for leak in leaks}
-        clean = tuple(row for row in rows if row.key not in leaked)
-        in_test = {leak.row_key for leak in leaks if leak.eval_set == TARGET_SET}
-        for why, keys in (("holds a test item", in_test), ("holds another probe's item", leaked - in_test)):
-            if keys:
-                removed.append(Removed(pool=name, why=why + _of_large(read), rows=len(keys)))
-        if not clean:
-            raise DataError(
-                "nothing is left of the pool once rows that hold test items are removed",
-                where=f"generalist.{name}",
-                got=f"{len(rows)} rows read, {len(leaked)} removed",
-            )
-        pools[name] = Pool(
-            source=name,
-            rows=clean,
-            read=(len(read.rows) if read.large is None else read.large.rows_in_file) + read.left_out,
-            licence=read.licence,
-            place=read.place,
-            non_commercial=read.non_commercial,
-        )
-    return pools, removed
+    return [*items, *raw.retention]
 
 
-def _of_large(read: PoolRows) -> str:
-    """What was looked at of a pool that is not held whole."""
-    held = read.large is not None and not read.large.whole
-    return f", of the {len(read.rows):,} rows that a dose could draw" if held else ""
-
-
-def _is_short(study: Study, name: str, read: PoolRows, models: Mapping[str, ModelData]) -> bool:
-    """Whether a large pool's rows in memory, once cleaned, are fewer than a dose needs at some seed."""
-    if read.large is None:
-        return False
-    wanted = wanted_of(study, name)
-    return not all(
-        read.large.suffices(
-            wanted,
-            left=frozenset(row.key for row in prepared.pools[name].rows),
-            tokens_of=tokens_by_key(prepared.rows, name),
-        )
-        for prepared in models.values()
-    )
+def scanned_pools(study: Study, raw: RawRows) -> dict[str, Scan]:
+    """Every pool read once for what is in it; no test items are sought and nothing is measured."""
+    return {
+        name: scan_pool(study, name, pool, items=(), test_probe=TARGET_SET, renderers={})
+        for name, pool in raw.pools.items()
+    }
 
 
 # -------------------------------------------------------------------------------------------------------------- tokens
 
 
-def _in_tokens(
-    study: Study,
-    name: str,
-    prepared_model: PreparedModel,
-    targets: Mapping[str, TargetData],
-    pools: Mapping[str, Pool],
-) -> ModelData:
-    """All training rows in the model's ids; rows that are too long go where the study says."""
-    renderer = renderer_for(prepared_model)
+def _fitting_targets(
+    study: Study, renderer: Renderer, targets: Mapping[str, TargetData]
+) -> tuple[dict[str, TargetData], dict[tuple[str, str], TokenRow], list[Removed]]:
+    """The targets' training rows in a model's ids; rows that are too long go where the study says."""
     training = study.training
     rows: dict[tuple[str, str], TokenRow] = {}
     removed: list[Removed] = []
-
-    def fitting(source: str, examples: Sequence[Example], most: int | None = None) -> tuple[Example, ...]:
+    fitting = {}
+    for name, target in targets.items():
         kept = []
-        for example in examples:
+        for example in target.train:
             row = renderer.row(example, max_tokens=training.max_tokens, too_long=training.too_long)
-            if row is not None and (most is None or len(row.ids) <= most):
-                rows[(source, example.key)] = row
+            if row is not None:
+                rows[(name, example.key)] = row
                 kept.append(example)
-        if len(kept) < len(examples):
-            why = f"longer than {min(training.max_tokens, most or training.max_tokens)} tokens"
-            removed.append(Removed(pool=source, why=why, rows=len(examples) - len(kept)))
-        return tuple(kept)
-
-    fit_targets = {key: replace(target, train=fitting(key, target.train)) for key, target in targets.items()}
-    pools = {key: _selected(study, pool, prepared_model, removed) for key, pool in pools.items()}
-    fit_pools = {
-        key: replace(pool, rows=fitting(key, pool.rows, study.generalist[key].max_tokens))
-        for key, pool in pools.items()
-    }
-    for key, source in study.generalist.items():
-        if source.lengths_as is not None:
-            other = source.lengths_as
-            cut = of_equal_lengths(fit_pools[key].rows, fit_pools[other].rows, rows)
-            for pool, partner, left in ((key, other, cut[0]), (other, key, cut[1])):
-                gone = len(fit_pools[pool].rows) - len(left)
-                removed.append(Removed(pool=pool, why=f"answers of lengths that {partner} has not", rows=gone))
-                fit_pools[pool] = replace(fit_pools[pool], rows=left)
-    _pair(study, fit_pools, removed)
-    return ModelData(
-        name=name,
-        model=prepared_model,
-        renderer=renderer,
-        rows=rows,
-        targets=fit_targets,
-        pools=fit_pools,
-        removed=tuple(removed),
-    )
+        if len(kept) < len(target.train):
+            why = f"longer than {training.max_tokens} tokens"
+            removed.append(Removed(pool=name, why=why, rows=len(target.train) - len(kept)))
+        fitting[name] = replace(target, train=tuple(kept))
+    return fitting, rows, removed
 
 
-def _pair(study: Study, pools: dict[str, Pool], removed: list[Removed]) -> None:
-    """Sources that are to ask the same prompts as another: each keeps a row for every prompt that all of them have, and
-    is drawn in the other's order."""
-    named: dict[str, list[str]] = defaultdict(list)
-    for name, source in study.generalist.items():
-        if source.prompts_as is not None:
-            named[source.prompts_as].append(name)
-    for first, others in named.items():
-        together = (first, *others)
-        paired = of_same_prompts([pools[name].rows for name in together])
-        if not paired[0]:
-            raise DataError(
-                f"no prompt is in all of {', '.join(together)} once rows that are too long or hold test items are gone",
-                where=" and ".join(f"generalist.{name}.prompts_as" for name in others),
-                got=", ".join(f"{len(pools[name].rows)} rows of {name}" for name in together),
-                fix="leave prompts_as out, raise max_tokens, or name a source that asks the same",
-            )
-        for name, rows in zip(together, paired, strict=True):
-            if len(rows) < len(pools[name].rows):
-                partners = " and ".join(other for other in together if other != name)
-                why = f"its prompt, cuts made, is not in {partners}, or a second time in {name}"
-                removed.append(Removed(pool=name, why=why, rows=len(pools[name].rows) - len(rows)))
-            pools[name] = replace(pools[name], rows=rows)
-        for name in others:
-            keys = {row.key: like.key for row, like in zip(pools[name].rows, pools[first].rows, strict=True)}
-            pools[name] = replace(pools[name], drawn_as=(first, keys))
+def _pools_in_tokens(
+    study: Study,
+    raw: RawRows,
+    models: Mapping[str, tuple[PreparedModel, Renderer]],
+    say: Callable[[str], None],
+) -> tuple[dict[str, ModelPools], list[Removed]]:
+    """Every pool, all cuts made, for every model; and what was taken out for all models alike."""
+    items = probe_items(raw)
+    renderers = {name: renderer for name, (_, renderer) in models.items()}
 
+    def scan(name: str, *, measured: bool) -> Scan:
+        pool = raw.pools[name]
+        used = renderers if measured and not pool.file.in_memory else {}
+        return scan_pool(study, name, pool, items=items, test_probe=TARGET_SET, renderers=used)
 
-def _selected(study: Study, pool: Pool, prepared_model: PreparedModel, removed: list[Removed]) -> Pool:
-    """The rows of a pool that the study selects by what the model knows; all of them otherwise."""
-    said = study.generalist[pool.source]
-    if said.select == "random":
-        return pool
-    assert said.labels is not None, "the study file has been checked"
-    known, unknown = matched_rows(pool.rows, labels_for(study.folder / said.labels, prepared_model))
-    rows = known if said.select == "known" else unknown
-    if not rows:
-        raise DataError(
-            f"the labels leave no {said.select} row of the pool",
-            where=f"generalist.{pool.source}",
-            got=f"{len(pool.rows)} rows",
-            expected="known and unknown facts of the same relations and answer frequencies",
-        )
-    why = f"not among as many known and unknown facts of like relation and answer frequency ({said.select} taken)"
-    removed.append(Removed(pool=pool.source, why=why, rows=len(pool.rows) - len(rows)))
-    return replace(pool, rows=rows)
+    scans = {name: scan(name, measured=must_measure(study, name)) for name in raw.pools}
+    found = held_pools(study, scans, models)
+    short = list(dict.fromkeys(name for pools in found.values() for name in pools.short))
+    if short:
+        say(f"reading {', '.join(short)} again: too many of the rows that were drawn are too long")
+        found = held_pools(study, {**scans, **{name: scan(name, measured=True) for name in short}}, models)
+    return found, [entry for each in scans.values() for entry in each.removed]
 
 
 def file_hash(path: str) -> str:

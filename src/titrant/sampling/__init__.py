@@ -3,13 +3,14 @@
 from titrant.sampling.alterations import Altered, altered, false_share
 from titrant.sampling.amounts import largest_remainder, rows_within_tokens
 from titrant.sampling.draws import draw, draw_order
-from titrant.sampling.large import first_rows_of_draw, occurrences
+from titrant.sampling.large import draw_ranks, first_rows_of_draw, occurrences
 
 __all__ = [
     "Altered",
     "altered",
     "draw",
     "draw_order",
+    "draw_ranks",
     "false_share",
     "first_rows_of_draw",
     "largest_remainder",

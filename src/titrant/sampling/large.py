@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,12 +51,25 @@ def first_rows_of_draw(
         return np.arange(len(occurrence_N), dtype=np.intp)
     if count <= 0:
         return np.zeros(0, dtype=np.intp)
+    keys = (
+        f"{digests[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES].hex()}.{number}"
+        for row, number in enumerate(occurrence_N.tolist())
+    )
+    rank_N = draw_ranks(keys, seed=seed, source=source)
+    last = np.partition(rank_N, count - 1)[count - 1]
+    return np.flatnonzero(rank_N <= last)
+
+
+def draw_ranks(keys: Iterable[str], *, seed: int, source: str) -> NDArray[np.uint64]:
+    """For each key the first eight bytes of the hash by which `draws.draw_order` ranks it at `seed`.
+
+    >>> ranks_N = draw_ranks(["a.0", "b.0"], seed=0, source="pool")
+    >>> (ranks_N == draw_ranks(["a.0", "b.0"], seed=1, source="pool")).any()
+    np.False_
+    """
     before = f"{seed}\x1f{source}\x1f".encode("utf-8", "surrogatepass")
     ranks = array("Q")
     sha256, append = hashlib.sha256, ranks.append
-    for row, number in enumerate(occurrence_N.tolist()):
-        key = f"{digests[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES].hex()}.{number}"
-        append(int.from_bytes(sha256(before + key.encode()).digest()[:8], "big"))
-    rank_N = np.frombuffer(ranks, dtype=np.uint64)
-    last = np.partition(rank_N, count - 1)[count - 1]
-    return np.flatnonzero(rank_N <= last)
+    for key in keys:
+        append(int.from_bytes(sha256(before + key.encode("utf-8", "surrogatepass")).digest()[:8], "big"))
+    return np.frombuffer(ranks, dtype=np.uint64) if ranks else np.zeros(0, dtype=np.uint64)

@@ -14,6 +14,7 @@ from titrant.data.contamination.overlap import (
     ContaminationSettings,
     Overlap,
     contaminated,
+    contaminated_rows,
     target_overlap,
 )
 from titrant.data.contamination.task_similarity import (
@@ -39,6 +40,7 @@ __all__ = [
     "check_lines",
     "check_report",
     "contaminated",
+    "contaminated_rows",
     "duplicates",
     "folded",
     "own_kind_share",

@@ -19,8 +19,9 @@ hashes changes nothing.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from titrant.core.records import Example, Item, Origin
@@ -116,19 +117,31 @@ def contaminated(
     named by `row_key`.
     """
     settings = settings or ContaminationSettings()
-    targets = _targets(items, settings, instructions)
+    found = _matches(pool, _targets(items, settings, instructions), settings)
     places = {id(item): place for place, item in enumerate(items)}
-    found: dict[int, list[_Found]] = defaultdict(list)
-    for place, match in _equal(pool, targets, settings):
-        found[place].append(match)
-    for place, match in _by_words(pool, targets, settings):
-        found[place].append(match)
     leaks = []
     for place in sorted(found):
         pairs = [(item, match) for match in found[place] for item in match.target.items]
         for item, match in sorted(pairs, key=lambda pair: places[id(pair[0])]):
             leaks.append(_leak(pool[place], item, match))
     return tuple(leaks)
+
+
+def contaminated_rows(
+    pool: Iterable[Example],
+    items: Sequence[Item],
+    *,
+    settings: ContaminationSettings | None = None,
+    instructions: Collection[str] = (),
+) -> dict[int, frozenset[str]]:
+    """What `contaminated` finds, without the evidence: for the place of each such row in the pool, the probes whose
+    items it holds. The pool is read once to its end and not kept, so that it can be larger than memory."""
+    settings = settings or ContaminationSettings()
+    found = _matches(pool, _targets(items, settings, instructions), settings)
+    return {
+        place: frozenset(item.eval_set for match in matches for item in match.target.items)
+        for place, matches in sorted(found.items())
+    }
 
 
 def target_overlap(train: Sequence[Example], items: Sequence[Item]) -> tuple[Overlap, ...]:
@@ -200,17 +213,51 @@ def _rule(target: _Target, settings: ContaminationSettings) -> Literal["equal", 
 # ------------------------------------------------------------------------------------------------- where it is found
 
 
-def _equal(
-    pool: Sequence[Example], targets: Sequence[_Target], settings: ContaminationSettings
-) -> Iterator[tuple[int, _Found]]:
+def _matches(
+    pool: Iterable[Example], targets: Sequence[_Target], settings: ContaminationSettings
+) -> dict[int, list[_Found]]:
+    """What is found by the place of its row, in one reading of the pool. What a run weighs depends on how many rows of
+    the whole pool hold it, so `overlap` is decided once the last row has been read."""
     by_text = {
         folded(target.text): target
         for target in targets
         if len(target.words) > 1 and _rule(target, settings) == "equal"
     }
-    if not by_text:
-        return
-    for place, row in enumerate(pool):
+    short = [target for target in targets if _rule(target, settings) == "contained"]
+    long = [target for target in targets if _rule(target, settings) == "overlap"]
+    starts: dict[tuple[str, ...], list[_Target]] = defaultdict(list)
+    for target in short:
+        starts[target.words[: settings.short_words]].append(target)
+    runs = sorted({run for target in long for run in target.runs})
+    number_of_run = {run: number for number, run in enumerate(runs)}
+    vocabulary = _Vocabulary(starts.keys() | number_of_run.keys())
+    found: dict[int, list[_Found]] = defaultdict(list)
+    by_row: dict[int, dict[int, tuple[int, int]]] = {}
+    rows, first = iter(pool), 0
+    while examples := list(islice(rows, _BATCH_ROWS)):
+        for place, match in _equal(examples, by_text):
+            found[first + place].append(match)
+        batch = [_row_words(row) for row in examples] if starts or runs else []
+        for place, start in vocabulary.hits(batch, settings.short_words if starts else 0):
+            for target in starts.get(tuple(batch[place][start : start + settings.short_words]), ()):
+                stop = start + len(target.words)
+                if tuple(batch[place][start:stop]) == target.words:
+                    contained = _Found(target=target, kind="contained", overlap=1.0, start=start, stop=stop)
+                    found[first + place].append(contained)
+        for place, start in vocabulary.hits(batch, settings.run_words if runs else 0):
+            stop = start + settings.run_words
+            number = number_of_run.get(tuple(batch[place][start:stop]))
+            if number is not None:
+                spans = by_row.setdefault(first + place, {})
+                spans.setdefault(number, (start, stop))
+        first += len(examples)
+    for place, match in _overlaps(by_row, long, number_of_run, settings):
+        found[place].append(match)
+    return found
+
+
+def _equal(batch: Sequence[Example], by_text: Mapping[str, _Target]) -> Iterator[tuple[int, _Found]]:
+    for place, row in enumerate(batch if by_text else ()):
         before = 0
         for turn in row.turns:
             count = len(words(turn.text))
@@ -220,35 +267,6 @@ def _equal(
                 start = before + count - len(target.words)
                 yield place, _Found(target=target, kind="equal", overlap=1.0, start=start, stop=before + count)
             before += count
-
-
-def _by_words(
-    pool: Sequence[Example], targets: Sequence[_Target], settings: ContaminationSettings
-) -> Iterator[tuple[int, _Found]]:
-    """The rules `contained` and `overlap`, in one reading of the pool."""
-    short = [target for target in targets if _rule(target, settings) == "contained"]
-    long = [target for target in targets if _rule(target, settings) == "overlap"]
-    starts: dict[tuple[str, ...], list[_Target]] = defaultdict(list)
-    for target in short:
-        starts[target.words[: settings.short_words]].append(target)
-    runs = sorted({run for target in long for run in target.runs})
-    number_of_run = {run: number for number, run in enumerate(runs)}
-    vocabulary = _Vocabulary(starts.keys() | number_of_run.keys())
-    by_row: dict[int, dict[int, tuple[int, int]]] = {}
-    for first in range(0, len(pool), _BATCH_ROWS):
-        batch = [_row_words(row) for row in pool[first : first + _BATCH_ROWS]]
-        for place, start in vocabulary.hits(batch, settings.short_words if starts else 0):
-            for target in starts.get(tuple(batch[place][start : start + settings.short_words]), ()):
-                stop = start + len(target.words)
-                if tuple(batch[place][start:stop]) == target.words:
-                    yield first + place, _Found(target=target, kind="contained", overlap=1.0, start=start, stop=stop)
-        for place, start in vocabulary.hits(batch, settings.run_words if runs else 0):
-            stop = start + settings.run_words
-            number = number_of_run.get(tuple(batch[place][start:stop]))
-            if number is not None:
-                spans = by_row.setdefault(first + place, {})
-                spans.setdefault(number, (start, stop))
-    yield from _overlaps(by_row, long, number_of_run, settings)
 
 
 def _overlaps(

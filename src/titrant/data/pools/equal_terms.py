@@ -4,59 +4,89 @@ Whether people's answers or a model's serve better is not told by two pools that
 they answer. `prompts_also_in: FILE` keeps the rows whose prompt stands in another file too. `lengths_as: SOURCE` keeps,
 of two pools, as many rows of each in every class of answer length. `prompts_as: SOURCE` keeps, of both, the rows whose
 prompt the other has after all cuts, and draws both in one order, so that doses of as many rows ask the same.
+
+Which rows these are depends on whole pools, and a pool may be larger than memory. So the functions here see columns and
+no rows: hashes of prompts and of keys, and lengths.
+
+Array names end in shape letters: N rows of a pool, M prompts that several pools share.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
 
 from titrant.core.identity import hash_text
-from titrant.core.records import Example, TokenRow
+from titrant.core.records import Example
 from titrant.data import readers
 
+PROMPT_BYTES = 16
 _STEPS_A_DOUBLING = 2  # classes of length: a factor of 1.4 from one to the next
 
 
-def with_prompts_also_in(rows: Sequence[Example], place: str) -> tuple[Example, ...]:
-    """The rows whose prompt, without case and spacing, is also the prompt of a row at `place`."""
-    others = readers.load_examples(place, source="other", task="other", on_fault=lambda _: None)
-    asked = {_prompt(row) for row in others}
-    return tuple(row for row in rows if _prompt(row) in asked)
+def prompt_digest(row: Example) -> bytes:
+    """A hash of the row's prompt without case and spacing."""
+    prompt = "\n".join(" ".join(turn.text.casefold().split()) for turn in row.prompt)
+    return bytes.fromhex(hash_text(prompt, length=2 * PROMPT_BYTES))
 
 
-def of_same_prompts(pools: Sequence[Sequence[Example]]) -> tuple[tuple[Example, ...], ...]:
-    """Of every pool a row for each prompt that all pools have, prompts in the same order; of several rows with one
-    prompt the one whose key has the smallest hash."""
-    by_prompt: list[dict[str, Example]] = []
-    for rows in pools:
-        found: dict[str, Example] = {}
-        for row in sorted(rows, key=lambda row: hash_text(row.key)):
-            found.setdefault(_prompt(row), row)
-        by_prompt.append(found)
-    common = sorted(set.intersection(*map(set, by_prompt)))
-    return tuple(tuple(found[prompt] for prompt in common) for found in by_prompt)
+def prompts_at(place: str) -> frozenset[bytes]:
+    """The hashes of all prompts at `place`; rows there that cannot be read ask nothing."""
+    rows = readers.stream_examples(place, source="other", task="other", on_fault=lambda _: None, numbered=False)
+    return frozenset(map(prompt_digest, rows))
+
+
+def key_hashes(keys: Iterable[str]) -> NDArray[np.bytes_]:
+    """The SHA-256 of every key: whoever has to choose among rows takes those that come first by it, so that the order
+    of a file changes nothing."""
+    joined = b"".join(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest() for key in keys)
+    return np.frombuffer(joined, dtype="S32") if joined else np.zeros(0, dtype="S32")
+
+
+def of_same_prompts(
+    pools: Sequence[tuple[NDArray[np.bytes_], NDArray[np.bytes_]]],
+) -> tuple[NDArray[np.intp], ...]:
+    """Of every pool, given as the hashes of its rows' prompts and keys, a row for each prompt that all pools have: M
+    places in the columns, prompts in the same order. Of several rows with one prompt it is the first by hash of key."""
+    prompts, rows = [], []
+    for prompt_N, hash_N in pools:
+        order_N = np.lexsort((hash_N, prompt_N))
+        sorted_N = prompt_N[order_N]
+        is_first_N = np.ones(len(order_N), dtype=bool)
+        is_first_N[1:] = sorted_N[1:] != sorted_N[:-1]
+        prompts.append(sorted_N[is_first_N])
+        rows.append(order_N[is_first_N])
+    common_M = reduce(lambda one, other: np.intersect1d(one, other, assume_unique=True), prompts)
+    return tuple(row[np.searchsorted(prompt, common_M)] for prompt, row in zip(prompts, rows, strict=True))
 
 
 def of_equal_lengths(
-    one: Sequence[Example], other: Sequence[Example], tokens: Mapping[tuple[str, str], TokenRow]
-) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """Both pools cut to as many rows in every class of answer length (tokens that bear loss).
+    one: tuple[NDArray[np.int32], NDArray[np.bytes_]], other: tuple[NDArray[np.int32], NDArray[np.bytes_]]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The places, in rising order, of the rows that stay where two pools are cut to as many in every class of length.
 
-    Which rows of the fuller pool stay goes by the hash of their key.
+    A pool is given as the lengths of its answers (tokens that bear loss) and the hashes of its keys; of the fuller one
+    the rows stay that come first by hash of key.
     """
-    classes: dict[int, tuple[list[Example], list[Example]]] = defaultdict(lambda: ([], []))
-    for side, rows in enumerate((one, other)):
-        for row in rows:
-            classes[_length_class(tokens[row.source, row.key].loss_tokens)][side].append(row)
-    kept: set[tuple[str, str]] = set()
-    for pair in classes.values():
-        size = min(map(len, pair))
-        for side_rows in pair:
-            chosen = sorted(side_rows, key=lambda row: hash_text(row.key))[:size]
-            kept.update((row.source, row.key) for row in chosen)
-    first, second = (tuple(row for row in rows if (row.source, row.key) in kept) for rows in (one, other))
-    return first, second
+    classes = [_length_classes(length_N) for length_N, _ in (one, other)]
+    most = 1 + max((int(class_N.max()) for class_N in classes if len(class_N)), default=0)
+    room = np.minimum(*(np.bincount(class_N, minlength=most) for class_N in classes))
+    kept = []
+    for class_N, (_, hash_N) in zip(classes, (one, other), strict=True):
+        order_N = np.lexsort((hash_N, class_N))
+        sorted_N = class_N[order_N]
+        place_in_class_N = np.arange(len(sorted_N)) - np.searchsorted(sorted_N, sorted_N)
+        kept.append(np.sort(order_N[place_in_class_N < room[sorted_N]]))
+    return kept[0], kept[1]
+
+
+def _length_classes(length_N: NDArray[np.int32]) -> NDArray[np.intp]:
+    lengths, number_N = np.unique(length_N, return_inverse=True)
+    return np.array([_length_class(length) for length in lengths.tolist()], dtype=np.intp)[number_N]
 
 
 def _length_class(length: int) -> int:
@@ -68,7 +98,3 @@ def _length_class(length: int) -> int:
     doubling = length.bit_length() - 1
     upper_half = 2 * length >= 3 << doubling
     return _STEPS_A_DOUBLING * doubling + upper_half
-
-
-def _prompt(row: Example) -> str:
-    return "\n".join(" ".join(turn.text.casefold().split()) for turn in row.prompt)

@@ -1,105 +1,132 @@
-"""Pools too large for memory: only the rows that a dose could draw are held, and the draw is the same.
+"""Where the rows of a pool are: in memory, or in a file too large for it. The cuts and the draws are the same for both.
 
-A dose is a prefix of the draw order, so the first rows of that order at every seed, and a reserve for those that are
-taken out (test items, too long), are all that a study can need. They are found in one reading of the file and fetched
-in a second; only where more than the reserve has to be taken out the file is read again.
+Cuts and draws go by columns of a few bytes a row (the key's hash, and what the study's cuts need besides), so the rows
+themselves are needed only once it is known which of them a dose takes. `HeldRows` has them at hand; `RowsInFile` reads
+the file once for the columns and once more for the rows that are wanted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from titrant import sampling
-from titrant.config.study import Study, TokenDose
 from titrant.core.errors import DataError
-from titrant.core.records import Example, TokenRow
+from titrant.core.records import Example
 from titrant.data import readers
 from titrant.data.readers import ColumnMap
 
-_RESERVE = 256
-_BYTES_A_TOKEN = 6  # many, so that a dose in tokens fetches rather more rows than it needs
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_DIGEST_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """The largest doses of a pool: in rows, and in tokens."""
+class PoolFile(Protocol):
+    """The rows of a pool, numbered in the order of its file. They are streamed first, and asked for after that."""
 
-    rows: int
-    tokens: int
+    @property
+    def in_memory(self) -> bool:
+        """Whether asking for a row costs nothing."""
+        ...
+
+    def stream(self, on_fault: Callable[[DataError], None]) -> Iterator[Example]:
+        """Every row that can be used, once. Keys may lack their occurrence until the stream has ended."""
+        ...
+
+    def keys(self, numbers: NDArray[np.intp]) -> Iterator[str]:
+        """The keys of these rows."""
+        ...
+
+    def fetch(self, numbers: NDArray[np.intp]) -> tuple[Example, ...]:
+        """These rows with their keys; `numbers` rise."""
+        ...
 
 
-@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class LargePool:
-    """The part of a pool that is held. `first` are for each seed the keys of the rows that it draws first.
-
-    `whole` where they are all rows of the file; `rows_in_file` counts those.
-    """
+@dataclass(frozen=True, eq=True, slots=True)
+class HeldRows:
+    """A pool in memory. `faults` are those of rows that were left out when it was read."""
 
     rows: tuple[Example, ...]
-    first: Mapping[int, frozenset[str]]
-    rows_in_file: int
-    whole: bool
+    faults: tuple[DataError, ...] = field(default=(), compare=False)
 
-    def suffices(self, wanted: Wanted, *, left: Collection[str], tokens_of: Callable[[str], int]) -> bool:
-        """Whether what is left of the rows that each seed draws first holds the largest doses."""
-        if self.whole:
-            return True
-        for keys in self.first.values():
-            mine = [key for key in keys if key in left]
-            if len(mine) < wanted.rows:
-                return False
-            if wanted.tokens and sum(map(tokens_of, mine)) <= wanted.tokens:
-                return False
-        return True
+    in_memory = True
 
+    def stream(self, on_fault: Callable[[DataError], None]) -> Iterator[Example]:
+        for fault in self.faults:
+            on_fault(fault)
+        yield from self.rows
 
-def wanted_of(study: Study, name: str) -> Wanted:
-    """The largest doses of a pool that the study asks for."""
-    arms = study.arms
-    doses = arms.doses.get(name, ())
-    rows = [dose for dose in doses if isinstance(dose, int)]
-    for blend in arms.blends:
-        if name in blend.shares:
-            rows.append(sampling.largest_remainder(blend.total, blend.shares)[name])
-    tokens = [dose.tokens for dose in doses if isinstance(dose, TokenDose)]
-    return Wanted(rows=max(rows, default=0), tokens=max(tokens, default=0))
+    def keys(self, numbers: NDArray[np.intp]) -> Iterator[str]:
+        return (self.rows[number].key for number in numbers.tolist())
+
+    def fetch(self, numbers: NDArray[np.intp]) -> tuple[Example, ...]:
+        return tuple(self.rows[number] for number in numbers.tolist())
 
 
-def read_large_pool(
-    study: Study,
-    name: str,
-    path: str,
-    *,
-    columns: ColumnMap | None,
-    instruction: str | None,
-    shape: str | None,
-    on_fault: Callable[[DataError], None] | None = None,
-    reserve: int = 1,
-) -> LargePool:
-    """The rows of a large file that the study can draw. `reserve` is raised where what is held did not suffice."""
-    index = readers.index_rows(path, columns=columns, instruction=instruction, shape=shape, on_fault=on_fault)
-    occurrence_N = sampling.occurrences(index.digests)
-    wanted = wanted_of(study, name)
-    mean_bytes = max(1, Path(path).stat().st_size // max(len(index), 1)) * (4 if path.lower().endswith(".gz") else 1)
-    in_rows = max(wanted.rows, wanted.tokens * _BYTES_A_TOKEN // mean_bytes)
-    count = in_rows + reserve * (in_rows // 4 + _RESERVE)
-    keys_by_line: dict[int, str] = {}
-    first: dict[int, frozenset[str]] = {}
-    for seed in study.arms.seeds:
-        numbers = sampling.first_rows_of_draw(index.digests, occurrence_N, count=count, seed=seed, source=name)
-        keys = [f"{index.digests[16 * row : 16 * row + 16].hex()}.{occurrence_N[row]}" for row in numbers.tolist()]
-        keys_by_line.update(zip((index.lines[row] for row in numbers.tolist()), keys, strict=True))
-        first[seed] = frozenset(keys)
-    total = len(index)
-    del index, occurrence_N  # hundreds of megabytes, and the rows are about to come
-    rows = tuple(
-        readers.fetch_rows(path, keys_by_line, source=name, columns=columns, instruction=instruction, shape=shape)
-    )
-    return LargePool(rows=rows, first=first, rows_in_file=total, whole=count >= total)
+class RowsInFile:
+    """A pool that stays in its file of JSON Lines. Of each row twenty bytes are kept: the hash of its content, from
+    which and from how many equal contents came before it its key follows, and its line."""
 
+    in_memory = False
 
-def tokens_by_key(rows: Mapping[tuple[str, str], TokenRow], source: str) -> Callable[[str], int]:
-    """How many tokens a row of the source has, by its key."""
-    return lambda key: len(rows[(source, key)].ids)
+    def __init__(
+        self,
+        path: str,
+        *,
+        source: str,
+        columns: ColumnMap | None,
+        instruction: str | None,
+        shape: str | None,
+        leaves_out_faults: bool,
+    ) -> None:
+        self.path, self.source, self.columns = path, source, columns
+        self.instruction, self.shape = instruction, shape
+        self.leaves_out_faults = leaves_out_faults
+        self._digests, self._lines = bytearray(), array("I")
+        self._occurrence_N: NDArray[np.uint32] | None = None
+
+    def stream(self, on_fault: Callable[[DataError], None]) -> Iterator[Example]:
+        self._digests, self._lines, self._occurrence_N = bytearray(), array("I"), None
+        for example in readers.stream_examples(
+            self.path,
+            source=self.source,
+            task=self.source,
+            columns=self.columns,
+            instruction=self.instruction,
+            shape=self.shape,
+            on_fault=on_fault if self.leaves_out_faults else None,
+            numbered=False,
+        ):
+            assert example.origin is not None
+            self._digests += bytes.fromhex(example.key)
+            self._lines.append(example.origin.line)
+            yield example
+        self._occurrence_N = sampling.occurrences(self._digests)
+
+    def keys(self, numbers: NDArray[np.intp]) -> Iterator[str]:
+        assert self._occurrence_N is not None, "the stream has been read to its end"
+        occurrences = self._occurrence_N[numbers].tolist()
+        return (
+            f"{self._digests[number * _DIGEST_BYTES : (number + 1) * _DIGEST_BYTES].hex()}.{occurrence}"
+            for number, occurrence in zip(numbers.tolist(), occurrences, strict=True)
+        )
+
+    def fetch(self, numbers: NDArray[np.intp]) -> tuple[Example, ...]:
+        lines = [self._lines[number] for number in numbers.tolist()]
+        keys_by_line = dict(zip(lines, self.keys(numbers), strict=True))
+        if not keys_by_line:
+            return ()
+        return tuple(
+            readers.fetch_rows(
+                self.path,
+                keys_by_line,
+                source=self.source,
+                columns=self.columns,
+                instruction=self.instruction,
+                shape=self.shape,
+            )
+        )

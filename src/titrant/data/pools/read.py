@@ -7,75 +7,45 @@ can mend, so such a row is left out and counted; in the user's own pools it is a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from titrant.config.fields import Place
 from titrant.config.study import Study
 from titrant.core.errors import DataError
-from titrant.core.records import Example
 from titrant.data import readers
 from titrant.data.knowledge.rows import fact_pool
-from titrant.data.pools.large import LargePool, read_large_pool
+from titrant.data.pools.large import HeldRows, PoolFile, RowsInFile
 from titrant.data.readers import LOCK_NAME, Card, ColumnMap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolRows:
-    """A pool as read. `place` is what was read, as the study wrote it or as the lock file has it.
+    """A pool and how its rows are had. `place` is what is read, as the study wrote it or as the lock file has it.
 
     `licence` is what the study says, else what the hub or the card says; `non_commercial` is None where nobody knows.
-    `left_out` counts rows with a fault, `first_fault` is the first of them. `large` is set where the file holds more
-    rows than these: those that the study's doses can draw.
     """
 
-    rows: tuple[Example, ...]
+    file: PoolFile
     place: Place
     licence: str | None
     non_commercial: bool | None
-    left_out: int = 0
-    first_fault: str | None = None
-    large: LargePool | None = None
-
-    @property
-    def facts(self) -> dict[str, str | int | bool | None]:
-        """Where the rows come from and how many were read, without the rows."""
-        return {
-            "place": self.place.written,
-            "licence": self.licence,
-            "non_commercial": self.non_commercial,
-            "rows": len(self.rows),
-            "rows_in_file": (len(self.rows) if self.large is None else self.large.rows_in_file) + self.left_out,
-            "left_out": self.left_out,
-            "first_fault": self.first_fault,
-        }
 
 
-def read_pool(study: Study, name: str, *, reserve: int = 1) -> PoolRows:
-    """The rows of the pool `name`, not yet cleaned of test items; `DataError` where they cannot be had.
-
-    Of a file too large for memory, the rows that the study's doses can draw: `reserve` says how many to spare.
-    """
+def read_pool(study: Study, name: str) -> PoolRows:
+    """The pool `name`, not yet cleaned of anything; `DataError` where it cannot be had. Rows that fit into memory are
+    read here and now, those of a file too large for it when they are cut (`pool_cuts`)."""
     said = study.generalist[name]
     path = said.rows if said.rows is not None else said.text
     if said.facts is not None:
         rows, words = fact_pool(said.facts, name=name), said.licence
         non_commercial = None if words is None else readers.is_non_commercial(words)
-        return PoolRows(rows=rows, place=said.facts.rows, licence=words, non_commercial=non_commercial)
+        return PoolRows(file=HeldRows(rows), place=said.facts.rows, licence=words, non_commercial=non_commercial)
     if said.source is None:
         assert path is not None, "the study file has been checked"
         shape = None if said.rows is not None else "text"
-        large = _large(study, name, path, columns=said.columns, shape=shape, reserve=reserve)
-        rows = (
-            readers.load_examples(
-                path, source=name, task=name, columns=said.columns, instruction=said.instruction, shape=shape
-            )
-            if large is None
-            else large.rows
-        )
         return PoolRows(
-            large=large,
-            rows=_some(rows, path),
+            file=_file(study, name, path, columns=said.columns, shape=shape, leaves_out_faults=False),
             place=path,
             licence=said.licence,
             non_commercial=None if said.licence is None else readers.is_non_commercial(said.licence),
@@ -85,7 +55,13 @@ def read_pool(study: Study, name: str, *, reserve: int = 1) -> PoolRows:
     if path is None:
         pin = readers.pin_at_first_use(card, study.folder / LOCK_NAME, part=said.part)
         path, licence = Place(pin.place), said.licence or _both(pin.licence, card)
-    return _of_catalogue(study, name, card, path, licence, reserve=reserve)
+    words_of_licence = readers.is_non_commercial(licence)
+    return PoolRows(
+        file=_file(study, name, path, columns=said.columns or _fitting(card, path), shape=None, leaves_out_faults=True),
+        place=path,
+        licence=licence,
+        non_commercial=words_of_licence if said.licence is not None else words_of_licence or card.non_commercial,
+    )
 
 
 def _both(of_hub: str | None, card: Card) -> str | None:
@@ -96,54 +72,32 @@ def _both(of_hub: str | None, card: Card) -> str | None:
     return f"{of_hub} ({card.licence.value})" if hides else of_hub
 
 
-def _large(
-    study: Study,
-    name: str,
-    path: str,
-    *,
-    columns: ColumnMap | None,
-    shape: str | None,
-    reserve: int,
-    on_fault: Callable[[DataError], None] | None = None,
-) -> LargePool | None:
-    """The part of a large file that the study can draw; None where the file is held whole."""
+def _file(
+    study: Study, name: str, path: str, *, columns: ColumnMap | None, shape: str | None, leaves_out_faults: bool
+) -> PoolFile:
+    """The rows of a file, in memory unless it is too large. Rows that are selected by labels are compared with one
+    another one by one, so such a pool is always held."""
     said = study.generalist[name]
-    if said.select != "random" or not readers.is_large(path):
-        return None
-    return read_large_pool(
-        study,
-        name,
+    if said.select == "random" and readers.is_large(path):
+        return RowsInFile(
+            path,
+            source=name,
+            columns=columns,
+            instruction=said.instruction,
+            shape=shape,
+            leaves_out_faults=leaves_out_faults,
+        )
+    faults: list[DataError] = []
+    rows = readers.load_examples(
         path,
+        source=name,
+        task=name,
         columns=columns,
         instruction=said.instruction,
         shape=shape,
-        on_fault=on_fault,
-        reserve=reserve,
+        on_fault=faults.append if leaves_out_faults else None,
     )
-
-
-def _of_catalogue(study: Study, name: str, card: Card, path: Place, licence: str | None, *, reserve: int) -> PoolRows:
-    said = study.generalist[name]
-    faults: list[DataError] = []
-    columns = said.columns or _fitting(card, path)
-    large = _large(study, name, path, columns=columns, shape=None, reserve=reserve, on_fault=faults.append)
-    rows = (
-        readers.load_examples(
-            path, source=name, task=name, columns=columns, instruction=said.instruction, on_fault=faults.append
-        )
-        if large is None
-        else large.rows
-    )
-    words = readers.is_non_commercial(licence)
-    return PoolRows(
-        large=large,
-        rows=_some(rows, path),
-        place=path,
-        licence=licence,
-        non_commercial=words if said.licence is not None else words or card.non_commercial,
-        left_out=len(faults),
-        first_fault=str(faults[0]) if faults else None,
-    )
+    return HeldRows(rows, tuple(faults))
 
 
 def _fitting(card: Card, path: Place) -> ColumnMap | None:
@@ -152,9 +106,3 @@ def _fitting(card: Card, path: Place) -> ColumnMap | None:
     first = next(iter(readers.read_rows(path, report=lambda _: None)), None)
     fits = first is not None and all(column in first.values for column in mapping.values())
     return mapping if mapping and fits else None
-
-
-def _some(rows: tuple[Example, ...], path: str) -> tuple[Example, ...]:
-    if not rows:
-        raise DataError("the file holds no rows", where=path, expected="at least one row")
-    return rows
