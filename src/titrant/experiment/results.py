@@ -21,7 +21,9 @@ from titrant.experiment.measures import target_measures
 from titrant.experiment.prepare import TARGET_SET, VALIDATION_SET, PreparedStudy, transfer_set
 from titrant.experiment.worth import target_worth
 from titrant.scoring.sheets import BY_TASK, GRADED, RunScores, Scores, Sheet, SheetScorer
+from titrant.stats.contrasts import TaskWeights
 from titrant.stats.evidence import Settings
+from titrant.stats.means import arm_means
 from titrant.stats.power import Costs
 from titrant.stats.table import ScoreTable
 from titrant.stats.worth import SkillInteraction, Worth, skill_json
@@ -159,7 +161,11 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
                         target=target,
                         metric=metric,
                         verdicts=tuple(verdicts),
-                        better_baseline=_better_baseline(tables[TARGET_SET], verdicts[0]),
+                        better_baseline=better_baseline(
+                            tables[TARGET_SET],
+                            verdicts[0],
+                            task_weights=prepared.study.targets[target].task_weights,
+                        ),
                         worth=target_worth(prepared, tables[TARGET_SET], model=model, target=target),
                     )
                 )
@@ -174,12 +180,15 @@ def _metrics(prepared: PreparedStudy) -> dict[str, str]:
 METRIC_WORDS = {GRADED: "the graded score", BY_TASK: "the score by task"}
 
 
-def _better_baseline(table: ScoreTable, verdict: Verdict) -> str:
-    means = {
-        arm.name: float(table.values_ASI[index][table.present_ASI[index]].mean())
-        for index, arm in enumerate(table.arms)
-        if arm.name in (verdict.baseline, verdict.matched)
-    }
+def weighed_means(table: ScoreTable, *, task_weights: TaskWeights) -> dict[str, float]:
+    """The mean of every arm by name, with tasks weighed as the verdict weighs them, so that whatever is chosen by a
+    mean is chosen by the score that is judged. Rounded where sums of floats end, so that equal means tie."""
+    return {found.arm.name: round(found.estimate.value, 12) for found in arm_means(table, task_weights=task_weights)}
+
+
+def better_baseline(table: ScoreTable, verdict: Verdict, *, task_weights: TaskWeights) -> str:
+    """The baseline of the verdict with the higher mean; the plain one where they tie or it is the only one."""
+    means = weighed_means(table, task_weights=task_weights)
     if verdict.matched is None or verdict.matched not in means:
         return verdict.baseline
     return verdict.matched if means[verdict.matched] > means.get(verdict.baseline, 0.0) else verdict.baseline
@@ -201,17 +210,17 @@ def target_tables(
 
 
 def validation_means(design: Design, store: Store) -> dict[tuple[str, str, str], float]:
-    """The mean validation score of every arm by (model, target, arm): graded where there are choices, since small
-    differences count when a learning rate is chosen."""
+    """The mean validation score of every arm by (model, target, arm), tasks weighed as in the verdict: graded where
+    there are choices, since small differences count when a learning rate is chosen."""
     scores = collect(design, store)[0]
     means: dict[tuple[str, str, str], float] = {}
     for model in design.prepared.models:
         for target in design.prepared.study.targets:
             table = scores.table(model, target, VALIDATION_SET, _finest(design, target))
-            for index, arm in enumerate(table.arms if table is not None else ()):
-                assert table is not None
-                present = table.present_ASI[index]
-                means[(model, target, arm.name)] = float(table.values_ASI[index][present].mean())
+            if table is None:
+                continue
+            weights = design.prepared.study.targets[target].task_weights
+            means |= {(model, target, arm): mean for arm, mean in weighed_means(table, task_weights=weights).items()}
     return means
 
 
