@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from fake_study import (
 )
 
 from titrant.api import export_arm, finish, run_study
+from titrant.cli.run import export_model
 from titrant.config.study import load_study
 from titrant.core.errors import SpecError, StoreDamaged, StoreMismatch
 from titrant.engines import BackendSpec, Event
@@ -144,6 +146,46 @@ def test_two_runners_that_end_together_judge_and_publish_one_after_the_other(tmp
         assert not (out / "verdict.json").exists()
     runner.join()
     assert (out / "model" / "README.md").exists()
+
+
+def report(path: Path, out: Path) -> None:
+    design, store = stored_design(load_study(path), out=out)
+    finish(design, store)
+
+
+def export_again(path: Path, out: Path) -> None:
+    export_arm(load_study(path), out=out, to=out.parent / "mine", arm="6+general:4", seed=1)
+
+
+def export_as_it_stands(path: Path, out: Path) -> None:
+    export_model(load_study(path), to=out.parent / "mine", arm=None, seed=None, out=out)
+
+
+@pytest.mark.parametrize("door", [report, export_again, export_as_it_stands])
+def test_whoever_judges_or_takes_a_model_waits_for_the_one_who_judges(
+    finished: Path, tmp_path: Path, door: Callable[[Path, Path], None]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished / "out", out)
+    for name in ("verdict.json", "report.html"):
+        (out / name).unlink()
+    path = write_study(tmp_path / "study")
+    held, seen = threading.Event(), list[bool]()
+
+    def judges() -> None:
+        with Store.open(out).locked("results"):
+            held.set()
+            time.sleep(3)
+            seen.extend(place.exists() for place in (out / "verdict.json", tmp_path / "mine"))
+
+    other = threading.Thread(target=judges)
+    other.start()
+    assert held.wait(10)
+    door(path, out)
+    other.join()
+    assert seen == [False, False]
+    assert (out / "verdict.json").exists() == (door is not export_as_it_stands)
+    assert (tmp_path / "mine").exists() == (door is not report)
 
 
 # ------------------------------------------------------------------------------------------------------------- failures

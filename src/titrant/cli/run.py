@@ -13,6 +13,7 @@ from titrant.core.errors import SpecError
 from titrant.experiment.publish import copy_whole
 from titrant.experiment.results import Judged, Results, verdict_object
 from titrant.experiment.runner import Watcher, stored_design
+from titrant.storage.store import Store
 
 
 def out_folder(study: Study, out: Path | None) -> Path:
@@ -52,9 +53,13 @@ def export_model(study: Study, *, to: Path, arm: str | None, seed: int | None, o
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise SpecError("the folder is not empty", where=str(to), fix="name a new folder")
     model = root / "model"
-    if arm is None and seed is None and (model / "titrant.json").is_file():
-        copy_whole(model, to)
-    else:
+    copied = False
+    if arm is None and seed is None:
+        with Store.open(root).locked("results"):  # a run that ends now may put another model in its place
+            if (model / "titrant.json").is_file():
+                copy_whole(model, to)
+                copied = True
+    if not copied:
         progress = Progress()
         watcher = Watcher(say=progress.say, stage=progress.stage, event=progress.event)
         export_arm(study, out=root, to=to, arm=arm, seed=seed, watcher=watcher)

@@ -91,14 +91,20 @@ def run_study(
     _refuse_other_numerics(store, design)
     _execute([design], store, backend, jobs, watcher)
     with store.locked("results"):  # two runners on one store end together
-        results = standing_results(design, store) or finish(design, store, presenter=presenter, watcher=watcher)
+        results = standing_results(design, store) or _judge(design, store, presenter, watcher)
         _keep_model(results, store, backend, jobs, presenter, watcher)
     return results
 
 
 def finish(design: Design, store: Store, *, presenter: Presenter, watcher: Watcher | None = None) -> Results:
-    """Score, judge and report what is stored; trains nothing."""
-    watcher = watcher or Watcher()
+    """Score, judge and report what is stored; trains nothing. Waits while another process does."""
+    with store.locked("results"):
+        return _judge(design, store, presenter, watcher or Watcher())
+
+
+def _judge(design: Design, store: Store, presenter: Presenter, watcher: Watcher) -> Results:
+    """`finish` for who holds the lock of the results: two at once would leave one's verdict beside the other's page,
+    and count one judgement twice."""
     watcher.say("scoring and judging")
     scores, failed = collect(design, store)
     judged = judge_results(design, scores, store)
@@ -146,7 +152,16 @@ def export_arm(
 ) -> None:
     """Put an arm's model at `to`, trained again to the same bits where its weights were not kept."""
     design, store = stored_design(study, out=out, watcher=watcher)
-    results = finish(design, store, presenter=presenter, watcher=watcher)
+    # whoever judges also lets weights go that its verdict does not need, so nobody may until these are copied
+    with store.locked("results"):
+        _export(design, store, to=to, presenter=presenter, arm=arm, seed=seed, watcher=watcher or Watcher())
+
+
+def _export(
+    design: Design, store: Store, *, to: Path, presenter: Presenter, arm: str | None, seed: int | None, watcher: Watcher
+) -> None:
+    study = design.prepared.study
+    results = _judge(design, store, presenter, watcher)
     judged = results.judged[0]
     chosen = recommended_arm(results, judged)
     if arm is not None:
