@@ -306,6 +306,30 @@ def test_identical_arms_are_no_difference_only_with_items_enough_to_say_so() -> 
         assert "every cell shows the same difference" in found["contrasts"][0]["reason"]
 
 
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        ({"d64": 6, "d128": 1}, {"d64": "Satterthwaite and Cochran", "d128": "items only, this run only"}),
+        ({"d64": 3, "d128": 6}, {"d64": "seed variance moderated across arms", "d128": "Satterthwaite and Cochran"}),
+        ({"d64": 1, "d128": 3}, {"d64": "items only, this run only", "d128": "seed variance moderated across arms"}),
+        ({"d64": 6, "d128": 0, "d256": 6}, {"d64": "Satterthwaite and Cochran", "d256": "Satterthwaite and Cochran"}),
+    ],
+)
+def test_every_contrast_is_labelled_by_the_method_that_its_own_seeds_allow(
+    seeds: dict[str, int], words: dict[str, str]
+) -> None:
+    columns = study({"alone": 0.0, **dict.fromkeys(seeds, 0.1)}, seeds=6)
+    kept = [row for row, arm in enumerate(columns["arm"]) if columns["seed"][row] < seeds.get(arm, 6)]
+    columns = {name: [values[row] for row in kept] for name, values in columns.items()}
+    found = {
+        contrast["arm"]: contrast for contrast in judge(columns, baseline="alone", drop_incomplete=True)["contrasts"]
+    }
+    for arm, method in words.items():
+        assert found[arm]["seeds"] == seeds[arm]
+        assert method in found[arm]["method"]
+        assert all(other == method or other not in found[arm]["method"] for other in words.values())
+
+
 def test_one_seed_gives_an_interval_for_this_run_only() -> None:
     rng = rng_for(0, "tests", "one-seed")
     found = edge({"alone": rng.random((1, 200)), "mixed": rng.random((1, 200))})

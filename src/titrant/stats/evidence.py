@@ -137,6 +137,7 @@ class _Numbers:
     gap_high: Floats
     fit: CrossFit
     reasons: tuple[tuple[str | None, ...], ...]
+    methods: tuple[tuple[str, ...], ...]
     n_seeds: tuple[tuple[int, ...], ...]
 
 
@@ -251,6 +252,7 @@ def _numbers(table: ScoreTable, plan: Layout, n_baselines: int, settings: Settin
         gap_high=gap_high,
         fit=_fit(table, plan, doses, n_baselines, settings),
         reasons=tuple(_reasons(table, plan, doses, baseline) for baseline in range(n_baselines)),
+        methods=tuple(side[2] for side in sides),
         n_seeds=tuple(
             tuple(len(_common(table, [dose, baseline])) for dose in doses) for baseline in range(n_baselines)
         ),
@@ -264,19 +266,21 @@ def _common(table: ScoreTable, arms: Sequence[int]) -> list[int]:
 
 def _even_side(
     table: ScoreTable, plan: Layout, doses: list[int], baseline: int, settings: Settings
-) -> tuple[Spread, FamilyBounds]:
+) -> tuple[Spread, FamilyBounds, tuple[str, ...]]:
     found = moments(table.values_ASI, plan)
     spread = contrast_batch(found, doses, baseline, overlap=settings.overlap or 0.0)
     correlation = correlations(found, doses, baseline, spread) if len(doses) > 1 else None
-    return spread, simultaneous(spread, correlation, level=settings.level)
+    return spread, simultaneous(spread, correlation, level=settings.level), (spread.method,) * len(doses)
 
 
 def _ragged_side(
     table: ScoreTable, plan: Layout, doses: list[int], baseline: int, settings: Settings
-) -> tuple[Spread, FamilyBounds]:
-    """Where runs are missing, every contrast takes the seeds that its two arms share, and the family is Holm's."""
-    spread = _joined([_pair(table, plan, dose, baseline, settings) for dose in doses])
-    return spread, simultaneous(spread, None, level=settings.level)
+) -> tuple[Spread, FamilyBounds, tuple[str, ...]]:
+    """Where runs are missing, every contrast takes the seeds that its two arms share, so the method is its own too, and
+    the family is Holm's."""
+    pairs = [_pair(table, plan, dose, baseline, settings) for dose in doses]
+    spread = _joined(pairs)
+    return spread, simultaneous(spread, None, level=settings.level), tuple(pair.method for pair in pairs)
 
 
 def _pair(table: ScoreTable, plan: Layout, arm: int, baseline: int, settings: Settings) -> Spread:
@@ -320,7 +324,7 @@ def _joined(spreads: Sequence[Spread]) -> Spread:
         unseen=joined("unseen"),
         n_clusters=spreads[0].n_clusters,
         n_seeds=min(spread.n_seeds for spread in spreads),
-        method=max((spread.method for spread in spreads), key=len),
+        method=", or ".join(dict.fromkeys(spread.method for spread in spreads)),
     )
 
 
@@ -411,7 +415,7 @@ def _againsts(
             low=_maybe_number(family.low[index]),
             high=_maybe_number(family.high[index]),
             level=settings.level,
-            method=f"{spread.method}; {family.method}",
+            method=f"{numbers.methods[baseline][index]}; {family.method}",
             n_items=len(table.items),
             n_seeds=numbers.n_seeds[baseline][index],
             reason=reason,
