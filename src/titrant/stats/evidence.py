@@ -351,7 +351,7 @@ def _fit(table: ScoreTable, plan: Layout, doses: list[int], n_baselines: int, se
         nothing = np.full(n_baselines, np.nan)
         return CrossFit(best=nothing, smallest=nothing)
     return cross_fitted(
-        table.values_ASI[:, seeds].mean(1),
+        table.values_ASI[:, seeds],
         plan,
         halves(table.items, table.groups),
         doses=doses,

@@ -62,7 +62,7 @@ def weigh(
         spreads.append(spread)
         families.append(simultaneous(spread, correlation, level=level))
     fit = cross_fitted(
-        np.asarray(values_BASI.mean(-2, dtype=np.float64)),
+        values_BASI,
         layout,
         first_half_I,
         doses=doses,
