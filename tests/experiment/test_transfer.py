@@ -168,3 +168,24 @@ def test_a_study_that_is_read_again_still_tells_worth_transfer_and_skills(make_s
         "On other targets",
     ):
         assert heading in page
+
+
+def test_every_judged_model_and_target_has_a_page_of_its_own(unasked: Any, tmp_path: Path) -> None:
+    finish(unasked.design, unasked.store)
+    root = unasked.store.root
+    first, second = unasked.results.judged
+    pages = {"report.html": first, f"reports/{second.model}/{second.target}.html": second}
+    for name, judged in pages.items():
+        data = report_data(unasked.results, unasked.store, judged=judged)
+        assert (root / name).read_text() == render(data)
+        assert data.target == judged.target
+        (other,) = [each for each in pages if each != name]
+        assert f"<bdi>{other}</bdi> in the folder" in (root / name).read_text()
+    assert standing_results(unasked.design, unasked.store) is not None
+    (root / f"reports/{second.model}/{second.target}.html").unlink()
+    assert standing_results(unasked.design, unasked.store) is None
+    gone = root / "reports" / "toy-model" / "no-longer-judged.html"
+    gone.write_text("of another day")
+    finish(unasked.design, unasked.store)
+    assert not gone.exists()
+    assert (root / f"reports/{second.model}/{second.target}.html").is_file()

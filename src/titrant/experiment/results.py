@@ -177,13 +177,29 @@ def _metrics(prepared: PreparedStudy) -> dict[str, str]:
     return {transfer_set(name): target.metric for name, target in prepared.study.targets.items()}
 
 
+PAGES = "reports"
+"""The folder of the pages of further models and targets."""
+
+
+def page_name(results: Results, judged: Judged) -> str:
+    """The file with the report of one model and target, from the results' folder: report.html for the first, which
+    names the others."""
+    first = results.judged[0]
+    same = (judged.model, judged.target) == (first.model, first.target)
+    return "report.html" if same else f"{PAGES}/{judged.model}/{judged.target}.html"
+
+
 METRIC_WORDS = {GRADED: "the graded score", BY_TASK: "the score by task"}
 
 
 def weighed_means(table: ScoreTable, *, task_weights: TaskWeights) -> dict[str, float]:
     """The mean of every arm by name, with tasks weighed as the verdict weighs them, so that whatever is chosen by a
     mean is chosen by the score that is judged. Rounded where sums of floats end, so that equal means tie."""
-    return {found.arm.name: round(found.estimate.value, 12) for found in arm_means(table, task_weights=task_weights)}
+    means: dict[str, float] = {}
+    for found in arm_means(table, task_weights=task_weights):
+        assert found.estimate.value is not None, "an arm that has a run has a mean"
+        means[found.arm.name] = round(found.estimate.value, 12)
+    return means
 
 
 def better_baseline(table: ScoreTable, verdict: Verdict, *, task_weights: TaskWeights) -> str:
@@ -310,11 +326,15 @@ def removed_rows(prepared: PreparedStudy) -> tuple[Any, ...]:
 
 
 def write_results(store: Store, files: Mapping[str, bytes], record: Mapping[str, Any]) -> None:
-    """Write result files whole, then results.json with their checksums and `record`, where anything changed."""
+    """Write result files whole, then results.json with their checksums and `record`, where anything changed. Pages of
+    pairs that the study no longer judges go, as nothing would ever correct them."""
     for name, data in files.items():
         path = store.root / name
         if not path.is_file() or path.read_bytes() != data:
             write_bytes(path, data)
+    for page in sorted(store.root.glob(f"{PAGES}/*/*.html")):
+        if page.relative_to(store.root).as_posix() not in files:
+            page.unlink()
     wanted = {**record, "files": {name: hash_file(store.root / name) for name in files}}
     try:
         known = read_sealed(store.root / RESULTS)

@@ -33,6 +33,7 @@ from titrant.experiment.results import (
     collect,
     count_judgement,
     judge_results,
+    page_name,
     scores_parquet,
     validation_means,
     verdict_bytes,
@@ -63,8 +64,8 @@ class Watcher:
 class Presenter(Protocol):
     """How results are shown. The report lies above this room, which is handed what it writes."""
 
-    def page(self, results: Results, store: Store) -> str:
-        """The report as HTML."""
+    def page(self, results: Results, store: Store, judged: Judged) -> str:
+        """The report on one judged model and target as HTML."""
         ...
 
     def card(self, planned: PlannedRun, judged: Judged, results: Results) -> str:
@@ -117,13 +118,15 @@ def _judge(design: Design, store: Store, presenter: Presenter, watcher: Watcher)
         )
     times = count_judgement(store, design.prepared, scores)
     results = Results(design, scores, failed, judged, times, skill_interactions(design.prepared, scores))
-    page = presenter.page(results, store)
+    pages = {
+        page_name(results, each): presenter.page(results, store, each).encode("utf-8", "replace") for each in judged
+    }
     write_results(
         store,
         {
             "verdict.json": verdict_bytes(results),
             "scores.parquet": scores_parquet(scores),
-            "report.html": page.encode("utf-8", "replace"),
+            **pages,
         },
         standing_record(results, store),
     )

@@ -364,10 +364,14 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedVerdict:
-    """Another verdict of the same study: a further target or model, or another target size (evidence only)."""
+    """Another verdict of the same study: a further target or model, or another target size (evidence only).
+
+    `page`: the file in the results' folder that shows its evidence; None where it has no page of its own.
+    """
 
     name: str
     verdict: Verdict
+    page: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,7 +77,7 @@ def render(data: ReportData) -> str:
         files=tables.file_table(data.provenance.files),
         study_yaml=shortened(data.provenance.study_yaml, limit=STUDY_LIMIT),
         others=[
-            (other.name, VERDICT_WORDS[other.verdict.verdict], other.verdict.verdict, other.verdict)
+            (other.name, VERDICT_WORDS[other.verdict.verdict], other.verdict.verdict, other.verdict, other.page)
             for other in data.other_verdicts
         ],
     )

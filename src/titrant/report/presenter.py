@@ -13,9 +13,9 @@ from titrant.storage.store import Store
 class StudyPresenter:
     """The house's own report and card; `experiment.runner.Presenter` says what is asked of one."""
 
-    def page(self, results: Results, store: Store) -> str:
-        """The report: one HTML page that needs no network."""
-        return page.render(report_data(results, store))
+    def page(self, results: Results, store: Store, judged: Judged) -> str:
+        """The report on one model and target: an HTML page that needs no network."""
+        return page.render(report_data(results, store, judged=judged))
 
     def card(self, planned: PlannedRun, judged: Judged, results: Results) -> str:
         """The model card: the mix, the evidence, the licences."""

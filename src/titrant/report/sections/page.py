@@ -21,7 +21,7 @@ from titrant.experiment.answers import StoredAnswers
 from titrant.experiment.design import PlannedRun, overlap_at, sizes_of
 from titrant.experiment.measures import target_measures
 from titrant.experiment.prepare import KEPT_SET, LEARNED_SET, TARGET_SET, ModelData, TargetData, file_hash
-from titrant.experiment.results import METRIC_WORDS, FailedCell, Judged, Results, cells
+from titrant.experiment.results import METRIC_WORDS, FailedCell, Judged, Results, cells, page_name
 from titrant.report.data import (
     ArmAnswers,
     ChangeRow,
@@ -992,7 +992,10 @@ def _others(results: Results, mine: Judged) -> tuple[NamedVerdict, ...]:
 
     own = [NamedVerdict(name=size(verdict), verdict=verdict) for verdict in mine.verdicts[1:]]
     rest = [judged for judged in results.judged if (judged.model, judged.target) != (mine.model, mine.target)]
-    return (*own, *(NamedVerdict(name=name(judged), verdict=judged.verdict) for judged in rest))
+    further = (
+        NamedVerdict(name=name(judged), verdict=judged.verdict, page=page_name(results, judged)) for judged in rest
+    )
+    return (*own, *further)
 
 
 def _notes(view: _View) -> tuple[str, ...]:
