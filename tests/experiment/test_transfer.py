@@ -170,13 +170,13 @@ def test_a_study_that_is_read_again_still_tells_worth_transfer_and_skills(make_s
         assert heading in page
 
 
-def test_every_judged_model_and_target_has_a_page_of_its_own(unasked: Any, tmp_path: Path) -> None:
-    finish(unasked.design, unasked.store)
+def test_every_judged_model_and_target_has_a_page_of_its_own(unasked: Any) -> None:
+    results = finish(unasked.design, unasked.store)
     root = unasked.store.root
-    first, second = unasked.results.judged
+    first, second = results.judged
     pages = {"report.html": first, f"reports/{second.model}/{second.target}.html": second}
     for name, judged in pages.items():
-        data = report_data(unasked.results, unasked.store, judged=judged)
+        data = report_data(results, unasked.store, judged=judged)
         assert (root / name).read_text() == render(data)
         assert data.target == judged.target
         (other,) = [each for each in pages if each != name]
