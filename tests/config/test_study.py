@@ -15,10 +15,11 @@ import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from titrant.config.checks import cross_checks
-from titrant.config.study import Study, TokenDose, json_schema, load_study, model_name, study_of
+from titrant.config.study import Study, Target, TokenDose, json_schema, load_study, model_name, study_of
 from titrant.config.yaml_source import parse_document
 from titrant.core.errors import SpecError
 from titrant.core.identity import canonical_json
@@ -152,6 +153,19 @@ def test_a_text_field_keeps_the_text_that_was_written(folder: Path, written: str
 def test_choices_are_texts_whatever_they_look_like(folder: Path) -> None:
     text = MINIMAL.replace("test.jsonl}", "test.jsonl, choices: [yes, no, 010, null, 1.50]}")
     assert loaded(folder, text).targets["s"].choices == ("yes", "no", "010", "null", "1.50")
+
+
+@pytest.mark.parametrize("count", [3, 12_000, 60_000])
+def test_a_choice_that_stands_twice_is_found_however_long_the_list(count: int) -> None:
+    listed = [f"label {number}" for number in range(count)]
+    begun = time.monotonic()
+    kept = Target.model_validate({"rows": "web.jsonl", "test_share": 0.2, "choices": listed})
+    assert kept.choices == tuple(listed)
+    with pytest.raises(ValidationError) as refused:
+        Target.model_validate({"rows": "web.jsonl", "test_share": 0.2, "choices": [*listed, "label 1"]})
+    (fault,) = refused.value.errors()
+    assert (fault["ctx"]["problem"], fault["ctx"]["got"]) == ("a choice stands twice", "label 1")
+    assert time.monotonic() - begun < 10  # a comparison of all with all takes minutes
 
 
 @pytest.mark.parametrize("written", ["1e-4", "1.0e-4", "0.0001", "1E-4", ".0001"])

@@ -78,6 +78,10 @@ class WritingBackend(FakeBackend):
         return WritingLanguageModel(model.folder)
 
 
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 # ---------------------------------------------------------------------------------------------------------- the whole
 
 
@@ -158,6 +162,48 @@ def test_the_line_of_the_commonest_label_is_its_share_of_the_test_items(toy_stud
     # Test rows are numbers 18 to 47, labelled by n % 4 % 3: "bird" where n % 4 is 0 or 3.
     assert line.value == sum(n % 4 in (0, 3) for n in range(18, 48)) / 30
     assert "'bird'" in line.label
+
+
+@pytest.mark.parametrize("metric", ["graded", "exact_match"])
+def test_the_line_of_the_commonest_label_stands_whatever_decides(make_study: Make, metric: str) -> None:
+    target = {"train": "train.jsonl", "test": "test.jsonl", "instruction": "Name the kind.", "metric": metric}
+    study = make_study(target={**target, "columns": {"text": "text", "label": "label"}})
+    (line,) = [line for line in report_data(study.results, study.store).lines if line.kind == "majority_label"]
+    assert line.value == pytest.approx(sum(n % 4 in (0, 3) for n in range(18, 48)) / 30)
+
+
+def test_always_the_same_label_is_right_only_where_it_is_the_gold_choice(make_study: Make) -> None:
+    """Both labels are one to exact_match, which deletes what sets them apart."""
+    labels = ("-1", "1", "1")
+    rows = [{"text": f"review number {n} of its sort", "label": labels[n % 3]} for n in range(48)]
+    target = {"rows": "reviews.jsonl", "test_share": 0.4, "instruction": "Which?", "columns": {"label": "label"}}
+    study = make_study(
+        also=lambda folder: write_rows(folder / "reviews.jsonl", rows),
+        target={**target, "metric": "exact_match", "answer": "choices"},
+    )
+    (line,) = [line for line in report_data(study.results, study.store).lines if line.kind == "majority_label"]
+    assert line.value == pytest.approx(2 / 3, abs=0.05)
+
+
+def test_of_several_tasks_each_has_its_own_commonest_answer(make_study: Make) -> None:
+    rows = [
+        {"task": task, "question": f"{task}: what is number {n} of them?", "answer": answers[n % 3]}
+        for task, answers in (("colours", ("red", "red", "blue")), ("sizes", ("big", "small", "big")))
+        for n in range(30)
+    ]
+    target = {
+        "collection": {"own": "tasks.jsonl", "test_share": 0.4},
+        "columns": {"task": "task"},
+    }
+    study = make_study(also=lambda folder: write_rows(folder / "tasks.jsonl", rows), target=target)
+    (line,) = [line for line in report_data(study.results, study.store).lines if line.kind == "prior_answer"]
+    by_task: dict[str, list[bool]] = {}
+    for entry in study.prepared.models["toy-model"].targets["toy"].test:
+        right = {"colours": "red", "sizes": "big"}
+        task = "colours" if "colours" in entry.turns[-1].text else "sizes"
+        by_task.setdefault(task, []).append(entry.references[0] == right[task])
+    assert line.value == pytest.approx(sum(sum(right) / len(right) for right in by_task.values()) / 2)
+    assert "of each task" in line.label
 
 
 # ---------------------------------------------------------------------------------------------------------- fairness

@@ -95,7 +95,14 @@ def test_a_test_set_is_judged_once_more_only_when_its_scores_differ(toy_study: A
     assert count_judgement(study.store, study.prepared, scores) == 2
 
 
-def item(key: str, *, answer: str = "choices", metric: str = "accuracy", choices: tuple[str, ...] = ("a", "b")) -> Item:
+def item(
+    key: str,
+    *,
+    answer: str = "choices",
+    metric: str = "accuracy",
+    choices: tuple[str, ...] = ("a", "b"),
+    right: str = "b",
+) -> Item:
     return Item(
         key=key,
         row_id=key,
@@ -103,7 +110,7 @@ def item(key: str, *, answer: str = "choices", metric: str = "accuracy", choices
         target="toy",
         task="toy",
         turns=(Turn(role="user", text=key),),
-        references=("b",),
+        references=(right,),
         choices=choices if answer == "choices" else None,
         answer=answer,  # type: ignore[arg-type]
         metric=metric,
@@ -152,6 +159,33 @@ def test_items_with_different_numbers_of_choices_are_scored_side_by_side(toy_stu
         ("two", GRADED): pytest.approx(0.6),
         ("word", "exact_match"): 1.0,
     }
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ("-1", "1"),  # the files of case 01
+        (">50K", "<=50K"),
+        ("C", "C++", "C#"),
+        ("A", "a"),
+        ("3.5", "35"),
+        ("?", "!"),
+        ("the end", "end"),
+        ("2021-03-15", "1999-12-15"),
+    ],
+)
+@pytest.mark.parametrize("metric", ["exact_match", "accuracy", "f1", "last_number", "rouge_l"])
+def test_a_chosen_answer_is_right_only_where_it_is_the_gold_choice(
+    toy_study: Any, choices: tuple[str, ...], metric: str
+) -> None:
+    items = [item(right, metric=metric, choices=choices, right=right) for right in choices]
+    for number, chosen in enumerate(choices):
+        rows = [
+            {"item_key": key, "choice": number, "choice_logprobs": [-1.0] * len(choices)} for key in sorted(choices)
+        ]
+        found = scored(items, rows, toy_study)
+        values = {s.item: s.value for s in map(found.score, range(len(found.sheet))) if s.metric == metric}
+        assert values == {right: float(right == chosen) for right in choices}
 
 
 def test_what_cannot_be_scored_is_null_with_a_reason(toy_study: Any) -> None:

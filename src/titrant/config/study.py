@@ -13,6 +13,7 @@ import difflib
 import os
 import re
 import typing
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -104,8 +105,8 @@ class Section(BaseModel):
 def _choice_list(value: Any) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple) or len(value) < 2:
         refuse("not a list of choices", got=described(value), expected="a list of at least two texts")
-    written = [item for item in value if isinstance(item, str)]
-    twice = next((item for item in written if written.count(item) > 1), None) if len(written) < 10_000 else None
+    counts = Counter(item for item in value if isinstance(item, str))
+    twice = next((item for item, count in counts.items() if count > 1), None)
     if twice is not None:
         refuse("a choice stands twice", got=twice, expected="different choices")
     return tuple(value)

@@ -339,7 +339,8 @@ def answer_columns(stored: Sequence[bytes], requests: Sequence[str]) -> AnswerCo
 
 
 class SheetScorer:
-    """Answers of runs to the values of one sheet. What a choice or a text is worth on an item is worked out once.
+    """Answers of runs to the values of one sheet. What a text is worth on an item, and which choices are right, is
+    worked out once.
 
     `requests` names, by the key of an item, the request that it came to: answers are stored under that name.
     """
@@ -357,7 +358,7 @@ class SheetScorer:
         self._prior_N = np.array([place[prior_key(sheet.items[line])] for line in self._gains], dtype=np.intp)
         self._texts = [line for line, item in enumerate(sheet.items) if item.answer == "text"]
         self._losses = np.array([line for line, item in enumerate(sheet.items) if item.answer == "loss"], dtype=np.intp)
-        self._worth = self._choice_worth()
+        self._right = self._right_choices(self._chosen)
         self._gold = self._right_choices(self._graded)
         self._gold_of_gains = self._right_choices(self._gains)
         self._text_worth: dict[tuple[int, str], metrics.TextScore] = {}
@@ -401,12 +402,7 @@ class SheetScorer:
                 raise StoreDamaged("an item with choices has an answer without a choice")
         if len(self._chosen):
             choice = answers.choice_I[self._answer_N[self._chosen]]
-            values_N[self._chosen] = self._worth[np.arange(len(choice)), choice]
-            for row in np.flatnonzero(np.isnan(values_N[self._chosen])).tolist():
-                line = int(self._chosen[row])
-                item = self.sheet.items[line]
-                assert item.choices is not None
-                reasons[line] = self._text(line, item.choices[int(choice[row])]).reason or "no value"
+            values_N[self._chosen] = self._right[np.arange(len(choice)), choice]
         if len(self._graded):
             logprobs = _logprobs_at(answers, self._answer_N[self._graded], self._gold.shape[1])
             values_N[self._graded], unknown = graded_batch(logprobs, self._gold)
@@ -425,22 +421,12 @@ class SheetScorer:
             self._text_worth[key] = metrics.score_text(item.metric, text, item.references)
         return self._text_worth[key]
 
-    def _choice_worth(self) -> Floats:
-        """What every choice of every item is worth on the item's own metric; NaN beyond its choices."""
-        items = [self.sheet.items[line] for line in self._chosen]
-        widest = max((len(item.choices or ()) for item in items), default=0)
-        worth = np.full((len(items), widest), np.nan)
-        known: dict[tuple[Any, ...], float] = {}
-        for row, item in enumerate(items):
-            for column, choice in enumerate(item.choices or ()):
-                key = (item.metric, choice, item.references)
-                if key not in known:
-                    value = metrics.score_text(item.metric, choice, item.references).value
-                    known[key] = np.nan if value is None else value
-                worth[row, column] = known[key]
-        return worth
-
     def _right_choices(self, lines: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Which choices of every item are right ones; False beyond its choices.
+
+        Choices are identities and compared as they stand, whatever the metric: the normal form that a metric gives
+        written answers makes one of C, C++ and C#, and then no choice among them is ever wrong.
+        """
         items = [self.sheet.items[line] for line in lines]
         gold = np.zeros((len(items), max((len(item.choices or ()) for item in items), default=0)), dtype=bool)
         for row, item in enumerate(items):

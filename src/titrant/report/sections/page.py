@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import titrant
+from titrant.config.study import Target
 from titrant.core.identity import fingerprint
-from titrant.core.records import Arm, Draw, Item, Verdict
+from titrant.core.records import Arm, Draw, Example, Item, Verdict
 from titrant.data.readers import is_non_commercial
 from titrant.engines.job import checked_training
 from titrant.experiment.answers import StoredAnswers
@@ -54,7 +55,7 @@ from titrant.report.data import (
     TrainingPoint,
 )
 from titrant.scoring import metrics
-from titrant.scoring.sheets import GRADED, answer_columns, source_of
+from titrant.scoring.sheets import GRADED, SUBJECT_GAIN, answer_columns, source_of
 from titrant.stats.contrasts import layout
 from titrant.stats.law import Law
 from titrant.stats.means import ArmMean, arm_means
@@ -151,6 +152,11 @@ class _View:
     def data(self) -> TargetData:
         return self.prepared.targets[self.judged.target]
 
+    @property
+    def target(self) -> Target:
+        """What the study says of the target."""
+        return self.results.design.prepared.study.targets[self.judged.target]
+
     @cached_property
     def arms(self) -> tuple[Arm, ...]:
         """The arms of this model that were trained on this target or on none, in the design's order."""
@@ -194,7 +200,7 @@ class _View:
         if table is None:
             return {}
         overlaps = [self.overlap(arm.target_rows or 0) for arm in table.arms]
-        weights = self.results.design.prepared.study.targets[self.judged.target].task_weights
+        weights = self.target.task_weights
         return {found.arm.name: found for found in arm_means(table, overlaps=overlaps, task_weights=weights)}
 
     def overlap(self, size: int) -> float:
@@ -341,33 +347,47 @@ def _lines(view: _View) -> tuple[ReferenceLine, ...]:
                     reason=point.reason,
                 )
             )
-    if view.judged.metric not in metrics.METRICS:  # a score of log-odds: no fixed answer has one
+    if view.judged.metric == SUBJECT_GAIN:  # a difference of log-odds: no fixed answer has one
         return tuple(lines)
     return (*lines, _always(view))
 
 
 def _always(view: _View) -> ReferenceLine:
-    """The score of giving every test item the commonest label, or answer, of the training rows."""
-    closed = all(item.answer == "choices" for item in view.data.test)
-    said = [row.label if row.label is not None and closed else row.answer for row in view.data.train]
-    commonest = metrics.majority_label(said)
-    plan = layout(len(view.data.test), tasks=[item.task for item in view.data.test])
-    found = [_worth_of(commonest, item, view.judged.metric) for item in view.data.test]
+    """The score of giving every test item the commonest label, or answer, of the training rows (of its task's, where
+    there are several tasks)."""
+    test = view.data.test
+    closed = all(item.answer == "choices" for item in test)
+    commonest = _commonest_answers(view.data.train, closed=closed)
+    tasks = {item.task for item in test}
+    plan = layout(len(test), tasks=[item.task for item in test], task_weights=view.target.task_weights)
+    found = [_worth_of(commonest.get(item.task, commonest[""]), item, view.judged.metric) for item in test]
     weights = [(w, f.value) for w, f in zip(plan.weight_I.tolist(), found, strict=True) if f.value is not None]
     total = sum(weight for weight, _ in weights)
+    word = "label" if closed else "answer"
+    of_each = f"always the commonest {word} of each task's training rows"
     return ReferenceLine(
         kind="majority_label" if closed else "prior_answer",
-        label=f"always {commonest!r}, the commonest {'label' if closed else 'answer'} of the training rows",
+        label=of_each if len(tasks) > 1 else f"always {commonest['']!r}, the commonest {word} of the training rows",
         value=sum(weight * value for weight, value in weights) / total if total else None,
         reason=None if total else next((f.reason for f in found if f.reason), "no item could be scored"),
     )
 
 
+def _commonest_answers(train: Sequence[Example], *, closed: bool) -> dict[str, str]:
+    """The commonest label (or answer) of every task's rows, and under "" of all rows, for tasks without any."""
+    answers: dict[str, list[str]] = {"": []}
+    for row in train:
+        answer = row.label if row.label is not None and closed else row.answer
+        answers[""].append(answer)
+        answers.setdefault(row.task, []).append(answer)
+    return {task: metrics.majority_label(given) for task, given in answers.items()}
+
+
 def _worth_of(answer: str, item: Item, metric: str) -> metrics.TextScore:
-    """What always giving one answer scores: graded, all probability is on it."""
+    """What always giving one answer scores. Graded, all probability is on it; a chosen answer is right or wrong."""
     if item.answer == "loss":
         return metrics.TextScore(value=None, reason="nothing is written, so no answer is given")
-    if metric == GRADED:
+    if metric == GRADED or item.answer == "choices":
         return metrics.accuracy(answer, item.references)
     return metrics.score_text(item.metric, answer, item.references)
 
