@@ -339,8 +339,7 @@ def answer_columns(stored: Sequence[bytes], requests: Sequence[str]) -> AnswerCo
 
 
 class SheetScorer:
-    """Answers of runs to the values of one sheet. What a text is worth on an item, and which choices are right, is
-    worked out once.
+    """Answers of runs to the values of one sheet. What is right on an item, and what a text is worth, is found once.
 
     `requests` names, by the key of an item, the request that it came to: answers are stored under that name.
     """

@@ -29,7 +29,7 @@ def test_references_that_rouge_cannot_read_are_counted_and_not_scored() -> None:
     report = score_rows(
         rows(
             {"id": "1", "prediction": "a cat", "references": ["a cat"]},
-            {"id": "2", "prediction": "北京", "references": ["北京"]},
+            {"id": "2", "prediction": "Москва", "references": ["Москва"]},
         ),
         "rouge_l",
     )
@@ -42,7 +42,7 @@ def test_references_that_rouge_cannot_read_are_counted_and_not_scored() -> None:
 def test_a_reference_that_rouge_cannot_read_is_counted_even_beside_one_that_it_can() -> None:
     report = score_rows(
         rows(
-            {"id": "1", "prediction": "a cat", "references": ["a cat", "кошка", "猫"]},
+            {"id": "1", "prediction": "a cat", "references": ["a cat", "кошка", "고양이"]},
             {"id": "2", "prediction": "a dog", "references": ["a dog"]},
             {"id": "3", "prediction": "x", "references": ["собака"]},
         ),

@@ -69,7 +69,33 @@ def test_rouge_l_is_the_best_f_over_references(prediction: str, references: tupl
     assert value("rouge_l", prediction, *references) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("reference", ["北京", "Москва", "…", "ⅷ"])
+@pytest.mark.parametrize(
+    ("prediction", "reference", "expected"),
+    [
+        ("北京", "北京", 1.0),
+        ("北京市", "北京", 4 / 5),  # common subsequence of 2: precision 2/3, recall 1
+        ("在2008年", "2008", 1.0),  # the reference is a number
+        ("2008", "在2008年", 1 / 2),  # precision 1, recall 1/3: the year alone is no match
+        ("NBA", "NBA 总决赛", 2 / 5),
+        ("สวัสดี", "สวัสดี", 1.0),
+        ("東京タワー", "東京", 4 / 7),
+        ("the cat of 北京", "the cat of 上海", 1.0),  # most of it is Latin: read as rouge-score does
+    ],
+)
+def test_rouge_l_goes_by_characters_in_scripts_without_spaces(prediction: str, reference: str, expected: float) -> None:
+    assert value("rouge_l", prediction, reference) == pytest.approx(expected)
+
+
+def test_a_shared_year_is_no_match_of_texts_that_rouge_cannot_read() -> None:
+    russian = "погода очень важна для людей с 2000 года"
+    assert score_text("rouge_l", "2000", [russian]).reason == NO_ROUGE_TOKENS
+    assert value("rouge_l", "2000", "2000 год") is None
+    assert value("rouge_l", "NBA", "финал NBA сегодня") is None
+    both = score_text("rouge_l", "2000", [russian, "in the year 2000"])
+    assert (both.value, both.unread_references) == (pytest.approx(2 / 5), 1)
+
+
+@pytest.mark.parametrize("reference", ["서울 타워", "Москва", "…", "ⅷ", "Ελλάδα 2004"])
 def test_rouge_l_says_so_where_it_cannot_read_the_reference(reference: str) -> None:
     score = score_text("rouge_l", reference, [reference])
     assert score.value is None
@@ -104,6 +130,19 @@ def test_accuracy_is_byte_for_byte(prediction: str, reference: str, expected: fl
         ("1e3", 1000),
         ("50%", 50),
         ("7/0", 0),
+        ("2 1/2", Fraction(5, 2)),
+        ("#### 2 1/2 cups", Fraction(5, 2)),
+        ("-8 1/4", Fraction(-33, 4)),
+        ("1,000 1/2", Fraction(2001, 2)),
+        ("2\u00bd", Fraction(5, 2)),
+        ("\u00be cup", Fraction(3, 4)),
+        ("24 toys, and \u00bc of them", Fraction(1, 4)),
+        ("5 10/2", 5),  # no proper fraction, so no mixed number
+        ("2.5 1/2", Fraction(1, 2)),
+        (r"\frac{1}{2}", Fraction(1, 2)),
+        (r"$-\dfrac{3}{4}$", Fraction(-3, 4)),
+        (r"2\frac{1}{2}", Fraction(5, 2)),
+        (r"\frac12", Fraction(1, 2)),
         ("H2O", None),
         ("", None),
         ("####", None),

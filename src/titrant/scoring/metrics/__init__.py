@@ -9,23 +9,29 @@ from titrant.scoring.metrics.choices import (
     majority_label,
     token_probability,
 )
+from titrant.scoring.metrics.one_number import is_one_number
 from titrant.scoring.metrics.score import ItemScore, ScoreReport, score_rows
 from titrant.scoring.metrics.text import METRICS, TextScore, accuracy, number_in, score_text
+from titrant.scoring.metrics.trial import MOST_FAILED, Trial, try_metric
 
 __all__ = [
     "METRICS",
+    "MOST_FAILED",
     "ItemScore",
     "ScoreReport",
     "TextScore",
+    "Trial",
     "accuracy",
     "balanced_accuracy",
     "choice_accuracy",
     "chosen",
     "graded",
+    "is_one_number",
     "majority_accuracy",
     "majority_label",
     "number_in",
     "score_rows",
     "score_text",
     "token_probability",
+    "try_metric",
 ]

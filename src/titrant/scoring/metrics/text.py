@@ -4,7 +4,8 @@
 | --- | --- |
 | exact_match | equal after lower-casing, deleting ASCII punctuation, folding spaces (Super-NaturalInstructions' rule) |
 | f1 | words in common after the same, and after deleting a, an, the (SQuAD's rule) |
-| rouge_l | longest common subsequence of stemmed words, F measure (package rouge-score) |
+| rouge_l | longest common subsequence of stemmed words, F measure (package rouge-score); of characters where a script |
+|         | has no spaces |
 | accuracy | the same text, byte for byte |
 | last_number | the same value of the last number |
 
@@ -15,14 +16,17 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
-NO_ROUGE_TOKENS = "ROUGE knows Latin letters and digits only, and finds none in any reference"
+NO_ROUGE_TOKENS = (
+    "ROUGE reads Latin letters, digits and scripts without spaces, and every reference is mostly in others"
+)
 NO_NUMBER = "no reference holds a number"
 
 _DELETE_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -36,6 +40,23 @@ _NUMBER = re.compile(
     r"(?P<exponent>[eE][+-]?[0-9]{1,3}(?!\w|\.[0-9]))?"
     r"(?:\s?/\s?(?P<divisor>0*[1-9][0-9]*)(?!\w|\.[0-9]))?"
 )
+_LATEX_FRACTION = re.compile(
+    r"(?P<whole>[0-9])?\\[dt]?frac\s?"
+    r"(?:\{\s?(?P<upper>-?[0-9]{1,9})\s?\}\s?\{\s?(?P<lower>[0-9]{1,9})\s?\}|(?P<one>[0-9])(?P<other>[0-9]))"
+)
+_VULGAR_FRACTION = re.compile("([0-9] ?)?([\u00bc-\u00be\u2150-\u215e])")
+# A whole number, one space and a proper fraction are one number; read apart, `2 1/2` would be 2, or a half.
+_MIXED_NUMBER = re.compile(
+    r"(?<![\w.,/])(?P<whole>[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,9}) (?P<upper>[0-9]{1,4})/(?P<lower>[0-9]{1,4})"
+    r"(?![\w/]|\.[0-9])"
+)
+# Han, kana, Thai, Lao, Tibetan, Burmese and Khmer are written without spaces between words.
+_WITHOUT_SPACES = (
+    "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\uff66-\uff9f\U00020000-\U000323af"
+)
+_UNSPACED = re.compile(f"[{_WITHOUT_SPACES}]")
+_CHARACTERS_AND_WORDS = re.compile(f"[a-z0-9]+|[{_WITHOUT_SPACES}]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +76,8 @@ def score_text(metric: str, prediction: str, references: Sequence[str]) -> TextS
 
     >>> score_text("exact_match", "The answer!", ["the  answer"]).value
     1.0
-    >>> score_text("rouge_l", "北京", ["北京"])
-    TextScore(value=None, reason='ROUGE knows Latin letters and digits only, and finds none in any reference',
-              unread_references=1)
+    >>> score_text("last_number", "three", ["three"])
+    TextScore(value=None, reason='no reference holds a number', unread_references=0)
     """
     if metric not in METRICS:
         raise KeyError(f"no metric {metric!r}: {', '.join(METRICS)}")
@@ -93,28 +113,47 @@ def f1(prediction: str, references: Sequence[str]) -> TextScore:
 def rouge_l(prediction: str, references: Sequence[str]) -> TextScore:
     """ROUGE-L's F measure with Porter stemming, best over the references that it can read.
 
-    References without any Latin letter or digit (Chinese, Russian) tokenise to nothing and would score 0 whatever is
-    said, so they are left out and counted; where all are such the value is None. A prediction without such a token
-    scores 0 against one that has some.
+    The package's tokenizer keeps Latin letters and digits and drops the rest without a word: a Russian text with a year
+    in it becomes that year, and whoever writes the year has a full match. So a reference is read in words only where
+    most of its letters are Latin; where most are of scripts without spaces (Chinese, Japanese, Thai), every such
+    character is a word of its own. Other references are left out and counted; where all are such the value is None. A
+    prediction without anything that can be read scores 0.
 
     >>> round(rouge_l("the cats sat", ["the cat sat down"]).value, 3)
     0.857
+    >>> rouge_l("北京市", ["北京"]).value
+    0.8
     """
-    readable = [reference for reference in references if _rouge_tokens(reference)]
+    readable = [(reference, by) for reference in references if (by := rouge_reading(reference)) is not None]
     unread = len(references) - len(readable)
     if not readable:
         return TextScore(value=None, reason=NO_ROUGE_TOKENS, unread_references=unread)
-    scorer = _rouge()
-    best = max(float(scorer.score(reference, prediction)["rougeL"].fmeasure) for reference in readable)
+    best = max(float(_rouge(by).score(reference, prediction)["rougeL"].fmeasure) for reference, by in readable)
     return TextScore(value=best, unread_references=unread)
+
+
+def rouge_reading(text: str) -> Literal["words", "characters"] | None:
+    """How ROUGE reads a text, None where it cannot: what it keeps must be most of the text's letters.
+
+    >>> [rouge_reading(text) for text in ("the cat of 北京", "在2008年", "в 2008 году", "42")]
+    ['words', 'characters', None, 'words']
+    """
+    latin = sum(letter.isascii() and letter.isalpha() for letter in text)
+    unspaced = len(_UNSPACED.findall(text))
+    letters = sum(letter.isalpha() and not _UNSPACED.match(letter) for letter in text) + unspaced
+    tokens = _rouge_tokens(text)
+    if unspaced > sum(not token.isdecimal() for token in tokens):
+        return "characters" if 2 * (latin + unspaced) >= letters else None
+    return "words" if tokens and 2 * latin >= letters else None
 
 
 def last_number(prediction: str, references: Sequence[str]) -> TextScore:
     """1 where the last number of the prediction has the value of a reference's last number, else 0.
 
-    Thousands' commas, a sign, decimals, an exponent, a currency mark before and a unit after are understood; `3/4` is
-    one number, a date is three. Digits inside a word, and more than 300 digits, are no number. After the last `####`
-    (GSM8K) the first number counts. None where no reference holds a number; 0 where only the prediction holds none.
+    Thousands' commas, a sign, decimals, an exponent, a currency mark before and a unit after are understood; `3/4`,
+    `2 1/2` and `\\frac{1}{2}` are one number, a date is three. Digits inside a word, and more than 300 digits, are no
+    number. After the last `####` (GSM8K) the first number counts. None where no reference holds a number; 0 where only
+    the prediction holds none.
     """
     wanted = {value for reference in references if (value := number_in(reference)) is not None}
     if not wanted:
@@ -129,6 +168,16 @@ METRICS: dict[str, Callable[[str, Sequence[str]], TextScore]] = {
     "accuracy": accuracy,
     "last_number": last_number,
 }
+
+
+def normal_form(metric: str, text: str) -> Hashable | None:
+    """What a metric compares of a reference: two references of one form score 1 against each other. None where the
+    metric cannot read it.
+
+    >>> normal_form("exact_match", "C++") == normal_form("exact_match", "C#"), normal_form("last_number", "three")
+    (True, None)
+    """
+    return _FORMS[metric](text)
 
 
 def number_in(text: str) -> Fraction | None:
@@ -149,12 +198,30 @@ def number_in(text: str) -> Fraction | None:
 
 
 def _numbers(text: str) -> Iterator[Fraction]:
-    dates_apart = _DATE.sub(lambda match: match[0].replace("/", " "), text)
+    plain = _LATEX_FRACTION.sub(_latex_fraction, text) if "frac" in text else text
+    plain = _VULGAR_FRACTION.sub(_vulgar_fraction, plain)
+    plain = _MIXED_NUMBER.sub(_improper_fraction, plain)
+    dates_apart = _DATE.sub(lambda match: match[0].replace("/", " "), plain)
     for match in _NUMBER.finditer(dates_apart):
         if max(len(match["digits"]), len(match["divisor"] or "")) > _MAX_DIGITS:
             continue
         value = Fraction(match["digits"].replace(",", "") + (match["exponent"] or "")) / int(match["divisor"] or 1)
         yield value if match["sign"] in (None, "+") else -value
+
+
+def _latex_fraction(match: re.Match[str]) -> str:
+    whole = "" if match["whole"] is None else f"{match['whole']} "
+    return f"{whole}{match['upper'] or match['one']}/{match['lower'] or match['other']}"
+
+
+def _vulgar_fraction(match: re.Match[str]) -> str:
+    whole = "" if match[1] is None else f"{match[1].rstrip()} "
+    return whole + unicodedata.normalize("NFKC", match[2]).replace("\u2044", "/")
+
+
+def _improper_fraction(match: re.Match[str]) -> str:
+    whole, upper, lower = int(match["whole"].replace(",", "")), int(match["upper"]), int(match["lower"])
+    return f"{whole * lower + upper}/{lower}" if 0 < upper < lower else match[0]
 
 
 def _plain_words(text: str) -> str:
@@ -177,13 +244,41 @@ def _squad_words(text: str) -> list[str]:
 
 
 @cache
-def _rouge() -> Any:
+def _rouge(by: Literal["words", "characters"]) -> Any:
     from rouge_score import rouge_scorer
 
-    return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
+    if by == "words":
+        return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
+    return rouge_scorer.RougeScorer(["rougeL"], tokenizer=_Characters())
+
+
+class _Characters:
+    """rouge-score's protocol for a tokenizer: characters of scripts without spaces, and Latin words between them."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return _CHARACTERS_AND_WORDS.findall(text.lower())
 
 
 def _rouge_tokens(text: str) -> list[str]:
     from rouge_score import tokenize
 
     return list(tokenize.tokenize(text, None))
+
+
+def _rouge_form(text: str) -> Hashable | None:
+    by = rouge_reading(text)
+    if by is None:
+        return None
+    from rouge_score import tokenizers
+
+    words = tokenizers.DefaultTokenizer(use_stemmer=True).tokenize(text) if by == "words" else None
+    return by, tuple(_Characters().tokenize(text) if words is None else words)
+
+
+_FORMS: dict[str, Callable[[str], Hashable | None]] = {
+    "exact_match": _plain_words,
+    "f1": lambda text: tuple(sorted(_squad_words(text))),
+    "rouge_l": _rouge_form,
+    "accuracy": str,
+    "last_number": number_in,
+}

@@ -1,0 +1,78 @@
+"""Whether a text is one number and nothing else: what `last_number` may be trusted with.
+
+The last number of a date is its day or year, that of a list its last member, that of a code whatever stands at its end:
+two different answers then share it, and a wrong one counts as right.
+"""
+
+from __future__ import annotations
+
+import re
+
+from titrant.scoring.metrics.text import number_in
+
+SEVERAL_NUMBERS = "it holds several numbers, of which only the last would count"
+NOT_A_QUANTITY = "its digits are part of a code, a date or a time"
+NO_NUMBER_IN_IT = "it holds no number"
+LONG_ANSWER_WORDS = 9
+"""An answer of so many words is a working-out that ends on its result, not a result."""
+
+_FINAL_MARK = "####"
+_NUMBER = (
+    r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?(?:\s?/\s?[0-9]+| [0-9]+/[0-9]+)?"
+    "|\\.[0-9]+|(?:[0-9]+ ?)?[\u00bc-\u00be\u2150-\u215e]"
+)
+_CURRENCY = r"(?:[$€£¥₹]|US\$|USD|EUR|GBP|INR|Rs\.?)"
+_ATTACHED_UNIT = r"(?:[a-z]{1,4}[²³]?(?:/[a-z]{1,4})?|[KMGT]B|[kMG]?Hz|[kMG]?Wh?|k?V|mA|A|K)"
+_UNIT_WORD = r"[^\W\d_][^\W\d_.'/²³-]*[²³.]?(?:[/'-][^\W\d_]+[²³]?)*"
+_ONE_NUMBER = re.compile(
+    rf"\(?[~≈]?{_CURRENCY}?\s?[-+\u2212]?{_CURRENCY}?\s?(?P<number>{_NUMBER})"
+    rf"(?:{_ATTACHED_UNIT}(?![\w])|\s?(?:[%€£¥]|°[CF]?))?(?:\s{_UNIT_WORD}){{0,3}}\)?[.!]?"
+)
+_DATE_OR_TIME = re.compile(
+    r"\b(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?|[ap]\.?m\b|o'clock|uhr|b\.?c|a\.?d\b|ce|bce)",
+    re.IGNORECASE,
+)
+
+
+def is_one_number(text: str) -> bool:
+    """Whether the whole text is one number, perhaps with its sign, currency and unit, or marks one by `####` (GSM8K).
+
+    >>> [is_one_number(text) for text in ("$1,024.50", "5 km/h", "2 1/2 cups", "so 8.\\n#### 8")]
+    [True, True, True, True]
+    >>> [is_one_number(text) for text in ("2021-03-15", "11:43", "INV-0045", "x = 6, y = 2", "9 am", "0045")]
+    [False, False, False, False, False, False]
+    """
+    _, mark, after = text.rpartition(_FINAL_MARK)
+    whole = (after if mark else text).strip()
+    match = _ONE_NUMBER.fullmatch(whole)
+    if match is None or _DATE_OR_TIME.search(whole):
+        return False
+    padded = re.match(r"0[0-9]", match["number"]) is not None  # 0045 is a code: as a number it is 45
+    return not padded and number_in(whole) is not None
+
+
+def number_fault(reference: str) -> str | None:
+    """Why a reference's last number does not stand for the reference; None where it does.
+
+    Beside one number alone, a sentence around one ("The answer is 12"), an equation ("48 + 24 = 72") and a longer
+    working-out are taken.
+
+    >>> number_fault("The answer is 12"), number_fault("48 + 24 = 72"), number_fault("three")
+    (None, None, 'it holds no number')
+    >>> number_fault("A-113")
+    'its digits are part of a code, a date or a time'
+    """
+    if number_in(reference) is None:
+        return NO_NUMBER_IN_IT
+    if is_one_number(reference) or _FINAL_MARK in reference or len(reference.split()) >= LONG_ANSWER_WORDS:
+        return None
+    result = reference.rpartition("=")[2] if reference.count("=") == 1 else reference
+    if is_one_number(result):
+        return None
+    found = re.findall(_NUMBER, result)
+    if len(found) != 1:
+        return SEVERAL_NUMBERS
+    standing = [word for word in result.split() if re.search(r"[0-9]", word)]
+    alone = len(standing) == 1 and is_one_number(standing[0].strip("\"'()[]{},;:.!?$"))
+    return None if alone and not _DATE_OR_TIME.search(result) else NOT_A_QUANTITY

@@ -1,0 +1,72 @@
+"""Which answers the last number may stand for."""
+
+from __future__ import annotations
+
+import pytest
+
+from titrant.scoring.metrics.one_number import (
+    NO_NUMBER_IN_IT,
+    NOT_A_QUANTITY,
+    SEVERAL_NUMBERS,
+    is_one_number,
+    number_fault,
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "42",
+            "-3",
+            "+7",
+            "\u22124",
+            "3.5",
+            ".5",
+            "1,024.50",
+            "1e6",
+            "3/4",
+            "2 1/2",
+            "8 1/4",
+            "2\u00bd",
+            "50%",
+            "20 %",
+        ),
+        *("$5", "-$3", "$-3", "€1.50", "5 €", "US$ 20", "Rs. 500", "USD 12", "~40", "5 km", "10kg", "60 km/h", "12 m²"),
+        *("3rd", "16GB", "72 clips", "3.5 million dollars", "12 square metres.", "(7)", "90°", "21 °C", "5 years old"),
+        *("48/2=24, 48+24=72\n#### 72", "#### -7 apples", "100,000", "0", "0.25", "1984"),
+    ],
+)
+def test_a_number_with_its_unit_is_one_number(text: str) -> None:
+    assert is_one_number(text)
+    assert number_fault(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        *((text, SEVERAL_NUMBERS) for text in ("2005-10-18", "11/25/2013", "11:43", "INV-2024-0017", "x = 6, y = 2")),
+        *((text, SEVERAL_NUMBERS) for text in ("1, 2, 3", "[4, 5]", "+49 711 5828", "March 3, 2021", "3-5", "1.2.3.4")),
+        *((text, NO_NUMBER_IN_IT) for text in ("F9", "intent_12", "H2O", "three", "")),
+        *((text, NOT_A_QUANTITY) for text in ("A-113", "12 June", "9 am", "0045", "B-2", "7a/C", "12B")),
+        (r"\frac{x}{2} + 1", SEVERAL_NUMBERS),
+    ],
+)
+def test_dates_times_codes_and_lists_are_not(text: str, fault: str) -> None:
+    assert not is_one_number(text)
+    assert number_fault(text) == fault
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The answer is 12.",
+        "48 + 24 = 72",
+        "x = 5",
+        "about 30 of them, I think",
+        "She has 3 and then buys 2 more, so she has 5.",
+    ],
+)
+def test_a_sentence_an_equation_or_a_working_out_that_ends_on_a_number_is_no_fault(text: str) -> None:
+    assert number_fault(text) is None
+    assert not is_one_number(text)
