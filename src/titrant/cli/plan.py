@@ -53,6 +53,7 @@ def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], me
                 "cost": plain(cost),
                 "outlook": [plain(entry) for entry in outlooks],
                 "removed": [plain(entry) for entry in prepared.removed],
+                "remarks": list(prepared.remarks),
             }
         )
         return

@@ -75,7 +75,7 @@ def show_check(study: Study, *, as_json: bool) -> None:
     """Everything that is known of the cleanness of a study's rows."""
     from titrant.data.contamination import ContaminationSettings, HygieneSettings, check_lines, check_report
     from titrant.experiment.pool_cuts import first_examples
-    from titrant.experiment.prepare import raw_rows, scanned_pools
+    from titrant.experiment.prepare import raw_rows, remarks_on, scanned_pools
 
     rows = raw_rows(study)
     scans = scanned_pools(study, rows)
@@ -92,11 +92,12 @@ def show_check(study: Study, *, as_json: bool) -> None:
             settings=settings,
         )
         if as_json:
-            print_json({"target": name, **plain(report), "read": {pool: scan.facts for pool, scan in scans.items()}})
+            read = {pool: scan.facts for pool, scan in scans.items()}
+            print_json({"target": name, **plain(report), "read": read, "remarks": remarks_on(study, target)})
             continue
         if len(rows.targets) > 1:
             print(f"target {name}")
-        for line in check_lines(report):
+        for line in (*remarks_on(study, target), *check_lines(report)):
             print(line)
     for pool, scan in () if as_json else scans.items():
         licence = scan.pool.licence or "not known"

@@ -17,7 +17,7 @@ _COMMON_COLUMNS = ("id", "group", "task", "label", "source")
 _COLLECTION_COLUMNS = ("dataset", "kind")
 _PARTNER = {"train": "test", "test": "train", "rows": "test_share", "test_share": "rows"}
 _CHOICE_METRICS = ("exact_match", "accuracy", "graded", "by_task")
-_OF_FILES = ("train", "test", "rows", "test_share", "columns", "instruction", "choices", "facts")
+_OF_FILES = ("train", "test", "rows", "test_share", "columns", "instruction", "choices", "merge_labels", "facts")
 _OF_SUPERNI = ("train_tasks", "test_tasks", "positive_examples", "source_tokens")
 _OF_LADDERS = ("rung", "test_share", "rows_per_task")
 
@@ -39,7 +39,17 @@ def _target_rows_of_files(study: Mapping[str, Any]) -> Iterator[Problem]:
     """Either train and test, or rows and test_share, or a collection."""
     for path, target in _targets(study):
         if _given(target, "facts"):
-            for key in ("train", "test", "rows", "test_share", "validation", "choices", "columns", "instruction"):
+            for key in (
+                "train",
+                "test",
+                "rows",
+                "test_share",
+                "validation",
+                "choices",
+                "merge_labels",
+                "columns",
+                "instruction",
+            ):
                 if _given(target, key):
                     problem = f"facts bring their own rows and prompts, so {key} has no place beside them"
                     yield Problem(path=(*path, key), problem=problem, fix=f"leave {key} or facts out")

@@ -116,6 +116,22 @@ def _column_or_columns(value: Any) -> str | tuple[str, ...]:
     return tuple(text_of(item) for item in listed(value)) if isinstance(value, list | tuple) else fields.text(value)
 
 
+def _spellings(value: Any) -> Any:
+    """Labels with the spellings that stand for them: none for two labels, and none a label that is kept."""
+    if not isinstance(value, dict):
+        return value
+    kept: dict[str, str] = {}
+    for label, spelled in value.items():
+        for spelling in listed(spelled):
+            if not isinstance(spelling, str):
+                refuse("not a text", got=described(spelling), expected="a label as it stands in the file")
+            if str(spelling) in value and str(spelling) != label:
+                refuse("a label that others are merged into is merged itself", got=spelling)
+            if kept.setdefault(str(spelling), str(label)) != str(label):
+                refuse("a label is merged into two", got=spelling, expected="one of the two")
+    return value
+
+
 def text_of(value: Any) -> str:
     """One text of a list of texts."""
     return fields.text(value)
@@ -344,6 +360,14 @@ class Target(Section):
         WithJsonSchema({"type": "array", "items": {"type": "string"}, "minItems": 2, "uniqueItems": True}),
         Field(description="the closed set of answers; default: each item's own, or the sorted labels of train"),
     ] = None
+    merge_labels: Annotated[
+        dict[Text, Annotated[str | tuple[str, ...], BeforeValidator(_column_or_columns)]] | None,
+        BeforeValidator(_spellings),
+        Field(
+            description="labels of the file that stand for one label: {positive: [Positive, POSITIVE]}; labels are "
+            "different wherever they are not the same text"
+        ),
+    ] = None
     max_answer_tokens: Annotated[
         int, *whole_field(1, 8192), Field(description="where a written answer is cut off, in tokens")
     ] = 32
@@ -358,6 +382,12 @@ class Target(Section):
             "of a dose depends on it. Default: facts for facts, a public skill set's own"
         ),
     ] = None
+
+    @property
+    def merged_spellings(self) -> dict[str, str]:
+        """Which label each spelling of `merge_labels` stands for."""
+        merged = (self.merge_labels or {}).items()
+        return {text: label for label, texts in merged for text in listed(texts) if text != label}
 
     @classmethod
     def _fill(cls, given: dict[str, Any]) -> None:

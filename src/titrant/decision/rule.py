@@ -100,6 +100,8 @@ def decide(evidence: Evidence) -> Verdict:
         gain = evidence.gain_smallest
     reasons = provisional_reasons(evidence)
     notes = list(evidence.notes)
+    if evidence.unscored is not None:
+        notes.insert(0, evidence.unscored.note)
     if word == "mix" and ruling is not None and bool(ruling.smaller_may_do_B):
         notes.append(
             "A smaller dose may do: none is shown to come within the smallest effect of the best, nor to miss it."
@@ -197,6 +199,8 @@ def _sentence(
     parts += _kept_sentences(evidence, chosen or (best if word == "no_difference" else None), costs=word == "mix")
     if evidence.matched is None and not evidence.steps_matched and word != "cannot_tell":
         parts.append("Steps were not matched.")
+    if evidence.unscored is not None:
+        parts.append(evidence.unscored.sentence)
     if reasons and word != "cannot_tell":
         parts.append(f"Provisional: {'; '.join(reasons)}.")
     return " ".join(parts)

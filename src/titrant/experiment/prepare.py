@@ -21,6 +21,7 @@ from titrant.data import readers
 from titrant.data.knowledge.rows import fact_target
 from titrant.data.pools.read import PoolRows, read_pool
 from titrant.experiment.pool_cuts import ModelPools, Pool, Removed, Scan, held_pools, must_measure, scan_pool
+from titrant.experiment.trials import refuse_failed, target_remarks, target_trials
 from titrant.scoring.sheets import GRADED
 from titrant.tasks.targets import CollectionRows, TokensOf, asked_as, first_items, first_rows, read_collections
 from titrant.tokens import Renderer, renderer_for
@@ -72,7 +73,8 @@ class ModelData:
 class PreparedStudy:
     """All that a study reads. Made by `prepare_study`; it holds no torch.
 
-    `dose_seeds`: the seeds at which a dose in tokens must fit, where they are not the study's own.
+    `dose_seeds`: the seeds at which a dose in tokens must fit, where they are not the study's own. `remarks`: what the
+    user should know of the targets' rows.
     """
 
     study: Study
@@ -83,6 +85,7 @@ class PreparedStudy:
     facts: Mapping[str, str]
     backend: str = DEFAULT_BACKEND_IDENTITY
     dose_seeds: tuple[int, ...] | None = None
+    remarks: tuple[str, ...] = ()
 
     def items(self, model: str, targets: Sequence[str]) -> tuple[Item, ...]:
         """All items that a run on these targets answers, in a fixed order."""
@@ -127,11 +130,16 @@ def raw_rows(study: Study, *, tokens_of: TokensOf | None = None) -> RawRows:
 
 
 def prepare_study(
-    study: Study, *, backend: str = DEFAULT_BACKEND_IDENTITY, say: Callable[[str], None] = lambda _: None
+    study: Study,
+    *,
+    backend: str = DEFAULT_BACKEND_IDENTITY,
+    say: Callable[[str], None] = lambda _: None,
+    answers_kept: bool = False,
 ) -> PreparedStudy:
     """Read and check everything, before any training: every fault of the user's files is raised here.
 
     `backend` is the identity of what will train (`engines.BackendSpec.identity`): a part of every run's name.
+    `answers_kept`: the study has been run, so that another metric needs no training.
     """
     numerics = current_numerics(
         study.numerics.dtype,
@@ -155,6 +163,11 @@ def prepare_study(
     tokens_of = longest_in([renderer_for(model(name)) for name in study.models]) if _shows_examples(study) else None
     raw = raw_rows(study, tokens_of=tokens_of)
     targets, retention = raw.targets, raw.retention
+    remarks = [line for name in targets for line in remarks_on(study, targets[name])]
+    for line in remarks:
+        say(line)
+    for name, target in targets.items():
+        refuse_failed(target_trials(name, target.test, study=study), study=study, answers_kept=answers_kept)
     if study.transfer:
         _refuse_shared_items(targets)
     made = {name: (model(name), renderer_for(model(name))) for name in study.models}
@@ -183,6 +196,18 @@ def prepare_study(
         removed=tuple(removed),
         facts=facts,
         backend=backend,
+        remarks=tuple(remarks),
+    )
+
+
+def remarks_on(study: Study, target: TargetData) -> list[str]:
+    """What is to be said of a target before anything is trained: labels that look alike, answers without a score."""
+    return target_remarks(
+        target.name,
+        train=target.train,
+        items=(*target.test, *target.beside),
+        labels=target.labels if any(item.answer == "choices" for item in target.test) else (),
+        study=study,
     )
 
 
@@ -236,7 +261,7 @@ def _read_target(name: str, target: Target) -> TargetData:
         return TargetData(name=name, train=train, validation=(), test=items, labels=())
     path = target.train if target.train is not None else target.rows
     assert path is not None, "the study file has been checked"
-    rows = _examples(path, target, source=name)
+    rows = tasks.merged_examples(_examples(path, target, source=name), target.merged_spellings)
     labels = target.choices or (tasks.closed_labels(rows) if target.answer == "choices" and _labelled(rows) else ())
     if target.rows is not None:
         assert target.test_share is not None
@@ -292,6 +317,7 @@ def _examples(path: str, said: Target, *, source: str) -> tuple[Example, ...]:
 def _items(path: str, target: Target, *, name: str, eval_set: str, labels: Sequence[str]) -> tuple[Item, ...]:
     assert target.answer != "by_task", "the study file has been checked"
     answer = "text" if target.answer == "loss" else target.answer
+    spellings = target.merged_spellings
     items = readers.load_items(
         path,
         eval_set=eval_set,
@@ -300,13 +326,13 @@ def _items(path: str, target: Target, *, name: str, eval_set: str, labels: Seque
         metric=_own_metric(target),
         answer=answer,
         max_answer_tokens=target.max_answer_tokens,
-        choices=tuple(labels) or None,
+        choices=tuple(dict.fromkeys((*labels, *spellings))) if labels else None,
         columns=target.columns,
         instruction=target.instruction,
     )
     if not items:
         raise DataError("the file holds no rows", where=path, expected="at least one test item")
-    return items
+    return tasks.merged_items(items, spellings)
 
 
 def _own_metric(target: Target) -> str:

@@ -6,6 +6,7 @@ Answers are what a run leaves; scores follow from answers and items here, so a c
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from titrant.scoring.sheets import BY_TASK, GRADED, RunScores, Scores, Sheet, Sh
 from titrant.stats.contrasts import TaskWeights
 from titrant.stats.evidence import Settings
 from titrant.stats.means import arm_means
+from titrant.stats.numbers import Unscored
 from titrant.stats.power import Costs
 from titrant.stats.table import ScoreTable
 from titrant.stats.worth import SkillInteraction, Worth, skill_json
@@ -139,6 +141,7 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
             if TARGET_SET not in tables:
                 continue
             verdicts: list[Verdict] = []
+            unscored = unscored_items(scores, model, target, metric)
             at = verdict_size(prepared, model, target)
             sizes = sorted({arm.target_rows for arm in tables[TARGET_SET].arms if arm.target_rows})
             for size in sorted(sizes, key=lambda size: size != at):
@@ -151,6 +154,7 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
                     steps_matched=prepared.study.hold_equal == "steps",
                     task_weights=prepared.study.targets[target].task_weights,
                     costs=costs,
+                    unscored=unscored,
                 )
                 found = judge_tables(_at_size(tables, size), settings=settings, verdict_at=size)
                 verdicts += found[:1]
@@ -170,6 +174,26 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
                     )
                 )
     return tuple(judged)
+
+
+def unscored_items(scores: Scores, model: str, target: str, metric: str) -> Unscored | None:
+    """The target's test items that no run has a score for, with the first run's reason; None where all have one."""
+    scored: dict[str, bool] = {}
+    reasons: dict[str, str] = {}
+    lines: dict[int, Any] = {}
+    for run in scores.of(model, target):
+        if id(run.sheet) not in lines:
+            lines[id(run.sheet)] = run.sheet.lines(target, TARGET_SET, metric)
+        for line in lines[id(run.sheet)].tolist():
+            key = run.sheet.items[line].key
+            scored[key] = scored.get(key, False) or line not in run.reasons
+            if line in run.reasons:
+                reasons.setdefault(key, run.reasons[line])
+    without = [key for key, known in scored.items() if not known]
+    if not without:
+        return None
+    counts = Counter(reasons[key] for key in without)
+    return Unscored(items=len(without), asked=len(scored), reasons=tuple(counts.most_common()))
 
 
 def _metrics(prepared: PreparedStudy) -> dict[str, str]:

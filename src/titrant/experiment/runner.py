@@ -11,6 +11,7 @@ import contextlib
 import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from titrant.experiment.design import Design, PlannedRun, make_design, verdict_s
 from titrant.experiment.prepare import DEFAULT_BACKEND_IDENTITY, PreparedStudy, prepare_study
 from titrant.experiment.publish import publish_model
 from titrant.experiment.results import (
+    FailedCell,
     Judged,
     Results,
     collect,
@@ -42,7 +44,8 @@ from titrant.experiment.results import (
 from titrant.experiment.standing import standing_record, standing_results
 from titrant.experiment.work import OpenRun, job_of, open_runs, runs_of
 from titrant.experiment.worth import skill_interactions
-from titrant.storage.store import ABOUT, MANIFEST, Store, read_sealed
+from titrant.scoring.sheets import Scores
+from titrant.storage.store import ABOUT, MANIFEST, MARKER, Store, read_sealed
 
 DEFAULT_BACKEND = BackendSpec(
     module="titrant.backends.hf.backend", name="HuggingFaceBackend", known_as=DEFAULT_BACKEND_IDENTITY
@@ -84,7 +87,9 @@ def run_study(
 ) -> Results:
     """Run what is not done, then judge, report and keep the model. The same study again changes nothing."""
     watcher = watcher or Watcher()
-    prepared = prepare_study(study, backend=(backend or DEFAULT_BACKEND).identity, say=watcher.say)
+    prepared = prepare_study(
+        study, backend=(backend or DEFAULT_BACKEND).identity, say=watcher.say, answers_kept=has_answers(out)
+    )
     first = make_design(prepared, _candidate(study, 0) if study.needs_choosing else None)
     store = Store.open(out)
     backend = backend or default_backend(prepared.numerics)
@@ -110,12 +115,7 @@ def _judge(design: Design, store: Store, presenter: Presenter, watcher: Watcher)
     scores, failed = collect(design, store)
     judged = judge_results(design, scores, store)
     if not judged:
-        raise SpecError(
-            "there is nothing to judge yet",
-            where=str(store.root),
-            got=f"{len(failed)} arms and seeds without scores",
-            fix="run the study first",
-        )
+        raise _nothing_to_judge(store, scores, failed)
     times = count_judgement(store, design.prepared, scores)
     results = Results(design, scores, failed, judged, times, skill_interactions(design.prepared, scores))
     pages = {
@@ -133,10 +133,31 @@ def _judge(design: Design, store: Store, presenter: Presenter, watcher: Watcher)
     return results
 
 
+def _nothing_to_judge(store: Store, scores: Scores, failed: Sequence[FailedCell]) -> SpecError:
+    """Why no verdict can be given: nothing was run, or what was answered has no score by the study's metric."""
+    where = str(store.root)
+    if not scores.runs:
+        got = f"{len(failed)} arms and seeds without answers"
+        return SpecError("there is nothing to judge yet", where=where, got=got, fix="run the study first")
+    reasons = Counter(reason for run in scores.runs for reason in run.reasons.values())
+    return SpecError(
+        "no answer to a test item has a score",
+        where=where,
+        got="; ".join(f"{reason} ({count} answers)" for reason, count in reasons.most_common(3)) or None,
+        expected="a metric that can read the right answers",
+        fix="change the metric and run `titrant report`: the answers are kept",
+    )
+
+
+def has_answers(out: Path) -> bool:
+    """Whether a store at `out` holds finished runs."""
+    return (out / MARKER).is_file() and bool(Store.open(out).finished())
+
+
 def stored_design(study: Study, *, out: Path, watcher: Watcher | None = None) -> tuple[Design, Store]:
     """The design of a study that has been run, with the settings that its stored validation scores chose."""
     watcher = watcher or Watcher()
-    prepared = prepare_study(study, backend=DEFAULT_BACKEND.identity, say=watcher.say)
+    prepared = prepare_study(study, backend=DEFAULT_BACKEND.identity, say=watcher.say, answers_kept=has_answers(out))
     store = Store.open(out)
     if not study.needs_choosing:
         return make_design(prepared), store

@@ -13,7 +13,7 @@ from titrant.core.records import Contrast, Estimate, NextStep
 from titrant.stats.contrasts import Floats, Layout, Spread, TaskWeights, bounds, contrast_batch, layout, moments
 from titrant.stats.crossfit import CrossFit, cross_fitted, halves
 from titrant.stats.family import FamilyBounds, correlations, simultaneous
-from titrant.stats.numbers import Against, DoseEvidence, Evidence, Kept, unknown_estimate
+from titrant.stats.numbers import Against, DoseEvidence, Evidence, Kept, Unscored, unknown_estimate
 from titrant.stats.power import Components, Costs, Design, pilot_components, prospects, ways_on
 from titrant.stats.table import Completed, ScoreTable, TableArm, complete
 
@@ -30,7 +30,8 @@ SAME_EVERYWHERE = (
 class Settings:
     """How a table is judged. `overlap` is n/N, the share of the available target rows that a seed draws, where the
     estimand is *rows like these* (None: *these rows*). `allow_missing_runs`: for studies,
-    whose failed runs are known. `steps_matched`: all arms take as many steps."""
+    whose failed runs are known. `steps_matched`: all arms take as many steps. `unscored`: items that were asked and are
+    not in the table, as they have no score."""
 
     smallest_effect: float = 0.01
     level: float = 0.95
@@ -41,6 +42,7 @@ class Settings:
     allow_missing_runs: bool = False
     steps_matched: bool = False
     costs: Costs = field(default_factory=Costs)
+    unscored: Unscored | None = None
 
     @property
     def estimand(self) -> str:
@@ -187,6 +189,7 @@ def gather(
         task_weights=settings.task_weights if cut.tasks is not None else None,
         failed_runs=whole.missing_runs,
         notes=_notes(whole, cut, plan, settings),
+        unscored=settings.unscored,
     )
     return _with_prospects(evidence, numbers, plan, len(cut.seeds), settings)
 
@@ -233,6 +236,7 @@ def _without_baseline(table: ScoreTable, family: Family, settings: Settings) -> 
         estimand=settings.estimand,
         next_step=NextStep(kind="dose", seeds=None, items=None, tokens=None, minutes=None, sentence=sentence),
         steps_matched=True,
+        unscored=settings.unscored,
     )
 
 

@@ -76,6 +76,31 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unscored:
+    """Test items without a score in any run, of `asked` in all: they are in no number. `reasons` count them."""
+
+    items: int
+    asked: int
+    reasons: tuple[tuple[str, int], ...]
+
+    @property
+    def sentence(self) -> str:
+        """How many items, as the verdict's sentence says it.
+
+        >>> Unscored(items=1, asked=48, reasons=()).sentence
+        '1 of 48 test items has no score and is in no number.'
+        """
+        verbs = "has no score and is" if self.items == 1 else "have no score and are"
+        return f"{self.items} of {self.asked} test items {verbs} in no number."
+
+    @property
+    def note(self) -> str:
+        """The sentence with the reasons."""
+        reasons = "; ".join(f"{reason} ({count})" for reason, count in self.reasons)
+        return self.sentence.removesuffix(".") + (f": {reasons}." if reasons else ".")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """Everything that `decide` needs. `doses` in rising order of rows. Gains are cross-fitted, against the baseline
     that leads (the matched one where there is one) and, as `gain_least`, the smaller of those against both."""
@@ -102,6 +127,7 @@ class Evidence:
     steps_matched: bool = False
     transfer: tuple[Contrast, ...] = ()
     task_weights: Literal["macro", "by_item"] | None = None
+    unscored: Unscored | None = None
 
 
 def unknown_estimate(*, level: float, method: str, n_items: int, n_seeds: int, reason: str) -> Estimate:

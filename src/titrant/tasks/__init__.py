@@ -1,6 +1,7 @@
 """What is asked, and how an answer is judged: the user's own target, collections of tasks, and the two ladders."""
 
 from titrant.tasks.collection import TaskInstance, as_examples, as_items, closed_set, first_of_tasks
+from titrant.tasks.labels import LookAlike, look_alike_line, look_alikes, merged_examples, merged_items
 from titrant.tasks.ladder import (
     P3_RUNGS,
     SUPERNI_RUNGS,
@@ -37,6 +38,7 @@ __all__ = [
     "SUPERNI_RUNGS",
     "TEST_INSTANCES",
     "Ladder",
+    "LookAlike",
     "P3Collection",
     "Rung",
     "RungRule",
@@ -56,8 +58,12 @@ __all__ = [
     "first_of_tasks",
     "items_of",
     "load_skill",
+    "look_alike_line",
+    "look_alikes",
     "mark_answer_seen",
     "marks_of",
+    "merged_examples",
+    "merged_items",
     "random_rung",
     "random_task_sets",
     "read_p3",

@@ -1,0 +1,121 @@
+"""Labels that look alike, and rows whose labels are merged because the study says so.
+
+A label is an identity: `Positive` and `positive` are two answers to choose from, and a model that gives the other one
+is wrong. Most often they are one label typed in two ways, which only the user can say; nothing is merged by itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from titrant.core.errors import DataError
+from titrant.core.records import Example, Item, Turn
+
+MOST_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAlike:
+    """Spellings that differ in case or outer space only, with how many rows have each, the commonest first."""
+
+    spellings: tuple[tuple[str, int], ...]
+
+    @property
+    def label(self) -> str:
+        """The spelling to merge into: the commonest."""
+        return self.spellings[0][0]
+
+
+def look_alikes(labels: Iterable[str]) -> tuple[LookAlike, ...]:
+    """Which of these labels (one a row) differ in case or outer space only.
+
+    >>> [found.spellings for found in look_alikes(["Yes", "yes", "yes", "no", "no "])]
+    [(('yes', 2), ('Yes', 1)), (('no', 1), ('no ', 1))]
+    """
+    counts = Counter(labels)
+    alike: dict[str, list[str]] = {}
+    for label in counts:
+        alike.setdefault(label.strip().casefold(), []).append(label)
+    return tuple(
+        LookAlike(
+            spellings=tuple((label, counts[label]) for label in sorted(same, key=lambda one: (-counts[one], one)))
+        )
+        for same in alike.values()
+        if len(same) > 1
+    )
+
+
+def look_alike_line(found: Sequence[LookAlike]) -> str:
+    """What to tell the user: the spellings with their counts, and how to merge them in the study."""
+    named = "; ".join(
+        " and ".join(f"{text!r} ({rows} rows)" for text, rows in one.spellings) for one in found[:MOST_NAMED]
+    )
+    more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    return (
+        f"labels that differ in case or outer space only are different labels: {named}{more}. "
+        f"To merge them: {merge_setting(found[:MOST_NAMED])} in the target"
+    )
+
+
+def merge_setting(found: Sequence[LookAlike]) -> str:
+    """The study's key that merges look-alikes, in YAML.
+
+    >>> merge_setting(look_alikes(["Yes", "yes", "yes", "no "]))
+    'merge_labels: {"yes": ["Yes"]}'
+    """
+    import json
+
+    parts = (
+        f"{json.dumps(one.label, ensure_ascii=False)}: "
+        f"{json.dumps([text for text, _ in one.spellings[1:]], ensure_ascii=False)}"
+        for one in found
+    )
+    return f"merge_labels: {{{', '.join(parts)}}}"
+
+
+def merged_examples(rows: Sequence[Example], spellings: Mapping[str, str]) -> tuple[Example, ...]:
+    """Rows with their labels merged: `spellings` says for each spelling which label it stands for.
+
+    An answer that is the spelling is written as the label. Keys stay those of the file's rows. `DataError` where no row
+    has a spelling that is to be merged.
+    """
+    seen: set[str] = set()
+    merged = []
+    for row in rows:
+        label, answer = row.label, row.turns[-1].text
+        seen.update(text for text in (label, answer) if text in spellings)
+        if answer in spellings:
+            turns = (*row.turns[:-1], Turn(role="assistant", text=spellings[answer]))
+            row = replace(row, turns=turns)
+        if label is not None and label in spellings:
+            row = replace(row, label=spellings[label])
+        merged.append(row)
+    unused = [text for text in spellings if text not in seen]
+    if unused:
+        labels: set[str] = {row.answer if row.label is None else row.label for row in rows}
+        known = sorted(labels)[:20]
+        raise DataError(
+            "merge_labels names a label that no training row has",
+            got=repr(unused[0]),
+            expected="one of " + ", ".join(map(repr, known)),
+            fix="write it as it stands in the file, outer spaces too, or leave it out",
+        )
+    return tuple(merged)
+
+
+def merged_items(items: Sequence[Item], spellings: Mapping[str, str]) -> tuple[Item, ...]:
+    """Items with their right answers and choices merged as `merged_examples` merges rows; each choice stands once."""
+    return tuple(
+        replace(
+            item,
+            references=_merged(item.references, spellings),
+            choices=None if item.choices is None else _merged(item.choices, spellings),
+        )
+        for item in items
+    )
+
+
+def _merged(texts: Sequence[str], spellings: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(spellings.get(text, text) for text in texts))
