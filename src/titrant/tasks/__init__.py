@@ -1,7 +1,14 @@
 """What is asked, and how an answer is judged: the user's own target, collections of tasks, and the two ladders."""
 
 from titrant.tasks.collection import TaskInstance, as_examples, as_items, closed_set, first_of_tasks
-from titrant.tasks.labels import LookAlike, look_alike_line, look_alikes, merged_examples, merged_items
+from titrant.tasks.labels import (
+    LookAlike,
+    look_alike_line,
+    look_alikes,
+    merge_setting,
+    merged_examples,
+    merged_items,
+)
 from titrant.tasks.ladder import (
     P3_RUNGS,
     SUPERNI_RUNGS,
@@ -62,6 +69,7 @@ __all__ = [
     "look_alikes",
     "mark_answer_seen",
     "marks_of",
+    "merge_setting",
     "merged_examples",
     "merged_items",
     "random_rung",

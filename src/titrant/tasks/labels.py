@@ -94,8 +94,7 @@ def merged_examples(rows: Sequence[Example], spellings: Mapping[str, str]) -> tu
         merged.append(row)
     unused = [text for text in spellings if text not in seen]
     if unused:
-        labels: set[str] = {row.answer if row.label is None else row.label for row in rows}
-        known = sorted(labels)[:20]
+        known = sorted({row.label or row.answer for row in rows})[:20]
         raise DataError(
             "merge_labels names a label that no training row has",
             got=repr(unused[0]),

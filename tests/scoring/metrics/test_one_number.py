@@ -10,6 +10,7 @@ from titrant.scoring.metrics.one_number import (
     SEVERAL_NUMBERS,
     is_one_number,
     number_fault,
+    states_one_number,
 )
 
 
@@ -55,6 +56,23 @@ def test_a_number_with_its_unit_is_one_number(text: str) -> None:
 def test_dates_times_codes_and_lists_are_not(text: str, fault: str) -> None:
     assert not is_one_number(text)
     assert number_fault(text) == fault
+
+
+@pytest.mark.parametrize("text", ["It is 41.", "The answer is $5", "Total: 12 km", "x = 3/4", "42"])
+def test_a_short_sentence_says_one_number(text: str) -> None:
+    assert states_one_number(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "She came on the 5th of May 2021 and left on the 7th of June 2021",
+        "1, 2, 3, 4, 5, 6, 7, 8, 9, 10",
+        "The first of these meetings will begin at 9 am",
+    ],
+)
+def test_a_long_answer_that_ends_on_a_date_or_is_a_list_is_not_read_by_its_last_number(text: str) -> None:
+    assert number_fault(text) is not None
 
 
 @pytest.mark.parametrize(

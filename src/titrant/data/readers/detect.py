@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ from titrant.core.records import RawRow
 from titrant.data.readers.files import read_rows
 from titrant.data.readers.shapes import shape_of
 
-MAX_LABELS = 50
-"""More different values than this, and a column is no closed set of labels."""
+MOST_LISTED_CHARACTERS = 1000
+"""An instruction names all labels while they take no more than this: it is read again with every row."""
+_MANY_LABELS = 50  # so many different numbers are quantities rather than names of classes
 _SAMPLE_ROWS = 20_000
 _LABEL_NAMES = ("label", "labels", "class", "category", "intent", "sentiment", "target", "team", "tag", "topic")
 _NEVER_LABELS = ("id", "row_id", "split", "lang", "language", "source", "date")
@@ -33,7 +35,9 @@ class FileShape:
 
     `shape` is None where no known shape fits; `suggested_columns` (name here, column there) is what the study's
     `columns` should then say, empty where nothing needs saying or nothing can be guessed. `labels` are sorted by
-    count, and empty where the answers are no closed set. `rows` counts those read, at most 20,000 (`complete` False).
+    count, and empty where the answers are no closed set; `labels_listed` is False where they are too many for the
+    instruction. `different` says for each column that is full how many different values it has. `rows` counts those
+    read, at most 20,000 (`complete` False).
     """
 
     columns: tuple[str, ...]
@@ -43,6 +47,8 @@ class FileShape:
     complete: bool
     suggested_columns: tuple[tuple[str, str], ...]
     suggested_instruction: str | None
+    labels_listed: bool = True
+    different: tuple[tuple[str, int], ...] = ()
 
 
 def detect_shape(path: str | Path) -> FileShape:
@@ -61,11 +67,12 @@ def detect_shape(path: str | Path) -> FileShape:
         mapping = _guess_text_and_label(rows, columns)
         shape = "text_label" if mapping else None
     label_column = {"text_label": mapping.get("label", "label"), "input_output": "output"}.get(shape or "")
-    labels = _labels(rows, label_column) if label_column else ()
-    instruction = None
+    labels = _labels(rows, label_column, named=shape == "text_label") if label_column else ()
+    instruction, listed = None, True
     if labels:
         words = ", ".join(sorted(count.label for count in labels))
-        instruction = f"Read the text and answer with one of: {words}."
+        listed = len(words) <= MOST_LISTED_CHARACTERS
+        instruction = f"Read the text and answer with {f'one of: {words}' if listed else 'its label'}."
     return FileShape(
         columns=columns,
         shape=shape,
@@ -74,6 +81,8 @@ def detect_shape(path: str | Path) -> FileShape:
         complete=complete,
         suggested_columns=tuple(mapping.items()),
         suggested_instruction=instruction,
+        labels_listed=listed,
+        different=tuple(_different(rows, columns).items()),
     )
 
 
@@ -89,34 +98,54 @@ def _known_shape(first: RawRow) -> str | None:
 
 def _guess_text_and_label(rows: list[RawRow], columns: tuple[str, ...]) -> dict[str, str]:
     """The column with the longest values is the text; that with the fewest different ones the label."""
-    full = [
-        column
-        for column in columns
-        if column.lower() not in _NEVER_LABELS and all(_plain(row.values.get(column)) for row in rows)
-    ]
-    different = {column: len({row.values[column] for row in rows}) for column in full}
+    different = _different(rows, columns)
+    counts = {column: Counter(row.values[column] for row in rows) for column in different}
+    # A column that no name marks as labels has to repeat more: authors and places come back too.
     closed = [
         column
-        for column in full
-        if 2 <= different[column] <= MAX_LABELS and different[column] <= max(2, len(rows) // 2)
+        for column in different
+        if different[column] >= 2
+        and _comes_back(counts[column])
+        and (column.lower() in _LABEL_NAMES or different[column] <= max(_MANY_LABELS, len(rows) // 5))
     ]
     if not closed:
         return {}
     named = [column for column in closed if column.lower() in _LABEL_NAMES]
     label = min(named or closed, key=lambda column: (different[column], columns.index(column)))
-    others = [column for column in full if column != label]
+    others = [column for column in different if column != label]
     if not others:
         return {}
     text = max(others, key=lambda column: sum(len(row.values[column]) for row in rows))
     return {"text": text, "label": label}
 
 
-def _labels(rows: list[RawRow], column: str) -> tuple[LabelCount, ...]:
+def _different(rows: list[RawRow], columns: tuple[str, ...]) -> dict[str, int]:
+    """How many different values each column has that holds a text in every row and may say what a row is."""
+    full = [
+        column
+        for column in columns
+        if column.lower() not in _NEVER_LABELS and all(_plain(row.values.get(column)) for row in rows)
+    ]
+    return {column: len({row.values[column] for row in rows}) for column in full}
+
+
+def _labels(rows: list[RawRow], column: str, *, named: bool) -> tuple[LabelCount, ...]:
+    """The labels of a column with their counts; none where it is no closed set. `named`: it is a column of labels by
+    its name, where whole numbers are classes however many."""
     counts = Counter(str(value) for row in rows if _plain(value := row.values.get(column)))
-    if len(counts) > MAX_LABELS or len(counts) > max(2, len(rows) // 2):
+    numbers = all(re.fullmatch(r"[-+]?[0-9]*[.,]?[0-9]+", label) for label in counts)
+    quantities = numbers and len(counts) > _MANY_LABELS and not (named and all(map(str.isdecimal, counts)))
+    if quantities or not _comes_back(counts):
         return ()
     ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     return tuple(LabelCount(label=label, rows=count) for label, count in ranked)
+
+
+def _comes_back(counts: Counter[str]) -> bool:
+    """Whether values repeat as those of a closed set do, however many there are: twice on average, and at least half of
+    them more than once. Of free answers most stand once, though a few are common."""
+    once = sum(count == 1 for count in counts.values())
+    return len(counts) <= 2 or (2 * len(counts) <= counts.total() and 2 * once <= len(counts))
 
 
 def _plain(value: Any) -> bool:

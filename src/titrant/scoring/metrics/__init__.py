@@ -9,7 +9,7 @@ from titrant.scoring.metrics.choices import (
     majority_label,
     token_probability,
 )
-from titrant.scoring.metrics.one_number import is_one_number
+from titrant.scoring.metrics.one_number import is_one_number, states_one_number
 from titrant.scoring.metrics.score import ItemScore, ScoreReport, score_rows
 from titrant.scoring.metrics.text import METRICS, TextScore, accuracy, number_in, score_text
 from titrant.scoring.metrics.trial import MOST_FAILED, Trial, try_metric
@@ -32,6 +32,7 @@ __all__ = [
     "number_in",
     "score_rows",
     "score_text",
+    "states_one_number",
     "token_probability",
     "try_metric",
 ]

@@ -13,7 +13,7 @@ from titrant.scoring.metrics.text import number_in
 SEVERAL_NUMBERS = "it holds several numbers, of which only the last would count"
 NOT_A_QUANTITY = "its digits are part of a code, a date or a time"
 NO_NUMBER_IN_IT = "it holds no number"
-LONG_ANSWER_WORDS = 9
+LONG_ANSWER_WORDS = 6
 """An answer of so many words is a working-out that ends on its result, not a result."""
 
 _FINAL_MARK = "####"
@@ -28,11 +28,17 @@ _ONE_NUMBER = re.compile(
     rf"\(?[~≈]?{_CURRENCY}?\s?[-+\u2212]?{_CURRENCY}?\s?(?P<number>{_NUMBER})"
     rf"(?:{_ATTACHED_UNIT}(?![\w])|\s?(?:[%€£¥]|°[CF]?))?(?:\s{_UNIT_WORD}){{0,3}}\)?[.!]?"
 )
+_MONTH = (
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?)\b"
+)
 _DATE_OR_TIME = re.compile(
-    r"\b(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
-    r"|nov(?:ember)?|dec(?:ember)?|[ap]\.?m\b|o'clock|uhr|b\.?c|a\.?d\b|ce|bce)",
+    rf"\b{_MONTH}\.?,?\s+[0-9]|[0-9](?:st|nd|rd|th)?\.?\s+(?:of\s+)?{_MONTH}"
+    r"|[0-9]\s?(?:[ap]\.?m\b|o'clock|uhr\b|b\.?c\b|a\.?d\b|b?ce\b)",
     re.IGNORECASE,
 )
+# "It is", "The answer is", "Total:", "x ="
+_LEAD = re.compile(r"[^\W\d_][\w' ]{0,40}?(?:\b(?:is|are|was|were|equals)\b|[=:])\s*")
 
 
 def is_one_number(text: str) -> bool:
@@ -52,6 +58,17 @@ def is_one_number(text: str) -> bool:
     return not padded and number_in(whole) is not None
 
 
+def states_one_number(text: str) -> bool:
+    """Whether a text is one number, or a short sentence that says one.
+
+    >>> states_one_number("It is 41."), states_one_number("x = 5"), states_one_number("x = 6, y = 2")
+    (True, True, False)
+    """
+    whole = text.strip()
+    lead = _LEAD.match(whole)
+    return is_one_number(whole) or (lead is not None and is_one_number(whole[lead.end() :]))
+
+
 def number_fault(reference: str) -> str | None:
     """Why a reference's last number does not stand for the reference; None where it does.
 
@@ -65,8 +82,11 @@ def number_fault(reference: str) -> str | None:
     """
     if number_in(reference) is None:
         return NO_NUMBER_IN_IT
-    if is_one_number(reference) or _FINAL_MARK in reference or len(reference.split()) >= LONG_ANSWER_WORDS:
+    if _FINAL_MARK in reference or states_one_number(reference):
         return None
+    if len(re.findall(r"[^\W\d_]{2,}", reference)) >= LONG_ANSWER_WORDS:
+        ends_on_a_date = _DATE_OR_TIME.search(" ".join(reference.split()[-4:]))
+        return NOT_A_QUANTITY if ends_on_a_date else None
     result = reference.rpartition("=")[2] if reference.count("=") == 1 else reference
     if is_one_number(result):
         return None
