@@ -175,3 +175,35 @@ def test_merge_labels_makes_one_of_them(make_study: Make) -> None:
 def test_labels_are_merged_into_one_label_each(make_study: Make, merge: dict[str, Any], problem: str) -> None:
     with pytest.raises(SpecError, match=problem):
         make_study(also=labelled, target={**LABELLED, "merge_labels": merge})
+
+
+def test_a_test_label_in_another_spelling_is_answered_with_the_key_that_merges_it(make_study: Make) -> None:
+    def files(folder: Path) -> None:
+        labelled(folder)
+        path = folder / "asked.jsonl"
+        path.write_text(path.read_text().replace('"bad"', '"BAD"'))
+
+    with pytest.raises(DataError, match="never seen in training") as refused:
+        make_study(also=files, target=LABELLED)
+    assert "merge_labels: {'bad': ['BAD']}" in str(refused.value)
+    merge = {"good": ["Good", "good "], "bad": "BAD"}
+    study = make_study(also=files, target={**LABELLED, "merge_labels": merge})
+    assert study.prepared.models["toy-model"].targets["toy"].labels == ("bad", "fair", "good")
+
+
+def test_a_label_to_merge_that_no_row_has_is_refused(make_study: Make) -> None:
+    with pytest.raises(DataError, match="merge_labels names a label that no row has"):
+        make_study(also=labelled, target={**LABELLED, "merge_labels": {"good": ["goood"]}})
+
+
+def test_merged_labels_hold_in_a_file_that_is_split_and_in_its_validation_rows(make_study: Make) -> None:
+    target = {key: value for key, value in LABELLED.items() if key not in ("train", "test")}
+    target |= {
+        "rows": "taught.jsonl",
+        "test_share": 0.3,
+        "validation": 0.3,
+        "merge_labels": {"good": ["Good", "good "]},
+    }
+    data = make_study(also=labelled, target=target).prepared.models["toy-model"].targets["toy"]
+    assert {item.choices for item in (*data.test, *data.validation)} == {("bad", "fair", "good")}
+    assert {item.references[0] for item in (*data.test, *data.validation)} <= {"bad", "fair", "good"}

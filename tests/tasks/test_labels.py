@@ -7,7 +7,7 @@ import pytest
 from titrant.config.yaml_source import parse_document
 from titrant.core.errors import DataError
 from titrant.core.records import Example, Turn
-from titrant.tasks import look_alike_line, look_alikes, merged_examples
+from titrant.tasks import look_alike_line, look_alikes, merged_examples, refuse_unused_spellings
 from titrant.tasks.labels import merge_setting
 
 
@@ -51,7 +51,7 @@ def test_merged_rows_have_one_label_and_answer_with_it(own: bool) -> None:
 
 
 def test_a_spelling_that_no_row_has_is_refused() -> None:
-    with pytest.raises(DataError, match="no training row has") as refused:
-        merged_examples([row("yes"), row("no", 1)], {"Yess": "yes"})
+    with pytest.raises(DataError, match="no row has") as refused:
+        refuse_unused_spellings({"Yess": "yes"}, [row("yes"), row("no", 1)], [])
     assert "'Yess'" in str(refused.value)
     assert "'no', 'yes'" in str(refused.value)

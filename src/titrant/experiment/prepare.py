@@ -163,11 +163,11 @@ def prepare_study(
     tokens_of = longest_in([renderer_for(model(name)) for name in study.models]) if _shows_examples(study) else None
     raw = raw_rows(study, tokens_of=tokens_of)
     targets, retention = raw.targets, raw.retention
+    for name, target in targets.items():
+        refuse_failed(target_trials(name, target.test, study=study), study=study, answers_kept=answers_kept)
     remarks = [line for name in targets for line in remarks_on(study, targets[name])]
     for line in remarks:
         say(line)
-    for name, target in targets.items():
-        refuse_failed(target_trials(name, target.test, study=study), study=study, answers_kept=answers_kept)
     if study.transfer:
         _refuse_shared_items(targets)
     made = {name: (model(name), renderer_for(model(name))) for name in study.models}
@@ -261,7 +261,8 @@ def _read_target(name: str, target: Target) -> TargetData:
         return TargetData(name=name, train=train, validation=(), test=items, labels=())
     path = target.train if target.train is not None else target.rows
     assert path is not None, "the study file has been checked"
-    rows = tasks.merged_examples(_examples(path, target, source=name), target.merged_spellings)
+    in_file, spellings = _examples(path, target, source=name), target.merged_spellings
+    rows = tasks.merged_examples(in_file, spellings)
     labels = target.choices or (tasks.closed_labels(rows) if target.answer == "choices" and _labelled(rows) else ())
     if target.rows is not None:
         assert target.test_share is not None
@@ -283,6 +284,8 @@ def _read_target(name: str, target: Target) -> TargetData:
         validation = _items(target.validation, target, name=name, eval_set=VALIDATION_SET, labels=labels)
         tasks.refuse_overlap(rows, validation)
     tasks.refuse_overlap(rows, test)
+    tasks.refuse_unused_spellings(spellings, in_file, (*test, *validation))
+    test, validation = tasks.merged_items(test, spellings), tasks.merged_items(validation, spellings)
     if labels and target.choices is None:
         tasks.refuse_unseen_labels(test, labels)
     if not labels:
@@ -317,7 +320,6 @@ def _examples(path: str, said: Target, *, source: str) -> tuple[Example, ...]:
 def _items(path: str, target: Target, *, name: str, eval_set: str, labels: Sequence[str]) -> tuple[Item, ...]:
     assert target.answer != "by_task", "the study file has been checked"
     answer = "text" if target.answer == "loss" else target.answer
-    spellings = target.merged_spellings
     items = readers.load_items(
         path,
         eval_set=eval_set,
@@ -326,13 +328,13 @@ def _items(path: str, target: Target, *, name: str, eval_set: str, labels: Seque
         metric=_own_metric(target),
         answer=answer,
         max_answer_tokens=target.max_answer_tokens,
-        choices=tuple(dict.fromkeys((*labels, *spellings))) if labels else None,
+        choices=tuple(dict.fromkeys((*labels, *target.merged_spellings))) if labels else None,
         columns=target.columns,
         instruction=target.instruction,
     )
     if not items:
         raise DataError("the file holds no rows", where=path, expected="at least one test item")
-    return tasks.merged_items(items, spellings)
+    return items
 
 
 def _own_metric(target: Target) -> str:

@@ -8,6 +8,7 @@ from titrant.tasks.labels import (
     merge_setting,
     merged_examples,
     merged_items,
+    refuse_unused_spellings,
 )
 from titrant.tasks.ladder import (
     P3_RUNGS,
@@ -79,6 +80,7 @@ __all__ = [
     "read_superni",
     "refuse_overlap",
     "refuse_unseen_labels",
+    "refuse_unused_spellings",
     "rung_of",
     "split_by_text",
     "split_rows",

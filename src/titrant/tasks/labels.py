@@ -78,30 +78,15 @@ def merge_setting(found: Sequence[LookAlike]) -> str:
 def merged_examples(rows: Sequence[Example], spellings: Mapping[str, str]) -> tuple[Example, ...]:
     """Rows with their labels merged: `spellings` says for each spelling which label it stands for.
 
-    An answer that is the spelling is written as the label. Keys stay those of the file's rows. `DataError` where no row
-    has a spelling that is to be merged.
+    An answer that is the spelling is written as the label. Keys stay those of the file's rows.
     """
-    seen: set[str] = set()
-    merged = []
-    for row in rows:
-        label, answer = row.label, row.turns[-1].text
-        seen.update(text for text in (label, answer) if text in spellings)
-        if answer in spellings:
-            turns = (*row.turns[:-1], Turn(role="assistant", text=spellings[answer]))
-            row = replace(row, turns=turns)
-        if label is not None and label in spellings:
-            row = replace(row, label=spellings[label])
-        merged.append(row)
-    unused = [text for text in spellings if text not in seen]
-    if unused:
-        known = sorted({row.label or row.answer for row in rows})[:20]
-        raise DataError(
-            "merge_labels names a label that no training row has",
-            got=repr(unused[0]),
-            expected="one of " + ", ".join(map(repr, known)),
-            fix="write it as it stands in the file, outer spaces too, or leave it out",
-        )
-    return tuple(merged)
+    return tuple(_merged_row(row, spellings) for row in rows) if spellings else tuple(rows)
+
+
+def _merged_row(row: Example, spellings: Mapping[str, str]) -> Example:
+    answer = spellings.get(row.answer, row.answer)
+    label = row.label if row.label is None else spellings.get(row.label, row.label)
+    return replace(row, turns=(*row.turns[:-1], Turn(role="assistant", text=answer)), label=label)
 
 
 def merged_items(items: Sequence[Item], spellings: Mapping[str, str]) -> tuple[Item, ...]:
@@ -114,6 +99,21 @@ def merged_items(items: Sequence[Item], spellings: Mapping[str, str]) -> tuple[I
         )
         for item in items
     )
+
+
+def refuse_unused_spellings(spellings: Mapping[str, str], rows: Sequence[Example], items: Sequence[Item]) -> None:
+    """`DataError` where neither a row nor an item, as they stand in the file, has a label that is to be merged."""
+    known = {text for row in rows for text in (row.label or row.answer, row.answer)}
+    known.update(reference for item in items for reference in item.references)
+    unused = [text for text in spellings if text not in known]
+    if unused:
+        labels = sorted({row.label or row.answer for row in rows})[:20]
+        raise DataError(
+            "merge_labels names a label that no row has",
+            got=repr(unused[0]),
+            expected="one of " + ", ".join(map(repr, labels)),
+            fix="write it as it stands in the file, outer spaces too, or leave it out",
+        )
 
 
 def _merged(texts: Sequence[str], spellings: Mapping[str, str]) -> tuple[str, ...]:

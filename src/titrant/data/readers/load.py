@@ -214,11 +214,15 @@ def _choices_for(reading: Reading, closed: Sequence[str] | None, answer: AnswerK
     unknown = [reference for reference in reading.references if reference not in choices]
     if unknown:
         own = reading.choices is not None
+        fix = "write the answer exactly as the choice" if own else "add training rows with it, or correct the label"
+        alike = [one for one in choices if one.strip().casefold() == unknown[0].strip().casefold()]
+        if alike and not own:
+            fix = f"merge_labels: {{{alike[0]!r}: [{unknown[0]!r}]}} in the target, as it differs in case or space only"
         raise DataError(
             "the answer is not among the row's choices" if own else "a label that was never seen in training",
             got=unknown[0],
             expected="one of " + ", ".join(choices),
-            fix="write the answer exactly as the choice" if own else "add training rows with it, or correct the label",
+            fix=fix,
         )
     return choices
 
