@@ -248,6 +248,7 @@ def test_sixty_short_labels_are_listed_in_the_instruction(tmp_path: Path) -> Non
     "answers",
     [
         [f"free text number {n}" if n % 3 else "none" for n in range(300)],  # one common value does not close a set
+        [f"rare {n}" if n % 3 == 0 else f"common {n % 20}" for n in range(300)],  # two and a half times on average
         [str(n * 7 % 97) for n in range(970)],  # sums are numbers, however often they come back
     ],
 )
