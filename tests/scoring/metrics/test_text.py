@@ -3,9 +3,11 @@
 from fractions import Fraction
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from titrant.scoring.metrics import METRICS, number_in, score_text
-from titrant.scoring.metrics.text import NO_NUMBER, NO_ROUGE_TOKENS
+from titrant.scoring.metrics.text import NO_NUMBER, NO_ROUGE_TOKENS, ROUGE_TOKEN
 
 
 def value(metric: str, prediction: str, *references: str) -> float | None:
@@ -84,6 +86,13 @@ def test_rouge_l_is_the_best_f_over_references(prediction: str, references: tupl
 )
 def test_rouge_l_goes_by_characters_in_scripts_without_spaces(prediction: str, reference: str, expected: float) -> None:
     assert value("rouge_l", prediction, reference) == pytest.approx(expected)
+
+
+@given(text=st.text(max_size=30))
+def test_tokens_are_counted_as_the_package_makes_them(text: str) -> None:
+    from rouge_score import tokenize
+
+    assert ROUGE_TOKEN.findall(text.lower()) == list(tokenize.tokenize(text, None))
 
 
 def test_a_shared_year_is_no_match_of_texts_that_rouge_cannot_read() -> None:

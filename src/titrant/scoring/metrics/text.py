@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 NO_ROUGE_TOKENS = (
@@ -56,6 +56,7 @@ _WITHOUT_SPACES = (
     "\uff66-\uff9f\U00020000-\U000323af"
 )
 _UNSPACED = re.compile(f"[{_WITHOUT_SPACES}]")
+ROUGE_TOKEN = re.compile("[a-z0-9]+")  # what the package's tokenizer keeps of a text in lower case
 _CHARACTERS_AND_WORDS = re.compile(f"[a-z0-9]+|[{_WITHOUT_SPACES}]")
 
 
@@ -132,6 +133,7 @@ def rouge_l(prediction: str, references: Sequence[str]) -> TextScore:
     return TextScore(value=best, unread_references=unread)
 
 
+@lru_cache(maxsize=1 << 16)  # every arm and seed is scored against the same references
 def rouge_reading(text: str) -> Literal["words", "characters"] | None:
     """How ROUGE reads a text, None where it cannot: what it keeps must be most of the text's letters.
 
@@ -141,7 +143,7 @@ def rouge_reading(text: str) -> Literal["words", "characters"] | None:
     latin = sum(letter.isascii() and letter.isalpha() for letter in text)
     unspaced = len(_UNSPACED.findall(text))
     letters = sum(letter.isalpha() and not _UNSPACED.match(letter) for letter in text) + unspaced
-    tokens = _rouge_tokens(text)
+    tokens = ROUGE_TOKEN.findall(text.lower())
     if unspaced > sum(not token.isdecimal() for token in tokens):
         return "characters" if 2 * (latin + unspaced) >= letters else None
     return "words" if tokens and 2 * latin >= letters else None
@@ -257,12 +259,6 @@ class _Characters:
 
     def tokenize(self, text: str) -> list[str]:
         return _CHARACTERS_AND_WORDS.findall(text.lower())
-
-
-def _rouge_tokens(text: str) -> list[str]:
-    from rouge_score import tokenize
-
-    return list(tokenize.tokenize(text, None))
 
 
 def _rouge_form(text: str) -> Hashable | None:
