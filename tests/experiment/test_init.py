@@ -237,6 +237,14 @@ def test_a_closed_set_is_known_by_repetition_however_many_labels_it_has(tmp_path
     assert "answers are chosen among all of them, by likelihood" in said
 
 
+def test_numbers_of_classes_are_labels_however_many_and_measurements_are_not(tmp_path: Path) -> None:
+    classes = [{"text": f"request number {n}", "label": n % 77} for n in range(770)]
+    assert only_target(written(tmp_path, write_lines(tmp_path / "a.jsonl", classes))).answer == "choices"
+    scores = [{"text": f"pair number {n}", "label": n % 77 / 20 + 0.01} for n in range(770)]
+    target = only_target(written(tmp_path, write_lines(tmp_path / "b.jsonl", scores), force=True))
+    assert (target.metric, target.answer) == ("last_number", "text")
+
+
 def test_sixty_short_labels_are_listed_in_the_instruction(tmp_path: Path) -> None:
     rows = [{"text": f"request number {n}", "label": f"class {n % 60}"} for n in range(300)]
     target = only_target(written(tmp_path, write_lines(tmp_path / "rows.jsonl", rows)))

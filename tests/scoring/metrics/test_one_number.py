@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from titrant.scoring.metrics import number_in
 from titrant.scoring.metrics.one_number import (
     NO_NUMBER_IN_IT,
     NOT_A_QUANTITY,
@@ -88,3 +91,11 @@ def test_a_long_answer_that_ends_on_a_date_or_is_a_list_is_not_read_by_its_last_
 def test_a_sentence_an_equation_or_a_working_out_that_ends_on_a_number_is_no_fault(text: str) -> None:
     assert number_fault(text) is None
     assert not is_one_number(text)
+
+
+@given(st.one_of(st.text(max_size=20), st.text(alphabet="0123456789.,-/ $%aB=:#\u00bd", max_size=16)))
+def test_what_is_one_number_is_read_as_one(text: str) -> None:
+    if is_one_number(text):
+        assert states_one_number(text)
+        assert number_fault(text) is None
+        assert number_in(text) is not None
