@@ -207,3 +207,12 @@ def test_merged_labels_hold_in_a_file_that_is_split_and_in_its_validation_rows(m
     data = make_study(also=labelled, target=target).prepared.models["toy-model"].targets["toy"]
     assert {item.choices for item in (*data.test, *data.validation)} == {("bad", "fair", "good")}
     assert {item.references[0] for item in (*data.test, *data.validation)} <= {"bad", "fair", "good"}
+
+
+def test_choices_of_the_study_are_merged_too(make_study: Make) -> None:
+    choices = ["Good", "bad", "fair", "good", "good "]
+    merge = {"good": ["Good", "good "]}
+    study = make_study(also=labelled, target={**LABELLED, "choices": choices, "merge_labels": merge})
+    data = study.prepared.models["toy-model"].targets["toy"]
+    assert data.labels == ("good", "bad", "fair")
+    assert {item.choices for item in data.test} == {data.labels}

@@ -263,7 +263,9 @@ def _read_target(name: str, target: Target) -> TargetData:
     assert path is not None, "the study file has been checked"
     in_file, spellings = _examples(path, target, source=name), target.merged_spellings
     rows = tasks.merged_examples(in_file, spellings)
-    labels = target.choices or (tasks.closed_labels(rows) if target.answer == "choices" and _labelled(rows) else ())
+    labels = tasks.merged_texts(target.choices or (), spellings) or (
+        tasks.closed_labels(rows) if target.answer == "choices" and _labelled(rows) else ()
+    )
     if target.rows is not None:
         assert target.test_share is not None
         split = tasks.split_rows(rows, share=target.test_share, name="test")

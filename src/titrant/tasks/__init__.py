@@ -8,6 +8,7 @@ from titrant.tasks.labels import (
     merge_setting,
     merged_examples,
     merged_items,
+    merged_texts,
     refuse_unused_spellings,
 )
 from titrant.tasks.ladder import (
@@ -73,6 +74,7 @@ __all__ = [
     "merge_setting",
     "merged_examples",
     "merged_items",
+    "merged_texts",
     "random_rung",
     "random_task_sets",
     "read_p3",

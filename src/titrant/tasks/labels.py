@@ -94,8 +94,8 @@ def merged_items(items: Sequence[Item], spellings: Mapping[str, str]) -> tuple[I
     return tuple(
         replace(
             item,
-            references=_merged(item.references, spellings),
-            choices=None if item.choices is None else _merged(item.choices, spellings),
+            references=merged_texts(item.references, spellings),
+            choices=None if item.choices is None else merged_texts(item.choices, spellings),
         )
         for item in items
     )
@@ -116,5 +116,6 @@ def refuse_unused_spellings(spellings: Mapping[str, str], rows: Sequence[Example
         )
 
 
-def _merged(texts: Sequence[str], spellings: Mapping[str, str]) -> tuple[str, ...]:
+def merged_texts(texts: Sequence[str], spellings: Mapping[str, str]) -> tuple[str, ...]:
+    """Labels with those merged that `spellings` names, each once, in their order."""
     return tuple(dict.fromkeys(spellings.get(text, text) for text in texts))
