@@ -4,6 +4,7 @@
     ├── UserError (ValueError)       what the user brought cannot be used; exit code 2
     │   ├── SpecError                the study file
     │   ├── DataError                rows, files, archives
+    │   │   └── RowsRefused          what a whole file tends to have: said once, with a count
     │   ├── MixError                 a mix that cannot be drawn as asked
     │   ├── ModelError               a model that cannot be resolved, read or trusted
     │   ├── ScoresError              tables of scores and predictions
@@ -74,6 +75,11 @@ class SpecError(UserError):
 
 class DataError(UserError):
     """Rows or files that cannot be read as what they should be."""
+
+
+class RowsRefused(DataError):
+    """A row of a kind that is not read (a role that is not known, images). Files have it in many rows or in none, so
+    it is told once for all rows of the same `problem`."""
 
 
 class MixError(UserError):

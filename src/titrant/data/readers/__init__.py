@@ -5,6 +5,7 @@ from titrant.data.readers.detect import FileShape, LabelCount, detect_shape
 from titrant.data.readers.files import read_rows
 from titrant.data.readers.large import RowIndex, fetch_rows, index_rows, is_large
 from titrant.data.readers.load import load_examples, load_items, stream_examples
+from titrant.data.readers.notes import FileNote, ReadingNotes
 from titrant.data.readers.pins import LOCK_NAME, Pin, lock_key, pin, pin_at_first_use, read_lock, write_lock
 from titrant.data.readers.shapes import SHAPES, ColumnMap
 
@@ -14,9 +15,11 @@ __all__ = [
     "Card",
     "ColumnMap",
     "Fact",
+    "FileNote",
     "FileShape",
     "LabelCount",
     "Pin",
+    "ReadingNotes",
     "RowIndex",
     "card",
     "catalogue",

@@ -11,7 +11,7 @@ from typing import Any
 from titrant.core.errors import DataError
 from titrant.core.records import RawRow
 from titrant.data.readers.files import read_rows
-from titrant.data.readers.shapes import shape_of
+from titrant.data.readers.shapes import SHAPES, Row, read_row, shape_of
 
 MOST_LISTED_CHARACTERS = 1000
 """An instruction names all labels while they take no more than this: it is read again with every row."""
@@ -36,8 +36,8 @@ class FileShape:
     `shape` is None where no known shape fits; `suggested_columns` (name here, column there) is what the study's
     `columns` should then say, empty where nothing needs saying or nothing can be guessed. `labels` are sorted by
     count, and empty where the answers are no closed set; `labels_listed` is False where they are too many for the
-    instruction. `different` says for each column that is full how many different values it has. `rows` counts those
-    read, at most 20,000 (`complete` False).
+    instruction. `different` says for each column that is full how many different values it has. `has_choices` where
+    rows bring choices of their own. `rows` counts those read, at most 20,000 (`complete` False).
     """
 
     columns: tuple[str, ...]
@@ -49,6 +49,7 @@ class FileShape:
     suggested_instruction: str | None
     labels_listed: bool = True
     different: tuple[tuple[str, int], ...] = ()
+    has_choices: bool = False
 
 
 def detect_shape(path: str | Path) -> FileShape:
@@ -83,6 +84,7 @@ def detect_shape(path: str | Path) -> FileShape:
         suggested_instruction=instruction,
         labels_listed=listed,
         different=tuple(_different(rows, columns).items()),
+        has_choices=shape is not None and not mapping and _has_choices(rows[0], shape),
     )
 
 
@@ -94,6 +96,14 @@ def _known_shape(first: RawRow) -> str | None:
         except DataError:
             continue
     return None
+
+
+def _has_choices(first: RawRow, shape: str) -> bool:
+    """Whether the first row brings choices of its own. A row with a fault has none: the loader says which."""
+    try:
+        return read_row(SHAPES[shape], Row(first, {}), "…").choices is not None
+    except DataError:
+        return False
 
 
 def _guess_text_and_label(rows: list[RawRow], columns: tuple[str, ...]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from titrant.data.readers.file_kinds import kind_of
 from titrant.data.readers.files import read_rows
 from titrant.data.readers.lines import Report
 from titrant.data.readers.load import stream_examples
+from titrant.data.readers.notes import ReadingNotes
 from titrant.data.readers.shapes import ColumnMap
 from titrant.data.readers.trees import holds_messages
 
@@ -50,6 +51,7 @@ def index_rows(
     instruction: str | None = None,
     shape: str | None = None,
     on_fault: Report | None = None,
+    notes: ReadingNotes | None = None,
 ) -> RowIndex:
     """Read every row once, as `load_examples` would (with its faults), and keep what a draw goes by."""
     digests, lines = bytearray(), array("I")
@@ -61,6 +63,7 @@ def index_rows(
         instruction=instruction,
         shape=shape,
         on_fault=on_fault,
+        notes=notes,
         numbered=False,
     ):
         assert example.origin is not None

@@ -11,12 +11,26 @@ from collections.abc import Container, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from titrant.core.errors import DataError
+from titrant.core.errors import DataError, RowsRefused
 from titrant.core.identity import fingerprint
 from titrant.core.records import AnswerKind, Example, Item, RawRow, Tags, Turn
 from titrant.data.readers.files import read_rows, rows_at_lines
 from titrant.data.readers.lines import Report
-from titrant.data.readers.shapes import ColumnMap, Reading, Row, Shape, shape_of
+from titrant.data.readers.notes import ReadingNotes
+from titrant.data.readers.shapes import (
+    GROUP,
+    ID,
+    LABEL,
+    ROW_ID,
+    TASK,
+    ColumnMap,
+    Part,
+    Reading,
+    Row,
+    Shape,
+    read_row,
+    shape_of,
+)
 from titrant.data.readers.trees import conversations_of, holds_messages
 
 MAX_PROBLEMS = 20
@@ -32,11 +46,13 @@ def load_examples(
     shape: str | None = None,
     tags: Tags = (),
     on_fault: Report | None = None,
+    notes: ReadingNotes | None = None,
 ) -> tuple[Example, ...]:
     """All rows of `path` as training rows of the pool `source`; `DataError` with every fault, or the first 20.
 
     `columns` maps the names in `shapes` to the file's own; `shape` forces one where detection would take another. With
-    `on_fault`, rows with a fault are left out and the faults handed over: public pools hold rows without answers.
+    `on_fault`, rows with a fault are left out and the faults handed over: public pools hold rows without answers. What
+    was not read goes to `notes`: columns, and rows whose answer is marked as not to be learned, which are no example.
     """
     rows = stream_examples(
         path,
@@ -47,6 +63,7 @@ def load_examples(
         shape=shape,
         tags=tags,
         on_fault=on_fault,
+        notes=notes,
     )
     return tuple(rows)
 
@@ -63,6 +80,7 @@ def stream_examples(
     on_fault: Report | None = None,
     numbered: bool = True,
     lines: Container[int] | None = None,
+    notes: ReadingNotes | None = None,
 ) -> Iterator[Example]:
     """`load_examples` one row at a time. After the first fault nothing more is yielded, but faults are still sought.
 
@@ -71,18 +89,18 @@ def stream_examples(
     """
     seen: Counter[str] = Counter()
     for row, reading in _readings(
-        path, columns=columns, instruction=instruction, shape=shape, on_fault=on_fault, lines=lines
+        path, columns=columns, instruction=instruction, shape=shape, on_fault=on_fault, lines=lines, notes=notes
     ):
         turns = (*reading.prompt, Turn(role="assistant", text=reading.references[0]))
-        label = row.optional_text("label") or None if "label" in row.columns else reading.label
+        label = row.optional_text(LABEL) or None if LABEL.role in row.columns else reading.label
         yield Example(
             key=_key([[turn.role, turn.text] for turn in turns], label, seen=seen if numbered else None),
             row_id=_row_id(row),
             source=source,
-            task=_own(row, "task") or task,
+            task=_own(row, TASK) or task,
             turns=turns,
             label=label,
-            group=_own(row, "group"),
+            group=_own(row, GROUP),
             tags=tags,
             origin=row.raw.origin,
         )
@@ -102,6 +120,7 @@ def load_items(
     instruction: str | None = None,
     shape: str | None = None,
     tags: Tags = (),
+    notes: ReadingNotes | None = None,
 ) -> tuple[Item, ...]:
     """All rows of `path` as test items; `DataError` with every fault, or the first 20.
 
@@ -111,7 +130,7 @@ def load_items(
     seen: Counter[str] = Counter()
     problems = _Problems()
     items = []
-    for row, reading in _readings(path, columns=columns, instruction=instruction, shape=shape):
+    for row, reading in _readings(path, columns=columns, instruction=instruction, shape=shape, notes=notes):
         try:
             open_to = _choices_for(reading, choices, answer)
             if not reading.prompt:
@@ -126,14 +145,14 @@ def load_items(
                 row_id=_row_id(row),
                 eval_set=eval_set,
                 target=target,
-                task=_own(row, "task") or task,
+                task=_own(row, TASK) or task,
                 turns=reading.prompt,
                 references=reading.references,
                 choices=open_to,
                 answer=answer,
                 metric=metric,
                 max_answer_tokens=max_answer_tokens,
-                group=_own(row, "group"),
+                group=_own(row, GROUP),
                 tags=tags,
                 origin=row.raw.origin,
             )
@@ -143,23 +162,61 @@ def load_items(
 
 
 class _Problems:
-    """Faults so far; the twentieth, or the end of the file, raises them together."""
+    """Faults so far; the twentieth, or the end of the file, raises them together.
+
+    Rows of a kind that is refused count as one fault, and are counted to the end of the file.
+    """
 
     def __init__(self) -> None:
         self.found: list[DataError] = []
+        self.rows_refused: Counter[str] = Counter()
 
     def __call__(self, error: DataError) -> None:
+        if isinstance(error, RowsRefused):
+            self.rows_refused[error.problem] += 1
+            if self.rows_refused[error.problem] > 1:
+                return
         self.found.append(error)
         if len(self.found) == MAX_PROBLEMS:
             self.raise_any()
 
     def raise_any(self) -> None:
-        if len(self.found) == 1:
-            raise self.found[0]
-        if self.found:
-            more = " (there may be more)" if len(self.found) == MAX_PROBLEMS else ""
-            lines = "".join(f"\n  {error}" for error in self.found)
-            raise DataError(f"{len(self.found)} problems{more}:{lines}")
+        told = [self._counted(error) for error in self.found]
+        if len(told) == 1:
+            raise told[0]
+        if told:
+            more = " (there may be more)" if len(told) == MAX_PROBLEMS else ""
+            lines = "".join(f"\n  {error}" for error in told)
+            raise DataError(f"{len(told)} problems{more}:{lines}")
+
+    def _counted(self, error: DataError) -> DataError:
+        rows = self.rows_refused[error.problem] if isinstance(error, RowsRefused) else 1
+        if rows == 1:
+            return error
+        problem = f"{error.problem} ({rows:,} rows, this is the first)"
+        return DataError(problem, where=error.where, got=error.got, expected=error.expected, fix=error.fix)
+
+
+class _AnsweredAlike:
+    """Whether a file's answers name its choices in one way: by their texts, or by their places."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+
+    def check(self, reading: Reading, where: str) -> None:
+        """`RowsRefused` where a row names its choice otherwise than a row before. A wrong answer that happens to be the
+        number of a choice would else pass for its place."""
+        if reading.answered_by is None:
+            return
+        self._first.setdefault(reading.answered_by, where)
+        if len(self._first) > 1:
+            other = next(place for by, place in self._first.items() if by != reading.answered_by)
+            raise RowsRefused(
+                f"answers are the text of a choice in some rows and the place of one in others (as in {other})",
+                got=reading.references[0],
+                expected="one or the other in the whole file",
+                fix="columns: {answer_text: …} or {answer_index: …}",
+            )
 
 
 def _readings(
@@ -170,11 +227,15 @@ def _readings(
     shape: str | None,
     on_fault: Report | None = None,
     lines: Container[int] | None = None,
+    notes: ReadingNotes | None = None,
 ) -> Iterator[tuple[Row, Reading]]:
-    """Rows with what they say: up to the first fault, or all good ones where `on_fault` takes the others."""
+    """Rows with what they say: up to the first fault, or all good ones where `on_fault` takes the others. Rows without
+    anything to learn are passed over."""
     problems = _Problems()
     fault = on_fault or problems
     found: Shape | None = None
+    tally = (notes or ReadingNotes()).begin(str(path))
+    alike = _AnsweredAlike()
     if lines is not None:  # what the first row of the file is, all are
         first = next(iter(read_rows(path)))
         found = shape_of(first, columns=columns, instruction=instruction, shape=shape)
@@ -183,14 +244,16 @@ def _readings(
             found = shape_of(raw, columns=columns, instruction=instruction, shape=shape)
         row = Row(raw, columns or {})
         try:
-            reading = found.read(row, instruction)
-            for name in ("task", "group", "label"):
-                if name in row.columns:
-                    row.text(name)
+            reading = read_row(found, row, instruction)
+            alike.check(reading, str(raw.origin))
+            for part in (TASK, GROUP, LABEL):
+                if part.role in row.columns:
+                    row.text(part)
         except DataError as error:
             fault(error.at(str(raw.origin)))
             continue
-        if not problems.found:
+        tally.add(reading)
+        if not problems.found and reading.left_out is None:
             yield row, reading
     problems.raise_any()
 
@@ -238,11 +301,11 @@ def _key(*content: object, seen: Counter[str] | None) -> str:
 
 def _row_id(row: Row) -> str:
     """The user's own name of the row, or the number of its line."""
-    return row.optional_text("id") or (
-        row.optional_text("row_id") if "row_id" in row.raw.values else str(row.raw.origin.line)
+    return row.optional_text(ID) or (
+        row.optional_text(ROW_ID) if "row_id" in row.raw.values else str(row.raw.origin.line)
     )
 
 
-def _own(row: Row, name: str) -> str | None:
+def _own(row: Row, part: Part) -> str | None:
     """A text that the study maps a column to; unmapped columns of that name are the file's own affair."""
-    return row.text(name) if name in row.columns else None
+    return row.text(part) if part.role in row.columns else None

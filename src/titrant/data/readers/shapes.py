@@ -1,140 +1,257 @@
-"""What the columns of a row mean: the shapes the field uses, told apart by their column names.
+"""What the columns of a row mean: the layouts the field uses, told apart by their column names.
 
-| shape | columns | the prompt |
-| --- | --- | --- |
-| messages | `messages` [{role, content}] or `conversations` [{from, value}] | all turns before the last answer |
-| question | `question`, `answer` or `answers`, and maybe `context`, `choices` | context, then question |
-| instruction | `instruction`, `output` or `response`, and maybe `input` or `context` | instruction, then input |
-| prompt_completion | `prompt`, `completion` or `response` | the prompt |
-| text_label | `text`, `label` | the study's instruction, then the text |
-| input_output | `input`, `output` | the study's instruction, then the input |
-| text | `text` alone | none: loss on every token |
+A layout is data: the parts that it needs and may have, each with the names that the part goes by in files. What a row
+holds beside them is what was not read (`Reading.unread`): a subtraction made in `read_row`, and nowhere else.
+`docs/formats.md` shows every layout with the row that it becomes.
 
 Parts of a prompt that are not empty are joined by one blank line, and are otherwise taken as they stand. A study's
-`columns: {text: body}` says that what is called `text` here is called `body` in the file. Messages may also be a list
-of texts, of which the user has the first. Files whose rows are single messages are put together before (`trees`).
+`columns: {text: body}` says that what is called `text` here is called `body` in the file; several columns of the file
+make one text, each under its name. Files whose rows are single messages are put together before (`trees`).
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from titrant.core.errors import DataError
+from titrant.core.errors import DataError, RowsRefused
 from titrant.core.records import RawRow, Role, Turn
-from titrant.data.readers.json_rows import parse_json
+from titrant.data.readers.cells import is_filled, parsed_cell, text_of
+from titrant.data.readers.options import Options, chosen, option_columns, options_of
 
 JOIN = "\n\n"
 ColumnMap = Mapping[str, str | Sequence[str]]
 _ROLES: dict[str, Role] = {
     "system": "system",
+    "developer": "system",
     "user": "user",
     "human": "user",
+    "prompter": "user",
     "assistant": "assistant",
     "gpt": "assistant",
+    "chatgpt": "assistant",
     "model": "assistant",
+    "bot": "assistant",
+    "ai": "assistant",
 }
-_COMMON = ("id", "group", "task", "label", "source")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part of a row: the name that a study's `columns` gives it, and the names it has in files, best first.
+
+    Several columns in one name are one text: `("premise", "hypothesis")`.
+    """
+
+    role: str
+    names: tuple[str | tuple[str, ...], ...]
+
+    @property
+    def single_names(self) -> tuple[str, ...]:
+        """The names of one column, which are those that `columns` may map."""
+        return tuple(dict.fromkeys((self.role, *(name for name in self.names if isinstance(name, str)))))
+
+
+def _part(role: str, *others: str | tuple[str, ...]) -> Part:
+    return Part(role=role, names=(role, *others))
+
+
+_BY_PLACE = ("answer_text", "answer_index", "answer_number", "answer_letter")
+ID, ROW_ID, LABEL = _part("id"), _part("row_id"), _part("label")
+TASK, GROUP = _part("task"), _part("group")
+_MESSAGES = _part("messages", "conversations")
+_SYSTEM = _part("system", "system_prompt")
+_HISTORY = _part("history")
+_QUESTION = _part("question", "question_stem")
+_ANSWER = _part("answer", "answers", "answerKey", "answer_key", "answer_idx", *_BY_PLACE)
+_CONTEXT = _part("context", "passage", "article")
+_CHOICES = _part("choices", "options")
+_INSTRUCTION = _part("instruction")
+_INPUT = _part("input", "context")
+_ONLY_INPUT = _part("input")
+_OUTPUT = _part("output", "response", *_BY_PLACE)
+_PROMPT = _part("prompt")
+_COMPLETION = _part("completion", "response")
+_PLAIN = _part("text")
+_TEXT = Part(
+    role="text",
+    # Two texts go before one: a label of a pair is not to be learned from half of it.
+    names=(
+        ("premise", "hypothesis"),
+        ("sentence1", "sentence2"),
+        ("question1", "question2"),
+        ("question", "passage"),
+        ("question", "context"),
+        ("question", "sentence"),
+        ("title", "body"),
+        ("title", "text"),
+        ("title", "content"),
+        ("text", "aspect"),
+        ("sentence", "aspect"),
+        "text",
+        "body",
+        "sentence",
+        "content",
+    ),
+)
+_MARKS = (_part("weight"), _part("train"), _part("loss"), _part("kto_tag"))
+"""Columns, and fields of a turn, that say of an answer whether it is learned."""
+_COMMON = (ID, ROW_ID, LABEL, TASK, GROUP, _part("source"), *_MARKS)
+_BEYOND_TEXT = {
+    "image": "images",
+    "images": "images",
+    "video": "videos",
+    "videos": "videos",
+    "audio": "audio",
+    "audios": "audio",
+    "tools": "tools",
+    "functions": "tools",
+    "tool_calls": "tools",
+    "function_call": "tools",
+}
+"""Columns, and fields of a turn, without which the answer is not to be understood, and which no text model is shown."""
+_PART_TYPES = ("text", "input_text", "output_text")
+_TURN_FIELDS = ("role", "from", "content", "value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One row, understood: the prompt's turns (none for plain text), right answers, and what else it says."""
+    """One row, understood: the prompt's turns (none for plain text), right answers, and what else it says.
+
+    `unread` are the columns and fields that hold something and were not read; `left_out` says why the row is no
+    example (nothing in it is to be learned), and `answered_by` whether its answer is a choice's text or its place.
+    """
 
     prompt: tuple[Turn, ...]
     references: tuple[str, ...]
     choices: tuple[str, ...] | None = None
     label: str | None = None
+    left_out: str | None = None
+    answered_by: str | None = None
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """A shape: for each part that it needs the names it may have, and how a row becomes a `Reading`.
+    """A layout: the parts that it needs, those that it may have, and how a row becomes a `Reading`.
 
     `instruction` says whether the study's instruction is needed, may stand before the prompt, or has no place.
     """
 
     name: str
-    needs: tuple[tuple[str, ...], ...]
-    may: tuple[str, ...]
+    needs: tuple[Part, ...]
+    may: tuple[Part, ...]
     instruction: str
     read: Callable[[Row, str | None], Reading]
 
     @property
     def names(self) -> frozenset[str]:
-        """Every column name that the shape knows."""
-        return frozenset(self.may).union(*self.needs)
+        """Every name that `columns` may map in this layout."""
+        return frozenset(name for part in (*self.needs, *self.may, *_COMMON) for name in part.single_names)
 
 
 class Row:
-    """A raw row seen through the study's column map."""
+    """A raw row seen through the study's column map. `used` are the file's columns that were read so far, and
+    `beside` the fields within them that were not."""
 
     def __init__(self, raw: RawRow, columns: ColumnMap) -> None:
         self.raw, self.columns = raw, columns
+        self.used: set[str] = set()
+        self.beside: dict[str, None] = {}
+        self._taken = {column for mapped in columns.values() for column in _listed(mapped)}
 
-    def column(self, names: Iterable[str]) -> str | Sequence[str] | None:
-        """The file's column for the first of `names` that the row has; a mapped name wins."""
-        for name in names:
-            mapped = self.columns.get(name)
-            if isinstance(mapped, str):
-                if mapped in self.raw.values:
-                    return mapped
-            elif mapped is not None:
-                if all(column in self.raw.values for column in mapped):
-                    return mapped
-            elif name in self.raw.values and (not self.columns or name not in self._taken()):
-                return name
-        return None
+    def find(self, part: Part) -> tuple[str, tuple[str, ...]] | None:
+        """The name under which the row has the part, and the file's columns: a mapped name, else the first that holds
+        something, else the first that is there. Sets that were put together hold nulls where one of them had no such
+        column, so a null gives way to the next name."""
+        for name in part.single_names:
+            if name in self.columns:
+                mapped = tuple(_listed(self.columns[name]))
+                return (name, mapped) if all(column in self.raw.values for column in mapped) else None
+        there = []
+        for name in part.names:
+            columns = (name,) if isinstance(name, str) else name
+            if all(column in self.raw.values and column not in self._taken for column in columns):
+                there.append((name if isinstance(name, str) else part.role, columns))
+        for name, columns in there:
+            if all(is_filled(self.raw.values[column]) for column in columns):
+                return name, columns
+        return there[0] if there else None
 
-    def _taken(self) -> set[str]:
-        return {column for mapped in self.columns.values() for column in _listed(mapped)}
-
-    def value(self, *names: str) -> Any:
-        """The value under the first of `names`; several mapped columns give a list of theirs. None when absent."""
-        column = self.column(names)
-        if column is None:
+    def value(self, part: Part) -> Any:
+        """The value of a part; several mapped columns give a list of theirs. None when absent."""
+        found = self.find(part)
+        if found is None:
             return None
-        if isinstance(column, str):
-            return self.raw.values[column]
-        return [self.raw.values[part] for part in column]
+        self.used.update(found[1])
+        values = [self.raw.values[column] for column in found[1]]
+        return values[0] if len(values) == 1 and not self._is_list(found[0]) else values
 
-    def text(self, *names: str) -> str:
-        """The text under the first of `names`: never empty."""
-        text = self.optional_text(*names)
+    def text(self, part: Part) -> str:
+        """The text of a part: never empty."""
+        text = self.optional_text(part)
         if not text.strip():
-            state = "is missing" if self.value(*names) is None else "is empty"
+            state = "is missing" if self.value(part) is None else "is empty"
             raise DataError(
-                f"the {names[0]} {state}", got=self.present, expected=_one_of(names), fix=_map_fix(names[0])
+                f"the {part.role} {state}", got=self.present, expected=_one_of(part), fix=_map_fix(part.role)
             )
         return text
 
-    def optional_text(self, *names: str) -> str:
-        """The text under the first of `names`, empty when there is none."""
-        value = self.value(*names)
-        return "" if value is None else _text(value, names[0])
+    def optional_text(self, part: Part) -> str:
+        """The text of a part, empty when there is none; of several columns each that is not empty, under its name."""
+        found = self.find(part)
+        if found is None:
+            return ""
+        self.used.update(found[1])
+        texts = {
+            column: text_of(value, part.role) for column in found[1] if (value := self.raw.values[column]) is not None
+        }
+        if len(found[1]) == 1:
+            return "".join(texts.values())
+        return JOIN.join(f"{column}: {text}" for column, text in texts.items() if text.strip())
 
-    def texts(self, *names: str) -> tuple[str, ...]:
-        """One text, or a list of texts; at least one and none empty.
+    def is_taken(self, column: str) -> bool:
+        """Whether the study's map gives the column a meaning."""
+        return column in self._taken
 
-        A text that looks like a JSON list stays a text: an answer may well be `["a", "b"]`. Only a column that is
-        called `answers` holds lists by its name, so there a cell of a table is read as one.
-        """
-        value = self.value(*names)
-        if self.column(names) == "answers":
-            value = _parsed_cell(value)
-        if not isinstance(value, list):
-            return (self.text(*names),)
-        texts = tuple(_text(part, names[0]) for part in value)
-        if not texts or not all(text.strip() for text in texts):
-            raise DataError(f"the {names[0]} is empty", got=value, expected="at least one text")
-        return tuple(dict.fromkeys(texts))
+    def is_listed(self, part: Part) -> bool:
+        """Whether the row has the part under a name that says that it is a list (`answers`)."""
+        found = self.find(part)
+        return found is not None and "answers" in (found[0], *found[1])
 
     @property
     def present(self) -> str:
         """The columns of the row, for messages."""
         return "columns " + (", ".join(self.raw.values) or "none")
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The columns and fields that hold something and were not read."""
+        columns = (name for name, value in self.raw.values.items() if name not in self.used and is_filled(value))
+        return (*columns, *self.beside)
+
+    def _is_list(self, name: str) -> bool:
+        return not isinstance(self.columns.get(name, ""), str)
+
+
+def read_row(shape: Shape, row: Row, instruction: str | None) -> Reading:
+    """What a row says in a layout, and what of it was not read. `DataError` for a row with a fault, `RowsRefused` for
+    what a whole file tends to have."""
+    for column, what in _BEYOND_TEXT.items():
+        if column in row.raw.values and not row.is_taken(column) and _says_something(row.raw.values[column]):
+            raise _beyond_text(what, column)
+    reading = shape.read(row, instruction)
+    for part in (ID, ROW_ID, TASK, GROUP, LABEL):
+        if part in (ID, ROW_ID) or part.role in row.columns:
+            row.value(part)
+    for mark in _MARKS:
+        found = row.find(mark)
+        if found is not None and not set(found[1]) & row.used and _is_off(row.raw.values[found[1][0]], mark.role):
+            row.used.update(found[1])
+            reading = replace(reading, left_out=f"{found[1][0]} says that the answer is not to be learned")
+    return replace(reading, unread=row.unread)
 
 
 def shape_of(raw: RawRow, *, columns: ColumnMap | None, instruction: str | None, shape: str | None = None) -> Shape:
@@ -146,9 +263,12 @@ def shape_of(raw: RawRow, *, columns: ColumnMap | None, instruction: str | None,
             raise DataError("no such shape", where="shape", got=shape, expected=", ".join(SHAPES))
         candidates = [SHAPES[shape]]
     else:
-        mapped = set(row.columns) - set(_COMMON)
+        mapped = set(row.columns) - {part.role for part in _COMMON}
         candidates = [each for each in SHAPES.values() if mapped <= each.names]
-    fitting = [each for each in candidates if all(row.column(names) is not None for names in each.needs)]
+    fitting = [each for each in candidates if all(row.find(part) is not None for part in each.needs)]
+    # Sets that were put together have each other's columns, full of nulls: the layout is that of the filled ones.
+    filled = [each for each in fitting if all(is_filled(row.value(part)) for part in each.needs)]
+    fitting = filled or fitting
     if fitting and fitting[0].name == "text" and shape is None and not row.columns:
         # A forgotten `columns: {label: …}` must not turn a labelled table into text to be continued.
         fitting = fitting if set(raw.values) <= {"text", "id", "row_id"} else []
@@ -157,13 +277,13 @@ def shape_of(raw: RawRow, *, columns: ColumnMap | None, instruction: str | None,
             "the columns are of no known shape" if shape is None else f"the columns are not of the shape {shape}",
             where=str(raw.origin),
             got=row.present,
-            expected=" | ".join("+".join(names[0] for names in each.needs) for each in candidates or SHAPES.values()),
+            expected=" | ".join("+".join(part.role for part in each.needs) for each in candidates or SHAPES.values()),
             fix="say which is which in the study: columns: {text: body, label: team}, or {text: body} for plain text",
         )
     found = fitting[0]
     if found.instruction == "needed" and not (instruction or "").strip():
         raise DataError(
-            f"rows of {' and '.join(names[0] for names in found.needs)} do not say what is asked",
+            f"rows of {' and '.join(part.role for part in found.needs)} do not say what is asked",
             where=str(raw.origin),
             got=row.present,
             expected="an instruction",
@@ -181,7 +301,7 @@ def shape_of(raw: RawRow, *, columns: ColumnMap | None, instruction: str | None,
 
 def _check_columns(row: Row) -> None:
     """Every name in `columns` must be one of ours, and every column named must be in the file."""
-    known = sorted({name for shape in SHAPES.values() for name in shape.names} | set(_COMMON))
+    known = sorted({name for shape in SHAPES.values() for name in shape.names})
     for name, mapped in row.columns.items():
         if name not in known:
             fix = None
@@ -200,79 +320,200 @@ def _check_columns(row: Row) -> None:
 
 
 def _read_messages(row: Row, instruction: str | None) -> Reading:
-    turns = _turns(row.value("messages", "conversations"), "messages")
+    turns, learned = _turns(row, _MESSAGES)
     if turns[-1].role != "assistant":
         raise DataError("the conversation does not end with an answer", got=turns[-1].role, expected="assistant")
-    return Reading(prompt=_checked_prompt(turns[:-1]), references=(turns[-1].text,))
+    system = _system(row)
+    if system and turns[0].role == "system":
+        if turns[0] != system[0]:
+            raise DataError("two system texts: one of the conversation, one of the column", got=system[0].text)
+        system = ()
+    prompt = _checked_prompt((*system, *turns[:-1]))
+    return Reading(prompt=prompt, references=(turns[-1].text,), left_out=None if learned else _NOT_LEARNED)
+
+
+_NOT_LEARNED = "the last answer is marked as not to be learned"
 
 
 def _read_question(row: Row, instruction: str | None) -> Reading:
-    prompt = _joined(instruction or "", row.optional_text("context"), row.text("question"))
-    return Reading(prompt=prompt, references=row.texts("answer", "answers"), choices=_choices(row))
+    context, question = row.optional_text(_CONTEXT), row.text(_QUESTION)
+    return _answered(row, _ANSWER, _asked(row, instruction or "", context, question))
 
 
 def _read_instruction(row: Row, instruction: str | None) -> Reading:
-    prompt = _joined(row.text("instruction"), row.optional_text("input", "context"))
-    return Reading(prompt=prompt, references=row.texts("output", "response"), choices=_choices(row))
-
-
-def _read_prompt_completion(row: Row, instruction: str | None) -> Reading:
-    prompt, completion = row.value("prompt"), row.value("completion", "response")
-    if isinstance(prompt, list) or isinstance(completion, list):
-        answer = _turns(completion, "completion")
-        if len(answer) != 1 or answer[0].role != "assistant":
-            raise DataError("the completion is not one turn of the assistant", got=completion)
-        return Reading(prompt=_checked_prompt(_turns(prompt, "prompt")), references=(answer[0].text,))
-    return Reading(prompt=_joined(row.text("prompt")), references=(row.text("completion", "response"),))
-
-
-def _read_text_label(row: Row, instruction: str | None) -> Reading:
-    label = row.text("label")
-    return Reading(prompt=_joined(instruction or "", row.text("text")), references=(label,), label=label)
+    return _answered(row, _OUTPUT, _asked(row, row.text(_INSTRUCTION), row.optional_text(_INPUT)))
 
 
 def _read_input_output(row: Row, instruction: str | None) -> Reading:
-    prompt = _joined(instruction or "", row.text("input"))
-    return Reading(prompt=prompt, references=row.texts("output"), choices=_choices(row))
+    return _answered(row, _OUTPUT, _asked(row, instruction or "", row.text(_ONLY_INPUT)))
+
+
+def _read_prompt_completion(row: Row, instruction: str | None) -> Reading:
+    prompt, completion = row.value(_PROMPT), row.value(_COMPLETION)
+    if isinstance(prompt, list) or isinstance(completion, list):
+        answer, learned = _turns(row, _COMPLETION)
+        if len(answer) != 1 or answer[0].role != "assistant":
+            raise DataError("the completion is not one turn of the assistant", got=completion)
+        turns = (*_system(row), *_turns(row, _PROMPT)[0])
+        left_out = None if learned else _NOT_LEARNED
+        return Reading(prompt=_checked_prompt(turns), references=(answer[0].text,), left_out=left_out)
+    return Reading(prompt=_asked(row, row.text(_PROMPT)), references=(row.text(_COMPLETION),))
+
+
+def _read_text_label(row: Row, instruction: str | None) -> Reading:
+    label = row.text(LABEL)
+    return Reading(prompt=_asked(row, instruction or "", row.text(_TEXT)), references=(label,), label=label)
 
 
 def _read_text(row: Row, instruction: str | None) -> Reading:
-    return Reading(prompt=(), references=(row.text("text"),))
+    return Reading(prompt=(), references=(row.text(_PLAIN),))
 
 
-def _choices(row: Row) -> tuple[str, ...] | None:
-    value = _parsed_cell(row.value("choices"))
-    if value is None:
+def _answered(row: Row, part: Part, prompt: tuple[Turn, ...]) -> Reading:
+    """The reading of a row whose answer may be a list of texts, or one of the row's choices or the place of one."""
+    options = _options(row)
+    texts = _texts(row, part)
+    if not texts:
+        return Reading(prompt=prompt, references=(), left_out="the question has no answer")
+    if options is None:
+        return Reading(prompt=prompt, references=texts)
+    found = row.find(part)
+    assert found is not None, "the answer was read"
+    answers = [chosen(text, options, name=found[0], column=found[1][0]) for text in texts]
+    return Reading(
+        prompt=prompt,
+        references=tuple(dict.fromkeys(answer.text for answer in answers)),
+        choices=options.texts,
+        answered_by=answers[0].by,
+    )
+
+
+def _texts(row: Row, part: Part) -> tuple[str, ...]:
+    """One text, or a list of texts of which none is empty; none at all where a list of answers is empty.
+
+    A text that looks like a JSON list stays a text: an answer may well be `["a", "b"]`. Only a column that is
+    called `answers` holds lists by its name, so there a cell of a table is read as one.
+    """
+    value = row.value(part)
+    if row.is_listed(part):
+        value = parsed_cell(value, part.role)
+        if isinstance(value, Mapping):  # SQuAD: {"text": […], "answer_start": […]}
+            for name in value:
+                if name not in ("text", "answer_start"):
+                    row.beside[f"{part.role}.{name}"] = None
+            value = value.get("text")
+        if isinstance(value, list) and not value:
+            return ()
+    if isinstance(value, list):
+        texts = tuple(text_of(each, part.role) for each in value)
+        if not texts or not all(text.strip() for text in texts):
+            raise DataError(f"the {part.role} is empty", got=value, expected="at least one text")
+        return tuple(dict.fromkeys(texts))
+    if row.is_listed(part) and isinstance(value, str) and value.strip():
+        return (value,)
+    return (row.text(part),)
+
+
+def _options(row: Row) -> Options | None:
+    """The row's choices: of a column of their own, or of columns such as A, B, C, D."""
+    found = row.find(_CHOICES)
+    if found is not None and len(found[1]) > 1:
+        columns: tuple[str, ...] = found[1]
+    else:
+        value = parsed_cell(row.value(_CHOICES), "choices")
+        if value is not None:
+            return options_of(value)
+        columns = option_columns(tuple(row.raw.values))
+    if not columns:
         return None
-    if not isinstance(value, list):
-        raise DataError(
-            "the choices are not a list", got=value, expected='["one", "another"]', fix="columns: {choices: [A, B, C]}"
-        )
-    choices = tuple(_text(choice, "choices") for choice in value)
-    if len(choices) < 2 or not all(choice.strip() for choice in choices) or len(set(choices)) < len(choices):
-        raise DataError("the choices are not two or more different texts", got=value)
-    return choices
+    row.used.update(columns)
+    filled = {column: row.raw.values[column] for column in columns if is_filled(row.raw.values[column])}
+    return options_of(list(filled.values()), columns=tuple(filled))
 
 
-def _turns(value: Any, name: str) -> tuple[Turn, ...]:
-    """The turns of a conversation, in any of the three forms in use; in a list of texts the user has the first word."""
-    value = _parsed_cell(value)
+def _turns(row: Row, part: Part) -> tuple[tuple[Turn, ...], bool]:
+    """The turns of a conversation, in any of the forms in use, and whether the last of them is to be learned.
+
+    In a list of texts the user has the first word.
+    """
+    value = parsed_cell(row.value(part), part.role)
     if not isinstance(value, list) or not value:
-        raise DataError(f"the {name} are not a list of turns", got=value, expected='[{"role": …, "content": …}, …]')
+        raise DataError(
+            f"the {part.role} are not a list of turns", got=value, expected='[{"role": …, "content": …}, …]'
+        )
     if all(isinstance(message, str) for message in value):
         value = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(value)]
-    turns = []
+    turns, learned = [], True
     for number, message in enumerate(value, start=1):
         if not isinstance(message, Mapping):
             raise DataError(f"turn {number} is not an object", got=message, expected='{"role": …, "content": …}')
-        role = message.get("role", message.get("from"))
-        content = message.get("content", message.get("value"))
-        if not isinstance(role, str) or role not in _ROLES:
-            raise DataError(f"turn {number} has an unknown role", got=role, expected=", ".join(_ROLES))
-        if not isinstance(content, str) or not content.strip():
-            raise DataError(f"turn {number} ({role}) has no text", got=content, expected="text")
-        turns.append(Turn(role=_ROLES[role], text=content))
-    return tuple(turns)
+        for name, content in message.items():
+            if name in _BEYOND_TEXT and _says_something(content):
+                raise _beyond_text(_BEYOND_TEXT[name], f"{part.role}[].{name}")
+        role = _role(message.get("role", message.get("from")))
+        text = _content(message.get("content", message.get("value")), number, role)
+        turns.append(Turn(role=role, text=text))
+        learned = not any(_is_off(message[mark.role], mark.role) for mark in _MARKS if mark.role in message)
+        if role == "assistant" and "weight" in message and number == len(value):
+            _refuse_part_weight(message["weight"])
+        marks = {mark.role for mark in _MARKS}
+        for name, content in message.items():
+            if name not in _TURN_FIELDS and name not in marks and is_filled(content):
+                row.beside[f"{part.role}[].{name}"] = None
+    return tuple(turns), learned
+
+
+def _role(role: Any) -> Role:
+    known = _ROLES.get(role.strip().casefold()) if isinstance(role, str) else None
+    if known is None:
+        raise RowsRefused(
+            f"a turn has an unknown role, {str(role)[:60]!r}",
+            expected=", ".join(_ROLES),
+            fix="rename the role, or leave out such rows",
+        )
+    return known
+
+
+def _content(content: Any, number: int, role: Role) -> str:
+    """The text of a turn. Of a list of parts the texts, one after the other, as chat templates write them."""
+    if isinstance(content, list) and content and all(isinstance(part, Mapping) for part in content):
+        for part in content:
+            if part.get("type", "text") not in _PART_TYPES:
+                raise _beyond_text("parts that are no text", f"a part of type {str(part.get('type'))[:60]!r}")
+        content = "".join(part["text"] for part in content if isinstance(part.get("text"), str))
+    if not isinstance(content, str) or not content.strip():
+        raise DataError(f"turn {number} ({role}) has no text", got=content, expected="text")
+    return content
+
+
+def _system(row: Row) -> tuple[Turn, ...]:
+    text = row.optional_text(_SYSTEM)
+    return (Turn(role="system", text=text),) if text.strip() else ()
+
+
+def _history(row: Row) -> Iterator[Turn]:
+    """Earlier turns: pairs of question and answer, or turns."""
+    value = parsed_cell(row.value(_HISTORY), "history")
+    if not is_filled(value):
+        return
+    if not isinstance(value, list):
+        raise DataError("the history is not a list", got=value, expected='[["question", "answer"], …], or turns')
+    if all(isinstance(pair, Mapping) for pair in value):
+        yield from _turns(row, _HISTORY)[0]
+        return
+    for pair in value:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise DataError("the history is not pairs of question and answer", got=pair, expected='["a", "b"]')
+        for role, text in zip(("user", "assistant"), pair, strict=True):
+            if not text_of(text, "history").strip():
+                raise DataError("a turn of the history is empty", got=pair)
+            yield Turn(role=_ROLES[role], text=text_of(text, "history"))
+
+
+def _asked(row: Row, *parts: str) -> tuple[Turn, ...]:
+    """A prompt of one question, after the row's system text and its history where it has them."""
+    question = Turn(role="user", text=JOIN.join(part for part in parts if part.strip()))
+    return (*_system(row), *_history(row), question)
 
 
 def _checked_prompt(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
@@ -283,35 +524,45 @@ def _checked_prompt(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
     return turns
 
 
-def _joined(*parts: str) -> tuple[Turn, ...]:
-    return (Turn(role="user", text=JOIN.join(part for part in parts if part.strip())),)
+def _is_off(value: Any, mark: str) -> bool:
+    """Whether a mark says that an answer is not learned: a weight of nought, or false as JSON or a table writes it."""
+    if mark == "weight":
+        return not isinstance(value, bool) and _number(value) == 0
+    return value is False or (isinstance(value, str) and value.strip().casefold() == "false")
 
 
-def _parsed_cell(value: Any) -> Any:
-    """A cell of a table that holds a JSON list, as that list; everything else as it is."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            parsed = parse_json(value)
-        except DataError:
-            return value
-        return parsed if isinstance(parsed, list) else value
-    return value
+def _refuse_part_weight(value: Any) -> None:
+    if value is not None and _number(value) not in (0, 1):
+        raise RowsRefused(
+            "an answer has a weight other than 0 and 1", got=value, expected="0 (not learned) or 1", fix="round it"
+        )
 
 
-def _text(value: Any, name: str) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    kind = {type(None): "null", list: "a list", dict: "an object"}.get(type(value), type(value).__name__)
-    raise DataError(f"the {name} is {kind}", got=value, expected="text or a number")
+def _number(value: Any) -> float | None:
+    try:
+        return float(value) if isinstance(value, str | int | float) else None
+    except ValueError:
+        return None
+
+
+def _says_something(value: Any) -> bool:
+    return is_filled(value) and not (isinstance(value, str) and value.strip().casefold() in ("[]", "{}", "null"))
+
+
+def _beyond_text(what: str, where: str) -> RowsRefused:
+    return RowsRefused(
+        f"rows with {what} ({where}): the answer follows from what is no text here",
+        expected="text alone",
+        fix=f"leave out such rows, or the {what} where the answer does not need them",
+    )
 
 
 def _listed(mapped: str | Sequence[str]) -> list[str]:
     return [mapped] if isinstance(mapped, str) else list(mapped)
 
 
-def _one_of(names: Sequence[str]) -> str:
+def _one_of(part: Part) -> str:
+    names = [name if isinstance(name, str) else "+".join(name) for name in part.names if name not in _BY_PLACE]
     return f"a text in column {' or '.join(names)}"
 
 
@@ -319,39 +570,40 @@ def _map_fix(name: str) -> str:
     return f"fill it, remove the row, or name the right column: columns: {{{name}: …}}"
 
 
+_EARLIER = (_SYSTEM, _HISTORY)
 SHAPES: dict[str, Shape] = {
     shape.name: shape
     for shape in (
-        Shape(name="messages", needs=(("messages", "conversations"),), may=(), instruction="none", read=_read_messages),
+        Shape(name="messages", needs=(_MESSAGES,), may=(_SYSTEM,), instruction="none", read=_read_messages),
         Shape(
             name="question",
-            needs=(("question",), ("answer", "answers")),
-            may=("context", "choices"),
+            needs=(_QUESTION, _ANSWER),
+            may=(_CONTEXT, _CHOICES, *_EARLIER),
             instruction="may",
             read=_read_question,
         ),
         Shape(
             name="instruction",
-            needs=(("instruction",), ("output", "response")),
-            may=("input", "context", "choices"),
+            needs=(_INSTRUCTION, _OUTPUT),
+            may=(_INPUT, _CHOICES, *_EARLIER),
             instruction="none",
             read=_read_instruction,
         ),
         Shape(
             name="prompt_completion",
-            needs=(("prompt",), ("completion", "response")),
-            may=(),
+            needs=(_PROMPT, _COMPLETION),
+            may=_EARLIER,
             instruction="none",
             read=_read_prompt_completion,
         ),
-        Shape(name="text_label", needs=(("text",), ("label",)), may=(), instruction="needed", read=_read_text_label),
+        Shape(name="text_label", needs=(_TEXT, LABEL), may=_EARLIER, instruction="needed", read=_read_text_label),
         Shape(
             name="input_output",
-            needs=(("input",), ("output",)),
-            may=("choices",),
+            needs=(_ONLY_INPUT, _OUTPUT),
+            may=(_CHOICES, *_EARLIER),
             instruction="needed",
             read=_read_input_output,
         ),
-        Shape(name="text", needs=(("text",),), may=(), instruction="none", read=_read_text),
+        Shape(name="text", needs=(_PLAIN,), may=(), instruction="none", read=_read_text),
     )
 }

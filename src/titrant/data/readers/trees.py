@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from titrant.core.errors import DataError
 from titrant.core.records import RawRow
 from titrant.data.readers.lines import Report
 
 _NEEDS = frozenset({"message_id", "parent_id", "role", "text"})
+_READ = _NEEDS | {"rank", "deleted", "message_tree_id"}
 _ROLES = {"prompter": "user", "assistant": "assistant"}
 
 
@@ -44,7 +46,7 @@ def conversations_of(rows: Iterable[RawRow], *, report: Report) -> Iterator[RawR
         while thread and thread[-1].values["role"] != "assistant":
             thread.pop()
         if thread:
-            messages = [{"role": _ROLES[row.values["role"]], "content": row.values["text"]} for row in thread]
+            messages = [_turn(row) for row in thread]
             yield RawRow(values={"id": root.values["message_id"], "messages": messages}, origin=root.origin)
         else:
             report(DataError("a tree of messages without an answer").at(str(root.origin)))
@@ -57,6 +59,12 @@ def _thread(root: RawRow, replies: dict[str, list[RawRow]]) -> list[RawRow]:
     ]:
         thread.append(min(following, key=_rank))
     return thread
+
+
+def _turn(row: RawRow) -> dict[str, Any]:
+    """A message as a turn; what else it holds stays beside, so that it is said that nobody reads it."""
+    beside = {name: value for name, value in row.values.items() if name not in _READ}
+    return {**beside, "role": _ROLES[row.values["role"]], "content": row.values["text"]}
 
 
 def _rank(row: RawRow) -> tuple[bool, float]:
