@@ -564,3 +564,23 @@ def test_a_wrong_number_of_jobs_is_the_users_error(titrant: Titrant, fakes: None
         assert (said.code, said.out) == (2, "")
         assert "--jobs: not a number of jobs" in said.err
     assert not (tmp_path / "out").exists()
+
+
+def test_plan_check_and_mix_say_what_was_not_read_in_one_line_a_file(
+    titrant: Titrant, fakes: None, tmp_path: Path
+) -> None:
+    study = write_study(tmp_path / "study")
+    pool = tmp_path / "study" / "general.jsonl"
+    rows = [json.loads(line) for line in pool.read_text().splitlines()]
+    rows = [{**row, "topic": "x", "url": "u" if n else None} for n, row in enumerate(rows)]
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    line = "general.jsonl: not read: topic, url (11 of 12 rows)"
+    out = tmp_path / "out"
+    assert titrant("plan", study, "--out", out, "--no-measure").out.splitlines().count(line) == 1
+    assert titrant("check", study).out.splitlines().count(line) == 1
+    notes = json.loads(titrant("check", study, "--json").out)["not_read"]
+    assert {note["place"]: note["not_read"] for note in notes}["general.jsonl"] == {"topic": 12, "url": 11}
+    assert json.loads(titrant("plan", study, "--out", out, "--no-measure", "--json").out)["not_read"] == notes
+    mixed = titrant("mix", study, "--target-rows", 6, "--dose", "general=4", "--out", tmp_path / "arm.jsonl")
+    assert f"titrant: {line}" in mixed.err
+    assert json.loads((tmp_path / "arm.jsonl.mix.json").read_text())["not_read"] == notes

@@ -364,3 +364,57 @@ def test_a_model_that_is_not_there_is_refused_and_nothing_is_written(tmp_path: P
             model="./no.gguf", target=tickets(tmp_path), generalist=[pool(tmp_path)], out=tmp_path / "study.yaml"
         )
     assert not (tmp_path / "study.yaml").exists()
+
+
+def test_what_the_study_leaves_unread_of_each_file_is_said_in_one_line_with_the_way_in(tmp_path: Path) -> None:
+    rows = [[f"Ticket {n}, about matter {n}", f"Earlier talk {n}", ("a", "b")[n % 2]] for n in range(60)]
+    target = write_csv(tmp_path / "t.csv", ["text", "earlier", "label"], rows)
+    other = write_lines(
+        tmp_path / "pool.jsonl",
+        [{"instruction": f"Do {n}.", "output": "done", "topic": "x" if n % 2 else None} for n in range(200)],
+    )
+    warnings = written(tmp_path, target, generalist=[other]).warnings
+    assert [line for line in warnings if "not read" in line] == [
+        f"{target}: not read: earlier; what belongs to the prompt is taken in by columns: {{text: [ONE, ANOTHER]}}",
+        f"{other}: not read: topic (100 of 200 rows); "
+        "what belongs to the prompt is taken in by columns: {instruction: [ONE, ANOTHER]}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "metric"),
+    [
+        ({"question": "q {n}", "choices": ["w{n}", "x{n}"], "answer": 1}, "accuracy"),
+        ({"question": "q {n}", "A": "w{n}", "B": "x{n}", "answer": "B"}, "accuracy"),
+        ({"article": "a {n}", "question": "q {n}", "options": ["w{n}", "x{n}"], "answer": "A"}, "accuracy"),
+        ({"premise": "p {n}", "hypothesis": "h {n}", "label": "yes"}, "rouge_l"),
+    ],
+)
+def test_public_layouts_become_studies_that_read_them(tmp_path: Path, row: dict[str, Any], metric: str) -> None:
+    from titrant.experiment.prepare import raw_rows
+
+    rows = [json.loads(json.dumps(row).replace("{n}", str(n))) for n in range(60)]
+    if "label" in row:
+        rows = [{**each, "label": ("yes", "no")[n % 2]} for n, each in enumerate(rows)]
+        metric = "exact_match"
+    made = written(tmp_path, write_lines(tmp_path / "rows.jsonl", rows))
+    assert (only_target(made).metric, only_target(made).answer) == (metric, "choices")
+    (target,) = raw_rows(made.study).targets.values()
+    assert len(target.train) + len(target.test) == 60
+
+
+def test_init_refuses_what_plan_would_refuse_once_with_its_count(tmp_path: Path) -> None:
+    rows = [{"question": f"q {n}", "choices": ["1", "2", "0"], "answer": 0} for n in range(60)]
+    with pytest.raises(DataError, match=r"the place of another \(60 rows, this is the first\)") as caught:
+        written(tmp_path, write_lines(tmp_path / "rows.jsonl", rows))
+    assert str(caught.value).count("rows.jsonl:") == 1
+
+
+def test_rows_that_are_not_to_be_learned_do_not_count(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q {n}", "completion": f"long answer {n}", "kto_tag": n % 3 > 0} for n in range(90)]
+    made = written(tmp_path, write_lines(tmp_path / "rows.jsonl", rows))
+    assert "60 rows of the shape" in made.path.read_text(encoding="utf-8")
+    assert any("30 of 90 rows are left out: kto_tag" in line for line in made.warnings)
+    nothing = write_lines(tmp_path / "none.jsonl", [{**row, "kto_tag": False} for row in rows])
+    with pytest.raises(DataError, match="no row of the file holds an answer to learn"):
+        written(tmp_path, nothing, force=True)

@@ -14,7 +14,7 @@ from fake_study import fake_prepare, write_study
 import titrant.data.readers.large
 from titrant.config.study import load_study
 from titrant.core.errors import DataError
-from titrant.data.readers import fetch_rows, index_rows
+from titrant.data.readers import ReadingNotes, fetch_rows, index_rows, load_examples
 from titrant.experiment import pool_cuts
 from titrant.experiment.design import make_design
 from titrant.experiment.prepare import PreparedStudy, prepare_study
@@ -139,3 +139,20 @@ def test_a_fault_in_a_large_file_is_told_with_its_line(tmp_path: Path, monkeypat
         file.write('{"prompt": "no answer"}\n')
     with pytest.raises(DataError, match=r"general\.jsonl:\d+: .*answer is missing|general\.jsonl:\d+:"):
         prepare_study(load_study(path))
+
+
+def test_a_large_file_is_read_by_the_same_code_rows_without_loss_and_notes_included(tmp_path: Path) -> None:
+    path = tmp_path / "pool.jsonl"
+    rows = [
+        {"system": "s", "prompt": f"p{n}", "completion": None, "response": "c", "train": n % 3 != 0, "url": "u"}
+        for n in range(9)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    notes, whole_notes = ReadingNotes(), ReadingNotes()
+    index = index_rows(path, notes=notes)
+    whole = load_examples(path, source="pool", task="pool", notes=whole_notes)
+    keys = {line: f"{index.digests[16 * at : 16 * at + 16].hex()}.0" for at, line in enumerate(index.lines)}
+    assert list(index.lines) == [2, 3, 5, 6, 8, 9]
+    assert tuple(fetch_rows(path, keys, source="pool")) == whole
+    assert notes.notes() == whole_notes.notes()
+    assert (notes.notes()[0].not_read, list(notes.notes()[0].left_out.values())) == ({"url": 9}, [3])

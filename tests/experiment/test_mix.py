@@ -97,3 +97,20 @@ def test_every_text_survives_the_file(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(lines) == 6 + 12 + 1
     rows = [json.loads(line) for line in lines[:-1]]
     assert {row["messages"][-1]["content"] for row in rows if row["source"] == "general"} == {text}
+
+
+def test_the_sidecar_says_which_columns_of_which_file_are_in_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
+    path = write_study(tmp_path / "study", arms={"target_rows": [6], "doses": {"general": [4]}, "seeds": 1})
+    for name, extra in (("general.jsonl", {"topic": "x"}), ("train.jsonl", {"second": "y"})):
+        rows = [json.loads(line) for line in (tmp_path / "study" / name).read_text().splitlines()]
+        write_rows(tmp_path / "study" / name, [{**row, **extra} for row in rows])
+    prepared = prepare_study(load_study(path))
+    written = write_mix(
+        found(make_design(prepared), {"general": 4}), tmp_path / "arm.jsonl", not_read=prepared.not_read
+    )
+    sidecar = json.loads(written.sidecar.read_text())
+    said = {note["place"]: note["not_read"] for note in sidecar["not_read"]}
+    assert (said["general.jsonl"], said["train.jsonl"]) == ({"topic": 12}, {"second": 12})

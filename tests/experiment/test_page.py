@@ -450,3 +450,15 @@ def test_rows_that_hold_test_items_are_counted_and_said(make_study: Make) -> Non
     data = report_data(study.results, study.store)
     assert sum(entry.rows for entry in data.removed) == 1
     assert "1 row was taken out before anything was drawn; the table of removed rows says why." in data.notes
+
+
+def test_the_report_says_what_of_the_files_was_not_read(make_study: Make, tmp_path: Path) -> None:
+    def with_topics(folder: Path) -> None:
+        rows = [json.loads(line) for line in (folder / "general.jsonl").read_text().splitlines()]
+        text = "".join(json.dumps({**row, "topic": "x"}) + "\n" for row in rows)
+        (folder / "general.jsonl").write_text(text)
+
+    made = make_study(also=with_topics)
+    data = report_data(made.results, made.store)
+    assert "Not everything in the files was used: general.jsonl: not read: topic." in data.notes
+    assert "general.jsonl: not read: topic" in render(data)

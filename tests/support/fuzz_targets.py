@@ -20,7 +20,11 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from format_examples import FORMATS
+
+LAYOUTS = tuple(json.dumps(example.row).encode() + b"\n" for example in FORMATS)
 ROW = b'{"prompt": "p", "completion": "c"}\n'
 CHAT = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "tags": [1, 1e5]}\n'
 TABLE = b'prompt,completion\np,c\n"a ""b"", c",010\n'
@@ -87,21 +91,28 @@ def _gguf() -> bytes:
     return head + bytes(-len(head) % 32) + bytes(16)
 
 
+_ITEMS: dict[str, Any] = {"eval_set": "p", "target": "t", "task": "t", "max_answer_tokens": 8}
+
+
 def _rows(name: str) -> Callable[[bytes], None]:
     def read(data: bytes) -> None:
         from titrant.core.errors import DataError
-        from titrant.data.readers import detect_shape, load_examples, read_rows
+        from titrant.data.readers import ReadingNotes, detect_shape, load_examples, load_items, read_rows
 
-        path = _written(name, data)
+        path, notes = _written(name, data), ReadingNotes()
         for load in (
             lambda: sum(1 for _ in read_rows(path, report=lambda error: None)),
-            lambda: load_examples(path, source="s", task="t"),
+            lambda: load_examples(path, source="s", task="t", notes=notes),
+            lambda: load_examples(path, source="s", task="t", instruction="i", on_fault=_plausible, notes=notes),
+            lambda: load_items(path, answer="choices", metric="accuracy", **_ITEMS),
             lambda: detect_shape(path),
         ):
             try:
                 load()
             except DataError as error:
                 _plausible(error)
+        for note in notes.notes():
+            assert len(note.line) < 20_000, f"a note of {len(note.line)} characters"
 
     return read
 
@@ -204,9 +215,14 @@ DOORS: dict[str, Callable[[bytes], None]] = {
     "ledger": _ledger,
 }
 SEEDS: dict[str, tuple[bytes, ...]] = {
-    "jsonl": (ROW, CHAT, b'{"text": "\\ud83d\\ude00 \xc3\xa9", "label": 1.50e-0, "choices": ["1.50e-0", "b"]}\n'),
+    "jsonl": (
+        ROW,
+        CHAT,
+        b'{"text": "\\ud83d\\ude00 \xc3\xa9", "label": 1.50e-0, "choices": ["1.50e-0", "b"]}\n',
+        *LAYOUTS,
+    ),
     "json": (b"[" + ROW + b"," + CHAT + b"]", ROW + ROW),
-    "csv": (TABLE, b"text,label,choices\na,b,\"['a', 'b']\"\n"),
+    "csv": (TABLE, b"text,label,choices\na,b,\"['a', 'b']\"\n", b"question,A,B,answer\nq,a,b,B\n"),
     "tsv": (TABLE.replace(b",", b"\t"),),
     "gz": (gzip.compress(ROW * 20, mtime=0),),
     "parquet": (_parquet(),),

@@ -12,6 +12,7 @@ from titrant.cli.run import out_folder
 from titrant.config.study import Study
 from titrant.core.errors import SpecError
 from titrant.core.identity import plain
+from titrant.core.redaction import sayable
 from titrant.experiment import runner
 from titrant.experiment.design import Design, make_design
 from titrant.experiment.forecast import Cost, Outlook, forecast_cost, outlook, pilot_variances
@@ -54,6 +55,7 @@ def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], me
                 "outlook": [plain(entry) for entry in outlooks],
                 "removed": [plain(entry) for entry in prepared.removed],
                 "remarks": list(prepared.remarks),
+                "not_read": [plain(note) for note in prepared.not_read],
             }
         )
         return
@@ -110,6 +112,8 @@ def _print_arms(design: Design) -> None:
     print(f"\n{len(design.arms)} arms, {len(seeds)} seeds, {len(design.distinct)} runs (steps and tokens: of one run)")
     for entry in (*design.prepared.removed, *(r for m in design.prepared.models.values() for r in m.removed)):
         print(f"removed before the draw: {entry.rows} rows of {entry.pool} ({entry.why})")
+    for note in design.prepared.not_read:
+        print(sayable(note.line))
     smallest = min((row["steps"] for row in rows if row["steps"] and row["target_rows"]), default=0)
     if 0 < smallest < FEWEST_STEPS:
         little = f"under {FEWEST_STEPS} little is learned"
@@ -188,12 +192,14 @@ def write_arm(
         seeds = ", ".join(map(str, study.arms.seeds))
         raise SpecError("not one of the study's seeds", where="--seed", got=seed, expected=f"one of {seeds}")
     prepared = prepare_study(study, say=_say)
+    for note in prepared.not_read:
+        _say(sayable(note.line))
     first = study.candidates()[0]
     design = make_design(prepared, lambda model, target, name: first)
     planned = find_run(
         design, target_rows=target_rows, doses=dict(map(_dose, doses)), seed=seed, target=target, model=model
     )
-    written = write_mix(planned, out, form=cast(Format, form))
+    written = write_mix(planned, out, form=cast(Format, form), not_read=prepared.not_read)
     counts = ", ".join(f"{draw.source} {draw.got} of {draw.asked}" for draw in planned.run.draws)
     print(f"{written.path}: {written.rows} rows ({counts}); {written.sidecar.name} says what was asked and got")
 

@@ -93,12 +93,22 @@ def show_check(study: Study, *, as_json: bool) -> None:
         )
         if as_json:
             read = {pool: scan.facts for pool, scan in scans.items()}
-            print_json({"target": name, **plain(report), "read": read, "remarks": remarks_on(study, target)})
+            print_json(
+                {
+                    "target": name,
+                    **plain(report),
+                    "read": read,
+                    "remarks": remarks_on(study, target),
+                    "not_read": [plain(note) for note in rows.not_read],
+                }
+            )
             continue
         if len(rows.targets) > 1:
             print(f"target {name}")
         for line in (*remarks_on(study, target), *check_lines(report)):
             print(line)
+    for note in () if as_json else rows.not_read:
+        print(sayable(note.line))
     for pool, scan in () if as_json else scans.items():
         licence = scan.pool.licence or "not known"
         print(f"{pool}: licence {licence}{', not for commercial use' if scan.pool.non_commercial else ''}")

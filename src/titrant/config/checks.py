@@ -13,7 +13,6 @@ from typing import Any
 from titrant.config.fields import described
 from titrant.config.yaml_source import KeyPath, Plain, Problem
 
-_COMMON_COLUMNS = ("id", "group", "task", "label", "source")
 _COLLECTION_COLUMNS = ("dataset", "kind")
 _PARTNER = {"train": "test", "test": "train", "rows": "test_share", "test_share": "rows"}
 _CHOICE_METRICS = ("exact_match", "accuracy", "graded", "by_task")
@@ -162,7 +161,7 @@ def _answers(study: Mapping[str, Any]) -> Iterator[Problem]:
 def _columns(study: Mapping[str, Any]) -> Iterator[Problem]:
     from titrant.data.readers import SHAPES
 
-    known = sorted({name for shape in SHAPES.values() for name in shape.names}.union(_COMMON_COLUMNS))
+    known = sorted({name for shape in SHAPES.values() for name in shape.names})
     for path, owner in (*_targets(study), *_sources(study)):
         columns = owner.get("columns")
         also = _COLLECTION_COLUMNS if _given(owner, "collection") else ()

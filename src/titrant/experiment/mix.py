@@ -11,6 +11,7 @@ from typing import Any, Literal
 from titrant.core.errors import DataError, SpecError
 from titrant.core.identity import fingerprint, plain
 from titrant.core.records import Example
+from titrant.data.readers import FileNote
 from titrant.experiment.design import Design, PlannedRun
 from titrant.storage.store import write_bytes, write_json
 
@@ -41,8 +42,10 @@ def find_run(
     raise SpecError("the study has no such arm", got=asked, expected="one of " + ", ".join(names))
 
 
-def write_mix(planned: PlannedRun, out: Path, *, form: Format = "messages") -> WrittenMix:
-    """Write the run's rows as JSON Lines and a sidecar with asked and got counts and the fingerprint.
+def write_mix(
+    planned: PlannedRun, out: Path, *, form: Format = "messages", not_read: Sequence[FileNote] = ()
+) -> WrittenMix:
+    """Write the run's rows as JSON Lines and a sidecar with asked and got counts, fingerprint and what was not read.
 
     Rows stand in the order of their first visit in training; each carries `source` and `id`. Passes and steps are in
     the sidecar: a file holds a row once, or as often as the dose repeats it. Plain text stands as `text` in every form:
@@ -71,6 +74,7 @@ def write_mix(planned: PlannedRun, out: Path, *, form: Format = "messages") -> W
             sorted([planned.examples[index].source, planned.examples[index].key] for index in seen)
         ),
         "recipe_id": run.recipe_id,
+        "not_read": [plain(note) for note in not_read],
     }
     sidecar = out.with_name(out.name + ".mix.json")
     write_json(sidecar, facts)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from titrant import tasks
 from titrant.backends.hf.models.prepare import prepare
+from titrant.config.fields import Place
 from titrant.config.study import Study, Target
 from titrant.core.environment import current_numerics
 from titrant.core.errors import DataError
@@ -20,6 +21,7 @@ from titrant.core.records import Example, Item, Numerics, PreparedModel, TokenRo
 from titrant.data import readers
 from titrant.data.knowledge.rows import fact_target
 from titrant.data.pools.read import PoolRows, read_pool
+from titrant.data.readers import FileNote, ReadingNotes
 from titrant.experiment.pool_cuts import ModelPools, Pool, Removed, Scan, held_pools, must_measure, scan_pool
 from titrant.experiment.trials import refuse_failed, target_remarks, target_trials
 from titrant.scoring.sheets import GRADED
@@ -73,8 +75,8 @@ class ModelData:
 class PreparedStudy:
     """All that a study reads. Made by `prepare_study`; it holds no torch.
 
-    `dose_seeds`: the seeds at which a dose in tokens must fit, where they are not the study's own. `remarks`: what the
-    user should know of the targets' rows.
+    `not_read`: columns and rows of the files that are in none of this. `dose_seeds`: the seeds at which a dose in
+    tokens must fit, where they are not the study's own. `remarks`: what the user should know of the targets' rows.
     """
 
     study: Study
@@ -84,6 +86,7 @@ class PreparedStudy:
     removed: tuple[Removed, ...]
     facts: Mapping[str, str]
     backend: str = DEFAULT_BACKEND_IDENTITY
+    not_read: tuple[FileNote, ...] = ()
     dose_seeds: tuple[int, ...] | None = None
     remarks: tuple[str, ...] = ()
 
@@ -108,25 +111,49 @@ class PreparedStudy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawRows:
-    """The rows of a study as its files hold them, pools not yet cleaned."""
+    """The rows of a study as its files hold them, pools not yet cleaned, and what of the files is in no row.
+
+    `notes` grow while pools that stay in their files are streamed. `written`: places as the study wrote them.
+    """
 
     targets: Mapping[str, TargetData]
     retention: tuple[Item, ...]
     pools: Mapping[str, PoolRows]
+    notes: ReadingNotes
+    written: Mapping[str, str]
+
+    @property
+    def not_read(self) -> tuple[FileNote, ...]:
+        """What of the files that were read so far is in no row."""
+        return tuple(replace(note, place=self.written.get(note.place, note.place)) for note in self.notes.notes())
 
 
 def raw_rows(study: Study, *, tokens_of: TokensOf | None = None) -> RawRows:
     """Read every file of rows; every fault of theirs is raised here. `tokens_of`: see `read_collections`."""
-    collected = read_collections(study, tokens_of=tokens_of)
+    notes = readers.ReadingNotes()
+    collected = read_collections(study, tokens_of=tokens_of, notes=notes)
     targets = {
-        name: _of_collection(name, collected[name]) if name in collected else _read_target(name, target)
+        name: _of_collection(name, collected[name]) if name in collected else _read_target(name, target, notes)
         for name, target in study.targets.items()
     }
-    return RawRows(
-        targets=targets,
-        retention=_read_retention(study),
-        pools={name: read_pool(study, name) for name in study.generalist},
-    )
+    retention = _read_retention(study, notes)
+    pools = {name: read_pool(study, name, notes=notes) for name in study.generalist}
+    return RawRows(targets=targets, retention=retention, pools=pools, notes=notes, written=_as_written(study))
+
+
+def _as_written(study: Study) -> dict[str, str]:
+    """The places of a study's files as the study wrote them: a published report names no folder of a machine."""
+    places = [
+        *(
+            each
+            for target in study.targets.values()
+            for each in (target.train, target.rows, target.test, target.validation)
+        ),
+        *(each for source in study.generalist.values() for each in (source.rows, source.text)),
+        study.retention.kept,
+        study.retention.learned,
+    ]
+    return {str(place): place.written for place in places if isinstance(place, Place)}
 
 
 def prepare_study(
@@ -197,6 +224,7 @@ def prepare_study(
         facts=facts,
         backend=backend,
         remarks=tuple(remarks),
+        not_read=raw.not_read,
     )
 
 
@@ -252,7 +280,7 @@ def _only_labels(items: Sequence[Item]) -> tuple[str, ...]:
     return next(iter(offered)) if closed else ()
 
 
-def _read_target(name: str, target: Target) -> TargetData:
+def _read_target(name: str, target: Target, notes: ReadingNotes) -> TargetData:
     """The target's rows: test items never among the training rows, labels known, validation parted off."""
     if target.facts is not None:
         tokens = target.max_answer_tokens
@@ -261,7 +289,7 @@ def _read_target(name: str, target: Target) -> TargetData:
         return TargetData(name=name, train=train, validation=(), test=items, labels=())
     path = target.train if target.train is not None else target.rows
     assert path is not None, "the study file has been checked"
-    in_file, spellings = _examples(path, target, source=name), target.merged_spellings
+    in_file, spellings = _examples(path, target, source=name, notes=notes), target.merged_spellings
     rows = tasks.merged_examples(in_file, spellings)
     labels = tasks.merged_texts(target.choices or (), spellings) or (
         tasks.closed_labels(rows) if target.answer == "choices" and _labelled(rows) else ()
@@ -269,21 +297,21 @@ def _read_target(name: str, target: Target) -> TargetData:
     if target.rows is not None:
         assert target.test_share is not None
         split = tasks.split_rows(rows, share=target.test_share, name="test")
-        everything = _items(path, target, name=name, eval_set=TARGET_SET, labels=labels)
+        everything = _items(path, target, name=name, eval_set=TARGET_SET, labels=labels, notes=notes)
         test = tasks.items_of(split.held_out, examples=rows, items=everything)
         rows = split.train
     else:
         assert target.test is not None
-        test = _items(target.test, target, name=name, eval_set=TARGET_SET, labels=labels)
+        test = _items(target.test, target, name=name, eval_set=TARGET_SET, labels=labels, notes=notes)
     validation: tuple[Item, ...] = ()
     if isinstance(target.validation, float):
         part = tasks.split_rows(rows, share=target.validation, name="validation")
-        everything = _items(path, target, name=name, eval_set=VALIDATION_SET, labels=labels)
+        everything = _items(path, target, name=name, eval_set=VALIDATION_SET, labels=labels, notes=notes)
         chosen = {row.row_id for row in part.held_out}
         validation = tuple(item for item in everything if item.row_id in chosen)
         rows = part.train
     elif target.validation is not None:
-        validation = _items(target.validation, target, name=name, eval_set=VALIDATION_SET, labels=labels)
+        validation = _items(target.validation, target, name=name, eval_set=VALIDATION_SET, labels=labels, notes=notes)
         tasks.refuse_overlap(rows, validation)
     tasks.refuse_overlap(rows, test)
     tasks.refuse_unused_spellings(spellings, in_file, (*test, *validation))
@@ -312,14 +340,18 @@ def _apart(items: Sequence[Item], part: str = "validation") -> tuple[Item, ...]:
     return tuple(replace(item, key=f"{part}:{item.key}") for item in items)
 
 
-def _examples(path: str, said: Target, *, source: str) -> tuple[Example, ...]:
-    rows = readers.load_examples(path, source=source, task=source, columns=said.columns, instruction=said.instruction)
+def _examples(path: str, said: Target, *, source: str, notes: ReadingNotes) -> tuple[Example, ...]:
+    rows = readers.load_examples(
+        path, source=source, task=source, columns=said.columns, instruction=said.instruction, notes=notes
+    )
     if not rows:
         raise DataError("the file holds no rows", where=path, expected="at least one row")
     return rows
 
 
-def _items(path: str, target: Target, *, name: str, eval_set: str, labels: Sequence[str]) -> tuple[Item, ...]:
+def _items(
+    path: str, target: Target, *, name: str, eval_set: str, labels: Sequence[str], notes: ReadingNotes
+) -> tuple[Item, ...]:
     assert target.answer != "by_task", "the study file has been checked"
     answer = "text" if target.answer == "loss" else target.answer
     items = readers.load_items(
@@ -333,6 +365,7 @@ def _items(path: str, target: Target, *, name: str, eval_set: str, labels: Seque
         choices=tuple(dict.fromkeys((*labels, *target.merged_spellings))) if labels else None,
         columns=target.columns,
         instruction=target.instruction,
+        notes=notes,
     )
     if not items:
         raise DataError("the file holds no rows", where=path, expected="at least one test item")
@@ -349,7 +382,7 @@ def _own_metric(target: Target) -> str:
 # ----------------------------------------------------------------------------------------------- eval sets and pools
 
 
-def _read_retention(study: Study) -> tuple[Item, ...]:
+def _read_retention(study: Study, notes: ReadingNotes) -> tuple[Item, ...]:
     items: list[Item] = []
     if study.retention.kept is not None:
         kept = readers.load_items(
@@ -360,6 +393,7 @@ def _read_retention(study: Study) -> tuple[Item, ...]:
             metric="accuracy",
             answer="choices",
             max_answer_tokens=32,
+            notes=notes,
         )
         items += _apart(kept, KEPT)
     if study.retention.learned is not None:
@@ -371,6 +405,7 @@ def _read_retention(study: Study) -> tuple[Item, ...]:
             metric="token_probability",
             answer="loss",
             max_answer_tokens=32,
+            notes=notes,
         )
         items += _apart(learned, LEARNED)
     return tuple(items)

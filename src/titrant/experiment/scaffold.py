@@ -12,7 +12,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from titrant import tasks
@@ -21,7 +21,7 @@ from titrant.config.study import Study, model_name, study_of
 from titrant.config.yaml_source import parse_document
 from titrant.core.errors import DataError, SpecError
 from titrant.core.records import Example
-from titrant.data.readers import FileShape, detect_shape, stream_examples
+from titrant.data.readers import SHAPES, FileNote, FileShape, ReadingNotes, detect_shape, stream_examples
 from titrant.data.readers.detect import MOST_LISTED_CHARACTERS
 from titrant.scoring import metrics
 from titrant.storage import store
@@ -109,10 +109,12 @@ class _Survey:
     answers: tuple[str, ...]
     answer_tokens: int
     row_tokens: tuple[int, ...]
+    not_read: tuple[FileNote, ...]
 
     @property
     def rows(self) -> int:
-        return self.shape.rows
+        """Rows that can be trained on, of those that were looked at."""
+        return len(self.answers)
 
 
 def _survey(path: str) -> _Survey:
@@ -126,19 +128,23 @@ def _survey(path: str) -> _Survey:
             expected="instruction+output, messages, prompt+completion, text+label, question+answer, or text",
             fix="rename the columns, or write the study by hand with columns: {…}",
         )
-    needs_instruction = shape.shape in ("text_label", "input_output")
+    needs_instruction = SHAPES[shape.shape].instruction == "needed"
     instruction = (shape.suggested_instruction or "Answer the following.") if needs_instruction else None
     examples: list[Example] = []
+    notes = ReadingNotes()
     rows = stream_examples(
         readable,
         source="surveyed",
         task="surveyed",
         columns=dict(shape.suggested_columns) or None,
         instruction=instruction,
+        notes=notes,
     )
     for example in rows:
         if len(examples) < shape.rows:
             examples.append(example)
+    if not examples:
+        raise DataError("no row of the file holds an answer to learn", where=path, got=f"{shape.rows:,} rows")
     answers = tuple(example.answer for example in examples)
     return _Survey(
         shape=shape,
@@ -148,6 +154,7 @@ def _survey(path: str) -> _Survey:
         answers=answers,
         answer_tokens=max(_tokens(answer) for answer in answers),
         row_tokens=tuple(_TEMPLATE_TOKENS + sum(_tokens(turn.text) for turn in example.turns) for example in examples),
+        not_read=tuple(replace(note, place=path) for note in notes.notes()),
     )
 
 
@@ -213,6 +220,8 @@ def _design(own: _Survey, pools: Mapping[str, _Survey], *, split: bool) -> _Desi
     quarter = _rounded(train_rows / 4)
     max_tokens, too_long, dropped = _length_limit([own, *pools.values()])
     warnings = _remarks(own, train_rows=train_rows, test_share=test_share)
+    for survey in (own, *pools.values()):
+        warnings += (_not_read(note, survey) for note in survey.not_read)
     if dropped:
         warnings.append(f"{dropped} rows look longer than {max_tokens} tokens and would be dropped (too_long: drop)")
     doses = {name: _doses(train_rows, pool.rows, max_tokens, pool) for name, pool in pools.items()}
@@ -284,6 +293,14 @@ def _length_limit(surveys: Sequence[_Survey]) -> tuple[int, str, int]:
     return 2048, "drop", sum(count > 2048 for count in tokens)
 
 
+def _not_read(note: FileNote, survey: _Survey) -> str:
+    """What of a file the study leaves out, and how to take a column in."""
+    asks = SHAPES[survey.shape.shape or "text"].needs[0].role
+    if not note.not_read or asks == "messages":
+        return note.line
+    return f"{note.line}; what belongs to the prompt is taken in by columns: {{{asks}: [ONE, ANOTHER]}}"
+
+
 def _remarks(own: _Survey, *, train_rows: int, test_share: float | None) -> list[str]:
     remarks = []
     if not own.shape.complete:
@@ -328,7 +345,7 @@ def _scoring(own: _Survey) -> _Scoring:
         # Choices are compared as they stand; the metric is what written answers would be judged by.
         told_apart = metrics.try_metric("exact_match", [[choice] for choice in own.choices]).failed_share == 0
         return _Scoring(metric="exact_match" if told_apart else "accuracy", answer="choices")
-    if "choices" in own.shape.columns and own.shape.shape in ("question", "instruction", "input_output"):
+    if own.shape.has_choices:
         return _Scoring(metric="accuracy", answer="choices")
     usual, right = _usual_metric(own), [[answer] for answer in own.answers]
     trial = metrics.try_metric(usual, right)

@@ -22,6 +22,7 @@ from titrant.core.errors import DataError
 from titrant.core.identity import fingerprint, hash_text
 from titrant.core.records import Example, Item, RawRow
 from titrant.data import readers
+from titrant.data.readers import ReadingNotes
 from titrant.scoring.sheets import GRADED
 from titrant.tasks import Rung, RungRule, TaskInstance
 
@@ -55,10 +56,13 @@ class AskedAs:
     beside: tuple[Item, ...]
 
 
-def read_collections(study: Study, *, tokens_of: TokensOf | None = None) -> dict[str, CollectionRows]:
+def read_collections(
+    study: Study, *, tokens_of: TokensOf | None = None, notes: ReadingNotes | None = None
+) -> dict[str, CollectionRows]:
     """The rows of every target that is a collection, by name; a collection that several share is read once.
 
-    `tokens_of` is how long a prompt is for the study's models (the longest); without it every example is shown.
+    `tokens_of` is how long a prompt is for the study's models (the longest); without it every example is shown. What
+    was not read of rows of the user's own goes to `notes`.
     """
     ladders: dict[str, dict[str, Target]] = {}
     for name, target in study.targets.items():
@@ -66,7 +70,7 @@ def read_collections(study: Study, *, tokens_of: TokensOf | None = None) -> dict
             ladders.setdefault(_ladder_of(target), {})[name] = target
     found: dict[str, CollectionRows] = {}
     for members in ladders.values():
-        found |= _read_ladder(members, tokens_of=tokens_of)
+        found |= _read_ladder(members, tokens_of=tokens_of, notes=notes)
     return {name: found[name] for name in study.targets if name in found}
 
 
@@ -136,12 +140,14 @@ def _ladder_of(target: Target) -> str:
     return fingerprint([said, str(target.collection.place), target.columns, target.instruction])
 
 
-def _read_ladder(members: Mapping[str, Target], *, tokens_of: TokensOf | None) -> dict[str, CollectionRows]:
+def _read_ladder(
+    members: Mapping[str, Target], *, tokens_of: TokensOf | None, notes: ReadingNotes | None
+) -> dict[str, CollectionRows]:
     collection = next(iter(members.values())).collection
     assert collection is not None
     if collection.skill is not None:
         return {name: _read_skill(name, target) for name, target in members.items()}
-    read = _Reading(collection, members, tokens_of)
+    read = _Reading(collection, members, tokens_of, notes)
     test = tasks.common_items(read.held_out, read.wanted_items)
     read.leave_out("on a test text, beyond the number of test items", read.held_out)
     read.leave_out("on a test text, beyond the number of test items", test, sign=-1)
@@ -210,7 +216,13 @@ def _items(
 class _Reading:
     """A ladder as read: its instances in two parts, and the rungs of its targets."""
 
-    def __init__(self, collection: Collection, members: Mapping[str, Target], tokens_of: TokensOf | None) -> None:
+    def __init__(
+        self,
+        collection: Collection,
+        members: Mapping[str, Target],
+        tokens_of: TokensOf | None,
+        notes: ReadingNotes | None,
+    ) -> None:
         self.collection, self.members, self.tokens_of = collection, members, tokens_of
         self.rungs: dict[str, Rung] = {}
         self.marking: tuple[Rung, ...] = ()
@@ -222,7 +234,7 @@ class _Reading:
             self._left_out.update({(left.reason, left.template): left.rows for left in found.left_out})
             self._split(found.instances)
         elif collection.own is not None:
-            self._split_needed(_own_instances(next(iter(members.values()))))
+            self._split_needed(_own_instances(next(iter(members.values())), notes))
         elif collection.train_tasks is not None:
             self._read_lists()
         else:
@@ -353,7 +365,7 @@ def _rung(
     return Rung(name=called if ruled else named.name, tasks=tuple(sorted({*found, *asked})))
 
 
-def _own_instances(target: Target) -> tuple[TaskInstance, ...]:
+def _own_instances(target: Target, notes: ReadingNotes | None) -> tuple[TaskInstance, ...]:
     """Rows of the user's own tasks. A task whose answers form a closed set, or whose rows bring choices, is chosen from
     and scored by exact match; the others are written and scored by ROUGE-L."""
     assert target.collection is not None
@@ -371,6 +383,7 @@ def _own_instances(target: Target) -> tuple[TaskInstance, ...]:
         max_answer_tokens=target.max_answer_tokens,
         columns=columns,
         instruction=target.instruction,
+        notes=notes,
     )
     values = {str(row.origin): row.values for row in readers.read_rows(place)} if named else {}
     outputs: dict[str, list[str]] = {}

@@ -82,10 +82,11 @@ class RowsInFile:
         instruction: str | None,
         shape: str | None,
         leaves_out_faults: bool,
+        notes: readers.ReadingNotes | None = None,
     ) -> None:
         self.path, self.source, self.columns = path, source, columns
         self.instruction, self.shape = instruction, shape
-        self.leaves_out_faults = leaves_out_faults
+        self.leaves_out_faults, self.notes = leaves_out_faults, notes
         self._digests, self._lines = bytearray(), array("I")
         self._occurrence_N: NDArray[np.uint32] | None = None
 
@@ -100,6 +101,7 @@ class RowsInFile:
             shape=self.shape,
             on_fault=on_fault if self.leaves_out_faults else None,
             numbered=False,
+            notes=self.notes,
         ):
             assert example.origin is not None
             self._digests += bytes.fromhex(example.key)

@@ -16,7 +16,7 @@ from titrant.core.errors import DataError
 from titrant.data import readers
 from titrant.data.knowledge.rows import fact_pool
 from titrant.data.pools.large import HeldRows, PoolFile, RowsInFile
-from titrant.data.readers import LOCK_NAME, Card, ColumnMap
+from titrant.data.readers import LOCK_NAME, Card, ColumnMap, ReadingNotes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +32,9 @@ class PoolRows:
     non_commercial: bool | None
 
 
-def read_pool(study: Study, name: str) -> PoolRows:
+def read_pool(study: Study, name: str, *, notes: ReadingNotes | None = None) -> PoolRows:
     """The pool `name`, not yet cleaned of anything; `DataError` where it cannot be had. Rows that fit into memory are
-    read here and now, those of a file too large for it when they are cut (`pool_cuts`)."""
+    read here and now, those of a file too large for it when they are cut (`pool_cuts`). `notes` take what is not read."""
     said = study.generalist[name]
     path = said.rows if said.rows is not None else said.text
     if said.facts is not None:
@@ -45,7 +45,7 @@ def read_pool(study: Study, name: str) -> PoolRows:
         assert path is not None, "the study file has been checked"
         shape = None if said.rows is not None else "text"
         return PoolRows(
-            file=_file(study, name, path, columns=said.columns, shape=shape, leaves_out_faults=False),
+            file=_file(study, name, path, columns=said.columns, shape=shape, leaves_out_faults=False, notes=notes),
             place=path,
             licence=said.licence,
             non_commercial=None if said.licence is None else readers.is_non_commercial(said.licence),
@@ -57,7 +57,15 @@ def read_pool(study: Study, name: str) -> PoolRows:
         path, licence = Place(pin.place), said.licence or _both(pin.licence, card)
     words_of_licence = readers.is_non_commercial(licence)
     return PoolRows(
-        file=_file(study, name, path, columns=said.columns or _fitting(card, path), shape=None, leaves_out_faults=True),
+        file=_file(
+            study,
+            name,
+            path,
+            columns=said.columns or _fitting(card, path),
+            shape=None,
+            leaves_out_faults=True,
+            notes=notes,
+        ),
         place=path,
         licence=licence,
         non_commercial=words_of_licence if said.licence is not None else words_of_licence or card.non_commercial,
@@ -73,7 +81,14 @@ def _both(of_hub: str | None, card: Card) -> str | None:
 
 
 def _file(
-    study: Study, name: str, path: str, *, columns: ColumnMap | None, shape: str | None, leaves_out_faults: bool
+    study: Study,
+    name: str,
+    path: str,
+    *,
+    columns: ColumnMap | None,
+    shape: str | None,
+    leaves_out_faults: bool,
+    notes: ReadingNotes | None,
 ) -> PoolFile:
     """The rows of a file, in memory unless it is too large. Rows that are selected by labels are compared with one
     another one by one, so such a pool is always held."""
@@ -86,6 +101,7 @@ def _file(
             instruction=said.instruction,
             shape=shape,
             leaves_out_faults=leaves_out_faults,
+            notes=notes,
         )
     faults: list[DataError] = []
     rows = readers.load_examples(
@@ -96,6 +112,7 @@ def _file(
         instruction=said.instruction,
         shape=shape,
         on_fault=faults.append if leaves_out_faults else None,
+        notes=notes,
     )
     return HeldRows(rows, tuple(faults))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import ast
+import re
 from typing import Any
 
 from titrant.core.errors import DataError, RowsRefused
 from titrant.data.readers.json_rows import parse_json
 
-_LONGEST_LITERAL = 100_000
+# What opens a list or dict in Python and no JSON: a quoted text, a constant or an array of numpy. Told by its look, as
+# parsing a stranger's text as Python can exhaust the stack.
+_PYTHON_OPENS = re.compile(r"""\s*[\[{][\s\[{]*(['"\d-]|array\(|True\b|False\b|None\b)""")
 
 
 def is_filled(value: Any) -> bool:
@@ -38,7 +40,7 @@ def parsed_cell(value: Any, name: str) -> Any:
     try:
         parsed = parse_json(value)
     except DataError:
-        if _is_python(value):
+        if _PYTHON_OPENS.match(value) and value.rstrip().endswith(("]", "}")):
             raise RowsRefused(
                 f"the {name} are a list in Python's writing, not JSON, as pandas writes them with to_csv",
                 got=value,
@@ -47,14 +49,3 @@ def parsed_cell(value: Any, name: str) -> Any:
             ) from None
         return value
     return parsed if isinstance(parsed, list | dict) else value
-
-
-def _is_python(text: str) -> bool:
-    if "array(" in text:  # as numpy shows itself, within a dict of pandas
-        return True
-    if len(text) > _LONGEST_LITERAL:
-        return False
-    try:
-        return isinstance(ast.literal_eval(text.strip()), list | dict)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return False

@@ -59,7 +59,7 @@ def options_of(value: Any, *, columns: Sequence[str] = ()) -> Options:
         texts = [each.get("text") for each in value]
         named = [each.get("label", each.get("key")) for each in value]
         labels = named if all(isinstance(name, str) for name in named) else None
-    elif columns:
+    elif columns and option_columns(columns) == tuple(columns):
         labels = [name[-1] for name in columns]
     if not isinstance(texts, list):
         raise DataError(

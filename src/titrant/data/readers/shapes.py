@@ -170,11 +170,11 @@ class Row:
             if name in self.columns:
                 mapped = tuple(_listed(self.columns[name]))
                 return (name, mapped) if all(column in self.raw.values for column in mapped) else None
-        there = []
-        for name in part.names:
-            columns = (name,) if isinstance(name, str) else name
+        there: list[tuple[str, tuple[str, ...]]] = []
+        for names in part.names:
+            columns = (names,) if isinstance(names, str) else names
             if all(column in self.raw.values and column not in self._taken for column in columns):
-                there.append((name if isinstance(name, str) else part.role, columns))
+                there.append((names if isinstance(names, str) else part.role, columns))
         for name, columns in there:
             if all(is_filled(self.raw.values[column]) for column in columns):
                 return name, columns
@@ -248,8 +248,12 @@ def read_row(shape: Shape, row: Row, instruction: str | None) -> Reading:
             row.value(part)
     for mark in _MARKS:
         found = row.find(mark)
-        if found is not None and not set(found[1]) & row.used and _is_off(row.raw.values[found[1][0]], mark.role):
+        if found is None or set(found[1]) & row.used:
+            continue
+        learned = _is_learned(row.raw.values[found[1][0]], mark.role)
+        if learned is not None:  # a column of that name with other values, a weight in kilograms, is no mark
             row.used.update(found[1])
+        if learned is False:
             reading = replace(reading, left_out=f"{found[1][0]} says that the answer is not to be learned")
     return replace(reading, unread=row.unread)
 
@@ -453,7 +457,7 @@ def _turns(row: Row, part: Part) -> tuple[tuple[Turn, ...], bool]:
         role = _role(message.get("role", message.get("from")))
         text = _content(message.get("content", message.get("value")), number, role)
         turns.append(Turn(role=role, text=text))
-        learned = not any(_is_off(message[mark.role], mark.role) for mark in _MARKS if mark.role in message)
+        learned = all(_is_learned(message.get(mark.role), mark.role) is not False for mark in _MARKS)
         if role == "assistant" and "weight" in message and number == len(value):
             _refuse_part_weight(message["weight"])
         marks = {mark.role for mark in _MARKS}
@@ -524,11 +528,13 @@ def _checked_prompt(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
     return turns
 
 
-def _is_off(value: Any, mark: str) -> bool:
-    """Whether a mark says that an answer is not learned: a weight of nought, or false as JSON or a table writes it."""
-    if mark == "weight":
-        return not isinstance(value, bool) and _number(value) == 0
-    return value is False or (isinstance(value, str) and value.strip().casefold() == "false")
+def _is_learned(value: Any, mark: str) -> bool | None:
+    """What a mark says of an answer: a weight of 1 or 0, or true or false as JSON or a table writes it; else None."""
+    if isinstance(value, str) and value.strip().casefold() in ("true", "false"):
+        value = value.strip().casefold() == "true"
+    if isinstance(value, bool):
+        return value
+    return {0.0: False, 1.0: True}.get(number) if mark == "weight" and (number := _number(value)) is not None else None
 
 
 def _refuse_part_weight(value: Any) -> None:
