@@ -24,6 +24,7 @@ from titrant.data.readers.shapes import (
     ROW_ID,
     TASK,
     ColumnMap,
+    Columns,
     Part,
     Reading,
     Row,
@@ -235,14 +236,14 @@ def _readings(
     fault = on_fault or problems
     found: Shape | None = None
     tally = (notes or ReadingNotes()).begin(str(path))
-    alike = _AnsweredAlike()
+    alike, known = _AnsweredAlike(), Columns(columns or {})
     if lines is not None:  # what the first row of the file is, all are
         first = next(iter(read_rows(path)))
         found = shape_of(first, columns=columns, instruction=instruction, shape=shape)
     for raw in _rows(path, fault) if lines is None else rows_at_lines(Path(path), lines):
         if found is None:
             found = shape_of(raw, columns=columns, instruction=instruction, shape=shape)
-        row = Row(raw, columns or {})
+        row = Row(raw, known)
         try:
             reading = read_row(found, row, instruction)
             alike.check(reading, str(raw.origin))

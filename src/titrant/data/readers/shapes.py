@@ -38,7 +38,7 @@ _ROLES: dict[str, Role] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Part:
     """One part of a row: the name that a study's `columns` gives it, and the names it has in files, best first.
 
@@ -152,33 +152,79 @@ class Shape:
         return frozenset(name for part in (*self.needs, *self.may, *_COMMON) for name in part.single_names)
 
 
+Found = tuple[str, tuple[str, ...]]
+"""The name under which rows have a part, and the file's columns that hold it."""
+_MOST_LAYOUTS = 64
+
+
+class Columns:
+    """A study's column map, and where rows of the same columns have their parts: worked out once for all of them."""
+
+    def __init__(self, said: ColumnMap) -> None:
+        self.said = said
+        self.taken = {column for mapped in said.values() for column in _listed(mapped)}
+        self._layouts: dict[tuple[str, ...], _Layout] = {}
+
+    def layout(self, names: tuple[str, ...]) -> _Layout:
+        """What is known of rows with these columns."""
+        known = self._layouts.get(names)
+        if known is None:
+            if len(self._layouts) == _MOST_LAYOUTS:  # rows of JSON may each have columns of their own
+                self._layouts.clear()
+            known = self._layouts[names] = _Layout(self, names)
+        return known
+
+
+class _Layout:
+    """Rows that have the same columns."""
+
+    def __init__(self, columns: Columns, names: tuple[str, ...]) -> None:
+        self._columns, self._names = columns, names
+        self._found: dict[Part, tuple[Found, ...]] = {}
+        self.options = option_columns(names)
+        self.beyond_text = tuple(name for name in names if name in _BEYOND_TEXT and name not in columns.taken)
+
+    def found(self, part: Part) -> tuple[Found, ...]:
+        """Every way in which these rows may have the part, best first; where the study names columns, these alone."""
+        known = self._found.get(part)
+        if known is None:
+            known = self._found[part] = tuple(self._ways(part))
+        return known
+
+    def _ways(self, part: Part) -> Iterator[Found]:
+        said, taken = self._columns.said, self._columns.taken
+        for name in part.single_names:
+            if name in said:
+                mapped = tuple(_listed(said[name]))
+                if all(column in self._names for column in mapped):
+                    yield name, mapped
+                return
+        for names in part.names:
+            columns = (names,) if isinstance(names, str) else names
+            if all(column in self._names and column not in taken for column in columns):
+                yield (names if isinstance(names, str) else part.role), columns
+
+
 class Row:
     """A raw row seen through the study's column map. `used` are the file's columns that were read so far, and
     `beside` the fields within them that were not."""
 
-    def __init__(self, raw: RawRow, columns: ColumnMap) -> None:
-        self.raw, self.columns = raw, columns
+    def __init__(self, raw: RawRow, columns: ColumnMap | Columns) -> None:
+        known = columns if isinstance(columns, Columns) else Columns(columns)
+        self.raw, self.columns = raw, known.said
+        self.layout = known.layout(tuple(raw.values))
         self.used: set[str] = set()
         self.beside: dict[str, None] = {}
-        self._taken = {column for mapped in columns.values() for column in _listed(mapped)}
 
-    def find(self, part: Part) -> tuple[str, tuple[str, ...]] | None:
+    def find(self, part: Part) -> Found | None:
         """The name under which the row has the part, and the file's columns: a mapped name, else the first that holds
         something, else the first that is there. Sets that were put together hold nulls where one of them had no such
         column, so a null gives way to the next name."""
-        for name in part.single_names:
-            if name in self.columns:
-                mapped = tuple(_listed(self.columns[name]))
-                return (name, mapped) if all(column in self.raw.values for column in mapped) else None
-        there: list[tuple[str, tuple[str, ...]]] = []
-        for names in part.names:
-            columns = (names,) if isinstance(names, str) else names
-            if all(column in self.raw.values and column not in self._taken for column in columns):
-                there.append((names if isinstance(names, str) else part.role, columns))
-        for name, columns in there:
-            if all(is_filled(self.raw.values[column]) for column in columns):
-                return name, columns
-        return there[0] if there else None
+        there = self.layout.found(part)
+        if len(there) < 2:
+            return there[0] if there else None
+        values = self.raw.values
+        return next((found for found in there if all(is_filled(values[column]) for column in found[1])), there[0])
 
     def value(self, part: Part) -> Any:
         """The value of a part; several mapped columns give a list of theirs. None when absent."""
@@ -212,10 +258,6 @@ class Row:
             return "".join(texts.values())
         return JOIN.join(f"{column}: {text}" for column, text in texts.items() if text.strip())
 
-    def is_taken(self, column: str) -> bool:
-        """Whether the study's map gives the column a meaning."""
-        return column in self._taken
-
     def is_listed(self, part: Part) -> bool:
         """Whether the row has the part under a name that says that it is a list (`answers`)."""
         found = self.find(part)
@@ -239,9 +281,9 @@ class Row:
 def read_row(shape: Shape, row: Row, instruction: str | None) -> Reading:
     """What a row says in a layout, and what of it was not read. `DataError` for a row with a fault, `RowsRefused` for
     what a whole file tends to have."""
-    for column, what in _BEYOND_TEXT.items():
-        if column in row.raw.values and not row.is_taken(column) and _says_something(row.raw.values[column]):
-            raise _beyond_text(what, column)
+    for column in row.layout.beyond_text:
+        if _says_something(row.raw.values[column]):
+            raise _beyond_text(_BEYOND_TEXT[column], column)
     reading = shape.read(row, instruction)
     for part in (ID, ROW_ID, TASK, GROUP, LABEL):
         if part in (ID, ROW_ID) or part.role in row.columns:
@@ -255,7 +297,8 @@ def read_row(shape: Shape, row: Row, instruction: str | None) -> Reading:
             row.used.update(found[1])
         if learned is False:
             reading = replace(reading, left_out=f"{found[1][0]} says that the answer is not to be learned")
-    return replace(reading, unread=row.unread)
+    unread = row.unread
+    return replace(reading, unread=unread) if unread else reading
 
 
 def shape_of(raw: RawRow, *, columns: ColumnMap | None, instruction: str | None, shape: str | None = None) -> Shape:
@@ -427,7 +470,7 @@ def _options(row: Row) -> Options | None:
         value = parsed_cell(row.value(_CHOICES), "choices")
         if value is not None:
             return options_of(value)
-        columns = option_columns(tuple(row.raw.values))
+        columns = row.layout.options
     if not columns:
         return None
     row.used.update(columns)
