@@ -34,7 +34,7 @@ class PoolRows:
 
 def read_pool(study: Study, name: str, *, notes: ReadingNotes | None = None) -> PoolRows:
     """The pool `name`, not yet cleaned of anything; `DataError` where it cannot be had. Rows that fit into memory are
-    read here and now, those of a file too large for it when they are cut (`pool_cuts`). `notes` take what is not read."""
+    read here and now, those of a file too large for it when they are cut (`pool_cuts`). `notes` take what is left."""
     said = study.generalist[name]
     path = said.rows if said.rows is not None else said.text
     if said.facts is not None:
