@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from titrant.core.records import PreparedModel
+from titrant.tokens.rendering import ControlToken
 
 
 class ByteTokenizer:
@@ -14,9 +15,17 @@ class ByteTokenizer:
 
     def __init__(self, marks: Sequence[str] = ("<s>", "</s>", "<|user|>", "<|assistant|>", "<|end|>")) -> None:
         self.marks = tuple(marks)
+        self.control_tokens = frozenset(marks)
 
-    def encode(self, text: str) -> list[int]:
-        return [token for _, token in self._pieces(text)]
+    def encode(self, text: str, *, control: bool = True, behind_control: bool = False) -> list[int]:
+        return [token for _, token in self._pieces(text)] if control else list(text.encode("utf-8", "replace"))
+
+    def find_control(self, text: str) -> list[ControlToken]:
+        return [
+            ControlToken(start=start, stop=start + len(self.marks[token - 256]), token=token, place=place)
+            for place, (start, token) in enumerate(self._pieces(text))
+            if token >= 256
+        ]
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(token for token in ids if token < 256).decode("utf-8", "replace")

@@ -133,11 +133,11 @@ def test_a_conversation_that_the_template_refuses_is_the_rows_fault_and_says_so(
     byte_tokenizer: Any, fake_model: Model
 ) -> None:
     template = (
-        "{% for message in messages %}{% if message['role'] == 'system' %}{{ raise_exception('no system here') }}"
+        "{% for message in messages %}{% if message['content'] == 'Hi.' %}{{ raise_exception('no greeting here') }}"
         "{% endif %}{{ message['content'] }}<|end|>{% endfor %}"
     )
     renderer = Renderer(byte_tokenizer, fake_model(chat_template=template), add_bos=False)
-    with pytest.raises(DataError, match="system, user: no system here"):
+    with pytest.raises(DataError, match=r"general\.jsonl:7: .*system, user, assistant: no greeting here"):
         renderer.row(example("Hi.", "Hello.", system="Be kind."), max_tokens=100, too_long="refuse")
 
 

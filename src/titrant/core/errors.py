@@ -4,7 +4,8 @@
     ├── UserError (ValueError)       what the user brought cannot be used; exit code 2
     │   ├── SpecError                the study file
     │   ├── DataError                rows, files, archives
-    │   │   └── RowsRefused          what a whole file tends to have: said once, with a count
+    │   │   ├── RowsRefused          what a whole file tends to have: said once, with a count
+    │   │   └── TemplateRefusal      a conversation that the model's chat template refuses
     │   ├── MixError                 a mix that cannot be drawn as asked
     │   ├── ModelError               a model that cannot be resolved, read or trusted
     │   ├── ScoresError              tables of scores and predictions
@@ -80,6 +81,10 @@ class DataError(UserError):
 class RowsRefused(DataError):
     """A row of a kind that is not read (a role that is not known, images). Files have it in many rows or in none, so
     it is told once for all rows of the same `problem`."""
+
+
+class TemplateRefusal(DataError):
+    """A conversation that the model's chat template refuses: a system turn, say, where it has no such role."""
 
 
 class MixError(UserError):

@@ -1,31 +1,66 @@
 """Turns to token ids, with the place where the answer begins.
 
-Prompt and answer are encoded apart and joined as ids, in training and in answering alike, so the ids of a prompt never
-depend on what is answered. An answer ends with the template's end mark, which bears loss and counts in a choice's
-likelihood: a model must also learn to stop.
-
 Two templates: a model's own chat template (Jinja, rendered in a sandbox as transformers does), or the plain one for
 base models, `{prompt}\\n\\nAnswer: {answer}{eos}`, which uses no control token that the model never saw in training.
+
+With a chat template a training row holds the ids of the whole conversation, as the template writes it, up to the
+answer's end mark. The prompt is what the template writes before an answer in a whole conversation, and not what it
+writes with `add_generation_prompt`: the two differ where a template has no generation prompt, puts a space or an empty
+think block before an answer, or opens a think block only when it asks for one. Training and answering then start from
+the same ids. With the plain template prompt and answer are encoded apart and joined as ids.
+
+An answer ends with the template's end mark, which bears loss and counts in a choice's likelihood: a model must also
+learn to stop. A control token that stands inside a row's own text is text like any other: read as a control token, an
+answer that mentions the end mark would end there, and a question could close its own turn.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from titrant.core.errors import DataError, ModelError
+from titrant.core.errors import DataError, ModelError, TemplateRefusal
 from titrant.core.records import Example, Item, PreparedModel, TokenPrompt, TokenQuestion, TokenRow, Turn
 
 _SENTINEL = "titrant-answer-goes-here"
+_SYSTEM_SENTINEL = "titrant-system-turn-goes-here"
+# Answers that begin with a small letter, a capital, a digit, another script and a bracket: what tokenizers tell apart.
+_PROBE_ANSWERS = ("positive", "No", "7", "\u042d\u0442\u043e", "(a)")
+_PRIVATE_PLANES = (0xF0000, 0x100000, 0xE000)  # of Unicode: characters without a meaning, which no template looks for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlToken:
+    """A control token in a text: its characters from `start` to `stop`, its `token`, its `place` among the text's ids.
+
+    A token may take the white space beside it along (`lstrip`, `rstrip` of tokenizer.json): `start` and `stop` hold it.
+    """
+
+    start: int
+    stop: int
+    token: int
+    place: int
 
 
 class Tokenizer(Protocol):
-    """What rendering needs of a tokenizer. `encode` adds no special tokens but recognises them in the text."""
+    """What rendering needs of a tokenizer. `control_tokens` are the texts of its special tokens."""
 
-    def encode(self, text: str) -> list[int]: ...
+    @property
+    def control_tokens(self) -> frozenset[str]: ...
+
+    def encode(self, text: str, *, control: bool = True, behind_control: bool = False) -> list[int]:
+        """The ids of `text`, none added. Control tokens that stand in it are recognised; without `control` they are
+        text like any other. `behind_control`: the text stands behind a control token, and not at the start of all."""
+        ...
+
+    def find_control(self, text: str) -> list[ControlToken]:
+        """The control tokens that `encode` recognises in `text`, in order."""
+        ...
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
@@ -50,11 +85,44 @@ class FastTokenizer:
         self._backend.no_padding()
         # One object for each id: a row of 200 tokens is then 1.6 kB and not 7, of which a large dose has many.
         self._shared = list(range(self._backend.get_vocab_size(with_added_tokens=True)))
+        added = self._backend.get_added_tokens_decoder()
+        self._control_ids = frozenset(index for index, token in added.items() if token.special)
+        self.control_tokens = frozenset(added[index].content for index in self._control_ids)
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, control: bool = True, behind_control: bool = False) -> list[int]:
         shared, known = self._shared, len(self._shared)
-        ids = self._backend.encode(_encodable(text), add_special_tokens=False).ids
-        return [shared[token] if token < known else token for token in ids]
+        backend = self._backend if control else self._without_control
+        line = self._line_before if behind_control else []
+        ids = backend.encode(("\n" if line else "") + _encodable(text), add_special_tokens=False).ids
+        if line and ids[: len(line)] != line:  # the tokenizer joins the line feed with what follows it
+            return self.encode(text, control=control)
+        return [shared[token] if token < known else token for token in ids[len(line) :]]
+
+    def find_control(self, text: str) -> list[ControlToken]:
+        encoding = self._backend.encode(_encodable(text), add_special_tokens=False)
+        offsets = encoding.offsets
+        return [
+            ControlToken(start=offsets[place][0], stop=offsets[place][1], token=token, place=place)
+            for place, token in enumerate(encoding.ids)
+            if token in self._control_ids
+        ]
+
+    @cached_property
+    def _line_before(self) -> list[int]:
+        """The ids of a line feed, where a tokenizer puts a space before a text but not before what follows a control
+        token (SentencePiece's later form): a text behind a line feed has none, and the line feed can be taken off."""
+        encode = self.encode
+        inside = all(
+            encode(token + "a")[-len(encode("a")) :] == encode("a") for token in sorted(self.control_tokens)[:1]
+        )
+        return [] if inside else encode("\n")
+
+    @cached_property
+    def _without_control(self) -> Any:
+        """A second tokenizer, for which control tokens are text: the switch is the tokenizer's, not the call's."""
+        backend = type(self._backend).from_str(self._backend.to_str())
+        backend.encode_special_tokens = True
+        return backend
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._backend.decode(list(ids), skip_special_tokens=True))
@@ -80,30 +148,86 @@ def load_tokenizer(folder: Path) -> FastTokenizer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderedPrompt:
-    """A prompt as text, and what an answer to it starts with (the plain template's space)."""
+    """A prompt as text, and what an answer to it starts with (the plain template's space).
+
+    `text` may hold characters that stand for control tokens of the row's own text: `literal` says for which.
+    `opening` are the ids of its first `opening_characters`, which are the same in any text that goes on behind them.
+    """
 
     text: str
     answer_prefix: str
+    turns: tuple[Turn, ...] = ()
+    literal: Mapping[str, str] = field(default_factory=dict)
+    opening: tuple[int, ...] = ()
+    opening_characters: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """A row whose ids in training do not begin with those from which it is answered: the ends of both as text."""
+
+    answering: str
+    training: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Whole:
+    """A conversation in ids up to its end mark. The first `shared` are those of `prompt`, from which it is answered."""
+
+    ids: tuple[int, ...]
+    prompt: tuple[int, ...]
+    shared: int
 
 
 class Renderer:
-    """Renders examples and items for one model. Make it with `renderer_for`."""
+    """Renders examples and items for one model. Make it with `renderer_for`.
 
-    def __init__(self, tokenizer: Tokenizer, model: PreparedModel, *, add_bos: bool) -> None:
-        self.tokenizer, self.model = tokenizer, model
+    `merge_system`: where the template has no system role, system turns at the start are put before the first user's
+    text; else such a conversation is refused. `takes_system` says whether the template has the role.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, model: PreparedModel, *, add_bos: bool, merge_system: bool = True) -> None:
+        self.tokenizer, self.model, self.merge_system = tokenizer, model, merge_system
         self._chat = _compiled(model.chat_template) if model.template == "chat" and model.chat_template else None
         self._bos = model.bos if add_bos and self._chat is None else None
+        tokens = sorted(tokenizer.control_tokens, key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, tokens))) if tokens else None
+        self._placeholders = {token: number for number, token in enumerate(tokens)}
+        self.takes_system = self._chat is None or self._writes_system()
         self.end_ids = model.end_ids[:1] or self._end_ids()
         eos = tokenizer.token_id(model.eos)
         self.stop_ids = tuple(dict.fromkeys((*self.end_ids, *model.end_ids, *(() if eos is None else (eos,)))))
+        self._end_mark = next((token for token in tokens if tokenizer.token_id(token) == self.end_ids[0]), None)
+        self._ends_behind_answer, self._space = 0, 0
+        if self._chat is not None:
+            self._ends_behind_answer, self._space = self._answer_edges()
 
-    def row(self, example: Example, *, max_tokens: int, too_long: str) -> TokenRow | None:
+    def control_tokens_in(self, text: str) -> tuple[str, ...]:
+        """The model's control tokens that stand in a text, in order, each time they do."""
+        return () if self._control is None else tuple(self._control.findall(text))
+
+    def row(
+        self,
+        example: Example,
+        *,
+        max_tokens: int,
+        too_long: str,
+        on_conflict: Callable[[Conflict], None] = lambda _: None,
+    ) -> TokenRow | None:
         """The example in ids, or None when it is longer than `max_tokens` and `too_long` is `drop`.
 
         `refuse` raises `DataError`; `cut` shortens the last user's text from its start, never the answer or the marks;
         plain text (no prompt) it shortens from its end, which then has no end mark. Every row has a token to learn.
+        `TemplateRefusal` where the template refuses the conversation. `on_conflict` hears of a row that learns from
+        another beginning than the one from which it would be answered: the template, or the tokenizer where prompt and
+        answer meet, looks at the answer. Its ids are still the template's; what is not the prompt's is learned.
         """
-        row = self._row(example)
+        try:
+            row, conflict = self._row(example)
+        except TemplateRefusal as error:
+            raise error.at(str(example.origin or example.row_id)) from None
+        if conflict is not None:
+            on_conflict(conflict)
         if row.loss_tokens < 1:
             where = str(example.origin) if example.origin else example.row_id
             raise DataError("the row holds no token to learn", where=where, expected="a text of at least one token")
@@ -122,59 +246,108 @@ class Renderer:
         )
 
     def question(self, item: Item) -> TokenQuestion:
-        """An item with choices in ids."""
+        """An item with choices in ids. Its prompt is what all choices begin with, at most the prompt's own ids."""
         assert item.choices is not None
-        prompt = self.prompt(item.turns)
-        ids = self._prompt_ids(prompt)
+        prompt = self._placed_prompt(item, beside=item.choices)
+        found = [self._whole(prompt, choice) for choice in item.choices]
+        # Where a tokenizer joins a choice's beginning with the prompt's end, the choices part before the prompt ends.
+        shared = min(whole.shared for whole in found)
         return TokenQuestion(
-            key=item.key,
-            prompt=ids,
-            choices=tuple(self._answer_ids(prompt, choice) for choice in item.choices),
+            key=item.key, prompt=found[0].ids[:shared], choices=tuple(whole.ids[shared:] for whole in found)
         )
 
     def generation(self, item: Item) -> TokenPrompt:
         """An item to be answered in free text."""
         return TokenPrompt(
             key=item.key,
-            ids=self._prompt_ids(self.prompt(item.turns)),
+            ids=self._prompt_ids(self._placed_prompt(item)),
             max_new_tokens=item.max_answer_tokens,
             end_ids=self.stop_ids,
         )
 
     def reference_row(self, item: Item) -> TokenRow:
         """An item with its first reference as the answer, for its loss."""
-        prompt = self.prompt(item.turns)
-        ids = self._prompt_ids(prompt)
-        return TokenRow(
-            key=item.key,
-            source=item.eval_set,
-            ids=ids + self._answer_ids(prompt, item.references[0]),
-            loss_from=len(ids),
+        prompt = self._placed_prompt(item, beside=item.references[:1])
+        whole = self._whole(prompt, item.references[0])
+        return TokenRow(key=item.key, source=item.eval_set, ids=whole.ids, loss_from=whole.shared)
+
+    def prompt(self, turns: Sequence[Turn], *, beside: Sequence[str] = ()) -> RenderedPrompt:
+        """The prompt up to where the answer's tokens begin. `beside` are the answers that will be put behind it."""
+        turns = self._with_system_merged(turns)
+        literal = self._literal([*(turn.text for turn in turns), *beside])
+        masked = tuple(Turn(role=turn.role, text=_masked(turn.text, literal)) for turn in turns)
+        if self._chat is None:
+            text = "".join(_plain_parts(masked)) + "Answer:"
+            return RenderedPrompt(text=text, answer_prefix=" ", turns=masked, literal=literal)
+        before = self._around_answer(masked)[0]
+        cut = len(before) - self._space
+        space = before[cut:]
+        if space.strip():  # this conversation's prompt does not end as others do
+            cut, space = len(before), ""
+        text = before[:cut]
+        opening = self._last_control_token(text)
+        return RenderedPrompt(
+            text=text,
+            answer_prefix=space,
+            turns=masked,
+            literal=literal,
+            opening=tuple(self._encode(text[:opening], literal)),
+            opening_characters=opening,
         )
 
-    def prompt(self, turns: Sequence[Turn]) -> RenderedPrompt:
-        """The prompt up to where the answer begins."""
+    def generation_prompt_note(self, turns: Sequence[Turn]) -> str | None:
+        """How the template's own generation prompt differs from what it writes before an answer; None where it does
+        not. Answering starts from the latter, for that is what training rows hold."""
         if self._chat is None:
-            return RenderedPrompt(text="".join(_plain_parts(turns)) + "Answer:", answer_prefix=" ")
-        return RenderedPrompt(text=self._render(turns, generation=True), answer_prefix="")
+            return None
+        prompt = self.prompt(turns)
+        before = prompt.text + prompt.answer_prefix
+        asking = self._render(prompt.turns, generation=True)
+        if asking == before:
+            return None
+        common = _common_length(asking, before)
+        first = max(0, common - 40)
+        ends = f"{asking[first:]!r} against {before[first:]!r}"
+        if common == len(asking):
+            return (
+                f"the template writes {before[common:]!r} between its generation prompt and an answer ({ends}): "
+                "it is part of the prompt"
+            )
+        return (
+            "the template's generation prompt is no beginning of the whole conversation "
+            f"({ends}): training and answering start from the second, as whole conversations have it"
+        )
 
-    def _row(self, example: Example) -> TokenRow:
+    def _placed_prompt(self, item: Item, *, beside: Sequence[str] = ()) -> RenderedPrompt:
+        try:
+            return self.prompt(item.turns, beside=beside)
+        except TemplateRefusal as error:
+            raise error.at(str(item.origin or item.row_id)) from None
+
+    def _row(self, example: Example) -> tuple[TokenRow, Conflict | None]:
         if not example.prompt:
             text = (self.model.bos or "") if self._bos else ""
-            ids = tuple(self.tokenizer.encode(text + example.answer)) + self.end_ids
-            return TokenRow(key=example.key, source=example.source, ids=ids, loss_from=1)
-        prompt = self.prompt(example.prompt)
-        ids = self._prompt_ids(prompt)
-        answer = self._answer_ids(prompt, example.answer)
-        return TokenRow(key=example.key, source=example.source, ids=ids + answer, loss_from=len(ids))
+            literal = self._literal([example.answer])
+            ids = (*self._encode(text + _masked(example.answer, literal), literal), *self.end_ids)
+            return TokenRow(key=example.key, source=example.source, ids=ids, loss_from=1), None
+        prompt = self.prompt(example.prompt, beside=(example.answer,))
+        whole = self._whole(prompt, example.answer)
+        row = TokenRow(key=example.key, source=example.source, ids=whole.ids, loss_from=whole.shared)
+        if whole.shared == len(whole.prompt):
+            return row, None
+        decode = self.tokenizer.decode
+        first = max(0, whole.shared - 12)
+        return row, Conflict(
+            answering=decode(whole.prompt[first:]), training=decode(whole.ids[first : whole.shared + 12])
+        )
 
     def _cut(self, example: Example, *, max_tokens: int) -> TokenRow:
         turns = list(example.turns)
         place = max((index for index, turn in enumerate(turns) if turn.role == "user"), default=None)
         while place is not None:
-            excess = len(self._row(replace(example, turns=tuple(turns))).ids) - max_tokens
+            excess = len(self._row(replace(example, turns=tuple(turns)))[0].ids) - max_tokens
             if excess <= 0:
-                return self._row(replace(example, turns=tuple(turns)))
+                return self._row(replace(example, turns=tuple(turns)))[0]
             text = turns[place].text
             starts = self.tokenizer.starts(text)
             if len(starts) <= excess:
@@ -182,7 +355,7 @@ class Renderer:
             rest = text[starts[excess] :]
             turns[place] = Turn(role="user", text=rest if len(rest) < len(text) else text[1:])
         if place is None and not example.prompt and max_tokens > 1:
-            row = self._row(example)
+            row, _ = self._row(example)
             return replace(row, ids=row.ids[:max_tokens])
         raise DataError(
             "the row does not fit even without the user's text: its answer and the template's marks are too long",
@@ -191,11 +364,129 @@ class Renderer:
             fix="raise training.max_tokens, or say training.too_long: drop",
         )
 
-    def _prompt_ids(self, prompt: RenderedPrompt) -> tuple[int, ...]:
-        return tuple(self.tokenizer.encode((self._bos or "") + prompt.text))
+    # ids
 
-    def _answer_ids(self, prompt: RenderedPrompt, answer: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer.encode(prompt.answer_prefix + answer)) + self.end_ids
+    def _prompt_ids(self, prompt: RenderedPrompt) -> tuple[int, ...]:
+        if self._chat is None:
+            return tuple(self._encode((self._bos or "") + prompt.text, prompt.literal))
+        return (*prompt.opening, *self._encode(prompt.text[prompt.opening_characters :], prompt.literal))
+
+    def _whole(self, prompt: RenderedPrompt, answer: str) -> _Whole:
+        """Prompt and answer up to the end mark."""
+        own = self._prompt_ids(prompt)
+        masked = _masked(answer, prompt.literal)
+        if self._chat is None:
+            ids = (*own, *self._encode(prompt.answer_prefix + masked, prompt.literal), *self.end_ids)
+            return _Whole(ids=ids, prompt=own, shared=len(own))
+        text, ends = self._up_to_the_end(prompt.turns, masked)
+        # The opening is encoded once for the prompt and all its answers; a template may also look at the answer there.
+        opening, after = prompt.opening, prompt.opening_characters
+        if not text.startswith(prompt.text[:after]):
+            opening, after = (), 0
+        ids = (*opening, *self._encode(text[after:], prompt.literal), *(() if ends else self.end_ids))
+        # at least one token before the first that bears loss, and one that does
+        shared = min(_common_length(own, ids), len(ids) - 1)
+        return _Whole(ids=ids, prompt=own, shared=max(1, shared))
+
+    def _encode(self, text: str, literal: Mapping[str, str]) -> list[int]:
+        """The ids of a rendered text, in which characters may stand for control tokens that are to be text.
+
+        Tokenizers encode what lies between two control tokens on its own, so doing the same by hand changes nothing.
+        """
+        if not any(character in text for character in literal):
+            return self.tokenizer.encode(text)
+        encode = self.tokenizer.encode
+        ids: list[int] = []
+        place = 0
+        for found in self.tokenizer.find_control(text):
+            piece = _unmasked(text[place : found.start], literal)
+            ids += [*encode(piece, control=False, behind_control=place > 0), found.token]
+            place = found.stop
+        return ids + encode(_unmasked(text[place:], literal), control=False, behind_control=place > 0)
+
+    def _last_control_token(self, text: str) -> int:
+        """Where the last control token of a rendered text starts, 0 where there is none. What stands before and behind
+        such a place has the same ids alone as together; not so where a token takes white space before it along."""
+        places = [] if self._control is None else [found.start() for found in self._control.finditer(text)]
+        return next((place for place in reversed(places) if place and not text[place - 1].isspace()), 0)
+
+    def _literal(self, texts: Sequence[str]) -> dict[str, str]:
+        """A character for each control token that stands in these texts, none of which is in them already.
+
+        The template sees the character, so what is left of control tokens in its output is its own.
+        """
+        if self._control is None or not any(self._control.search(text) for text in texts):
+            return {}
+        tokens = {token for text in texts for token in self._control.findall(text)}
+        for plane in _PRIVATE_PLANES:
+            found = {chr(plane + self._placeholders[token]): token for token in tokens}
+            if not any(character in text for text in texts for character in found):
+                return found
+        raise DataError(
+            "the text holds the model's control tokens and characters of all private planes of Unicode",
+            got=", ".join(sorted(tokens)),
+            fix="take the private characters out of the row",
+        )
+
+    # the template
+
+    def _with_system_merged(self, turns: Sequence[Turn]) -> tuple[Turn, ...]:
+        """The turns as the template can take them: system turns at the start put before the first user's text."""
+        first = next((place for place, turn in enumerate(turns) if turn.role != "system"), len(turns))
+        if self.takes_system or first == 0:
+            return tuple(turns)
+        if not self.merge_system or first == len(turns) or turns[first].role != "user":
+            roles = ", ".join(turn.role for turn in turns)
+            raise TemplateRefusal(
+                f"the model's chat template has no system role, and refuses a conversation of {roles}"
+            )
+        text = "\n\n".join(turn.text for turn in turns[: first + 1])
+        return (Turn(role="user", text=text), *turns[first + 1 :])
+
+    def _writes_system(self) -> bool:
+        """Whether the template takes a system turn and writes it: some refuse it, some leave it out without a word."""
+        turns = (Turn(role="system", text=_SYSTEM_SENTINEL), Turn(role="user", text="?"))
+        try:
+            return _SYSTEM_SENTINEL in self._render(turns, generation=True)
+        except TemplateRefusal:
+            return False
+
+    def _around_answer(self, turns: Sequence[Turn]) -> tuple[str, str]:
+        """What the template writes before and behind an answer to these turns."""
+        text = self._render((*turns, Turn(role="assistant", text=_SENTINEL)), generation=False)
+        before, found, behind = text.rpartition(_SENTINEL)
+        if not found:
+            raise ModelError(
+                "the model's chat template leaves an answer out",
+                where=self.model.name,
+                got=text[-80:],
+                fix="set template: plain in the study",
+            )
+        return before, behind
+
+    def _answer_edges(self) -> tuple[int, int]:
+        """How many end marks stand behind an answer, and how many characters of white space before it belong to its
+        first token: where a template writes `Assistant: yes`, tokenizers have a token ` yes`, and a prompt that ended
+        with the space would begin no whole conversation."""
+        asked = (Turn(role="user", text="?"),)
+        before, behind = self._around_answer(asked)
+        ends = 0 if self._end_mark is None else behind.count(self._end_mark)
+        encode = self.tokenizer.encode
+        for space in range(len(before) - len(before.rstrip()) + 1):
+            prompt = encode(before[: len(before) - space])
+            if all(encode(before + answer)[: len(prompt)] == prompt for answer in _PROBE_ANSWERS):
+                return ends, space
+        return ends, 0
+
+    def _up_to_the_end(self, turns: Sequence[Turn], answer: str) -> tuple[str, bool]:
+        """The whole conversation up to the answer's end mark; whether that is in it."""
+        text = self._render((*turns, Turn(role="assistant", text=answer)), generation=False)
+        if self._end_mark is not None and text.count(self._end_mark) >= self._ends_behind_answer > 0:
+            # the answer's own is the first of those behind it; what the answer says of end marks has been masked
+            last = len(text.rsplit(self._end_mark, self._ends_behind_answer)[0])
+            return text[: last + len(self._end_mark)], True
+        behind = self._around_answer(turns)[1]
+        return text.removesuffix(behind), False
 
     def _render(self, turns: Sequence[Turn], *, generation: bool) -> str:
         from jinja2 import TemplateError
@@ -206,6 +497,8 @@ class Renderer:
             return str(
                 self._chat.render(
                     messages=messages,
+                    tools=None,
+                    documents=None,
                     add_generation_prompt=generation,
                     bos_token=self.model.bos or "",
                     eos_token=self.model.eos,
@@ -213,14 +506,12 @@ class Renderer:
             )
         except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
             roles = ", ".join(turn.role for turn in turns)
-            raise DataError(f"the model's chat template refuses a conversation of {roles}: {error}") from None
+            raise TemplateRefusal(f"the model's chat template refuses a conversation of {roles}: {error}") from None
 
     def _end_ids(self) -> tuple[int, ...]:
         """The ids that close an answer: the first token after the answer in the chat template, or the model's eos."""
         if self._chat is not None:
-            text = self._render((Turn(role="user", text="?"), Turn(role="assistant", text=_SENTINEL)), generation=False)
-            after = text.partition(_SENTINEL)[2]
-            ids = self.tokenizer.encode(after.strip())
+            ids = self.tokenizer.encode(self._around_answer((Turn(role="user", text="?"),))[1].strip())
             if ids:
                 return (ids[0],)
         eos = self.tokenizer.token_id(self.model.eos)
@@ -231,10 +522,32 @@ class Renderer:
         return (eos,)
 
 
-def renderer_for(model: PreparedModel, tokenizer: FastTokenizer | None = None) -> Renderer:
+def renderer_for(
+    model: PreparedModel, tokenizer: FastTokenizer | None = None, *, merge_system: bool = True
+) -> Renderer:
     """The renderer of a prepared model, its tokenizer read from the model's folder."""
     tokenizer = tokenizer or load_tokenizer(Path(model.folder))
-    return Renderer(tokenizer, model, add_bos=model.bos is not None and tokenizer.adds_bos(model.bos))
+    add_bos = model.bos is not None and tokenizer.adds_bos(model.bos)
+    return Renderer(tokenizer, model, add_bos=add_bos, merge_system=merge_system)
+
+
+def _common_length(left: Sequence[object], right: Sequence[object]) -> int:
+    """How many entries two sequences have in common before they part."""
+    pairs = zip(left, right, strict=False)
+    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(left), len(right)))
+
+
+def _masked(text: str, literal: Mapping[str, str]) -> str:
+    """The text with a character in place of each control token. The longest first, as tokenizers find them."""
+    for character, token in sorted(literal.items(), key=lambda entry: -len(entry[1])):
+        text = text.replace(token, character)
+    return text
+
+
+def _unmasked(text: str, literal: Mapping[str, str]) -> str:
+    for character, token in literal.items():
+        text = text.replace(character, token)
+    return text
 
 
 def _plain_parts(turns: Sequence[Turn]) -> list[str]:
@@ -243,22 +556,37 @@ def _plain_parts(turns: Sequence[Turn]) -> list[str]:
 
 def _encodable(text: str) -> str:
     """Lone surrogates cannot be encoded; they become the replacement character for the model, and only for it."""
-    return (
-        text.encode("utf-8", "replace").decode("utf-8") if any("\ud800" <= mark <= "\udfff" for mark in text) else text
-    )
+    if text.isascii() or not any("\ud800" <= mark <= "\udfff" for mark in text):
+        return text
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _compiled(source: str) -> Any:
     """A chat template in the sandbox that transformers uses, with a fixed date: no prompt depends on today."""
-    from jinja2 import TemplateError
-    from jinja2.ext import loopcontrols
+    from jinja2 import TemplateError, nodes
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.parser import Parser
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """`{% generation %}` marks what an assistant wrote for transformers' loss masks; the text is its inside."""
+
+        tags = {"generation"}  # noqa: RUF012  (jinja2 reads it from the class)
+
+        def parse(self, parser: Parser) -> list[nodes.Node]:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
     def refuse(message: str) -> None:
         raise TemplateError(message)
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
+    def as_json(value: Any, **options: Any) -> str:
+        return json.dumps(value, **{"ensure_ascii": False, **options})
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = as_json
     environment.globals["raise_exception"] = refuse
     environment.globals["strftime_now"] = lambda pattern: _FIXED_DATE.get(pattern, "26 Jul 2024")
     return environment.from_string(source)
