@@ -56,6 +56,7 @@ def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], me
                 "removed": [plain(entry) for entry in prepared.removed],
                 "remarks": list(prepared.remarks),
                 "not_read": [plain(note) for note in prepared.not_read],
+                "notes": [note for model in prepared.models.values() for note in model.notes],
             }
         )
         return

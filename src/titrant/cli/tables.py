@@ -75,11 +75,13 @@ def show_check(study: Study, *, as_json: bool) -> None:
     """Everything that is known of the cleanness of a study's rows."""
     from titrant.data.contamination import ContaminationSettings, HygieneSettings, check_lines, check_report
     from titrant.experiment.pool_cuts import first_examples
-    from titrant.experiment.prepare import raw_rows, remarks_on, scanned_pools
+    from titrant.experiment.prepare import raw_rows, remarks_on, scanned_pools, texts_of
+    from titrant.experiment.template_notes import control_token_check
 
     rows = raw_rows(study)
     scans = scanned_pools(study, rows)
     examples = {pool: first_examples(study, scan) for pool, scan in scans.items()}
+    notes = control_token_check(study, texts_of(rows.targets, examples))
     settings = HygieneSettings(leaks=ContaminationSettings(run_words=study.contamination.ngram))
     for name, target in rows.targets.items():
         instruction = study.targets[name].instruction
@@ -100,6 +102,7 @@ def show_check(study: Study, *, as_json: bool) -> None:
                     "read": read,
                     "remarks": remarks_on(study, target),
                     "not_read": [plain(note) for note in rows.not_read],
+                    "control_tokens": notes,
                 }
             )
             continue
@@ -107,8 +110,8 @@ def show_check(study: Study, *, as_json: bool) -> None:
             print(f"target {name}")
         for line in (*remarks_on(study, target), *check_lines(report)):
             print(line)
-    for note in () if as_json else rows.not_read:
-        print(sayable(note.line))
+    for line in () if as_json else (*notes, *(sayable(note.line) for note in rows.not_read)):
+        print(line)
     for pool, scan in () if as_json else scans.items():
         licence = scan.pool.licence or "not known"
         print(f"{pool}: licence {licence}{', not for commercial use' if scan.pool.non_commercial else ''}")

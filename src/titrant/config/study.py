@@ -805,6 +805,20 @@ class StudyFile(Section):
     template: Annotated[
         Literal["auto", "chat", "plain"], Field(description="how a prompt is put; auto: the model's own, if it has one")
     ] = "auto"
+    refused_turns: Annotated[
+        Literal["merge", "drop"],
+        Field(
+            description="rows that the model's chat template refuses; merge: where it has no system role, system turns "
+            "go before the first user's text, and other rows stop the study; drop: rows are left out and counted"
+        ),
+    ] = "merge"
+    control_tokens: Annotated[
+        Literal["text", "refuse"],
+        Field(
+            description="control tokens of the model inside the texts of rows; text: they are encoded as ordinary "
+            "text; refuse: they stop the study"
+        ),
+    ] = "text"
     retention: Annotated[Retention, Field(description="what is asked beside the target")] = Field(
         default_factory=Retention
     )
@@ -861,6 +875,8 @@ class Study:
     loss_weight: LossWeight
     training: Training
     template: Literal["auto", "chat", "plain"]
+    refused_turns: Literal["merge", "drop"]
+    control_tokens: Literal["text", "refuse"]
     retention: Retention
     transfer: bool
     smallest_effect: float
@@ -978,6 +994,8 @@ def _study(file: StudyFile, *, path: Path, document: Document) -> Study:
         loss_weight=file.loss_weight,
         training=file.training,
         template=file.template,
+        refused_turns=file.refused_turns,
+        control_tokens=file.control_tokens,
         retention=file.retention,
         transfer=file.transfer,
         smallest_effect=file.smallest_effect,

@@ -21,7 +21,7 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ import numpy as np
 
 from titrant.config.fields import Place
 from titrant.config.study import Study
-from titrant.core.errors import DataError
+from titrant.core.errors import DataError, TemplateRefusal
 from titrant.core.records import Example, Item, PreparedModel, TokenRow
 from titrant.data import contamination
 from titrant.data.knowledge import matched_rows
@@ -37,6 +37,7 @@ from titrant.data.pools.equal_terms import key_hashes, of_equal_lengths, of_same
 from titrant.data.pools.read import PoolRows
 from titrant.experiment.doses import LargestDose, largest_dose
 from titrant.experiment.knowledge_labels import labels_for
+from titrant.experiment.template_notes import TemplateFaults
 from titrant.sampling import draw_order, draw_ranks
 from titrant.tokens import Renderer
 
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
 
 _RESERVE = 256
 _BYTES_A_TOKEN = 6  # many, so that a dose in tokens fetches rather more rows than it needs
-_REFUSED, _TOO_LONG = -1, 0  # in a column of lengths: the row is an error, or goes
+# in a column of lengths: the template refuses the row, the row is an error, or it goes
+_NOT_TAKEN, _REFUSED, _TOO_LONG = -2, -1, 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,7 @@ class _Lengths:
 
     tokens: array[int] = field(default_factory=lambda: array("i"))
     loss_tokens: array[int] = field(default_factory=lambda: array("i"))
+    faults: TemplateFaults = field(default_factory=TemplateFaults)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -224,7 +227,11 @@ def scan_pool(
 def _measure(study: Study, name: str, renderer: Renderer, row: Example, column: _Lengths) -> None:
     """Add the row's lengths to the column. A row that is an error may yet be cut as contaminated, so it is marked."""
     try:
-        found = token_row(study, name, renderer, row)
+        found = token_row(study, name, renderer, row, column.faults)
+    except TemplateRefusal:
+        column.tokens.append(_NOT_TAKEN)
+        column.loss_tokens.append(_NOT_TAKEN)
+        return
     except DataError:
         column.tokens.append(_REFUSED)
         column.loss_tokens.append(_REFUSED)
@@ -233,10 +240,12 @@ def _measure(study: Study, name: str, renderer: Renderer, row: Example, column: 
     column.loss_tokens.append(_TOO_LONG if found is None else found.loss_tokens)
 
 
-def token_row(study: Study, name: str, renderer: Renderer, row: Example) -> TokenRow | None:
+def token_row(study: Study, name: str, renderer: Renderer, row: Example, faults: TemplateFaults) -> TokenRow | None:
     """A row of a pool in ids; None where it is longer than the study or its pool takes, `DataError` where that is not
-    to be."""
-    found = renderer.row(row, max_tokens=study.training.max_tokens, too_long=study.training.too_long)
+    to be. `TemplateRefusal`: the model's template does not take it."""
+    found = renderer.row(
+        row, max_tokens=study.training.max_tokens, too_long=study.training.too_long, on_conflict=faults.conflict
+    )
     most = study.generalist[name].max_tokens
     return None if found is None or (most is not None and len(found.ids) > most) else found
 
@@ -287,6 +296,7 @@ class ModelPools:
     rows: Mapping[tuple[str, str], TokenRow]
     removed: tuple[Removed, ...]
     short: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def held_pools(
@@ -325,6 +335,8 @@ class _Work:
         self.examples: dict[str, dict[int, Example]] = {}
         self.wanted: dict[str, dict[int, NDArray[np.intp]] | None] = {}  # by seed the numbers drawn first; None: all
         self.short: list[str] = []
+        self.faults: dict[str, TemplateFaults] = defaultdict(TemplateFaults)
+        self.notes: list[str] = []
 
     def cut(self, scans: Mapping[str, Scan]) -> None:
         """Cuts 4 to 7."""
@@ -366,7 +378,8 @@ class _Work:
         file, measured = cut.scan.pool.file, cut.scan.lengths.get(self.model)
         if file.in_memory:
             rows = file.fetch(cut.number_K)
-            found = [token_row(self.study, name, self.renderer, row) for row in rows]
+            found = [self._in_ids(name, row) for row in rows]
+            refused = self._taken_out(name, len(rows))
             self.rows |= {(name, row.key): ids for row, ids in zip(rows, found, strict=True) if ids is not None}
             self.examples[name] = dict(zip(cut.number_K.tolist(), rows, strict=True))
             cut.tokens_K = np.array([_TOO_LONG if ids is None else len(ids.ids) for ids in found], dtype=np.int32)
@@ -374,16 +387,42 @@ class _Work:
         elif measured is not None:
             cut.tokens_K = np.frombuffer(measured.tokens, dtype=np.int32)[cut.number_K]
             cut.loss_tokens_K = np.frombuffer(measured.loss_tokens, dtype=np.int32)[cut.number_K]
-            refused = cut.number_K[cut.tokens_K == _REFUSED]
-            if len(refused):
-                (row,) = file.fetch(refused[:1])
-                token_row(self.study, name, self.renderer, row)
-                raise AssertionError("a row that was refused is refused again")
+            errors = cut.number_K[cut.tokens_K == _REFUSED]
+            if len(errors):
+                (row,) = file.fetch(errors[:1])
+                token_row(self.study, name, self.renderer, row, TemplateFaults())
+                raise AssertionError("a row that was an error is one again")
+            not_taken = cut.number_K[cut.tokens_K == _NOT_TAKEN]
+            faults = self.faults[name] = replace(measured.faults, refused=len(not_taken))
+            if len(not_taken):
+                (row,) = file.fetch(not_taken[:1])
+                try:
+                    token_row(self.study, name, self.renderer, row, TemplateFaults())
+                except TemplateRefusal as error:
+                    faults.first_refusal = error
+            refused = self._taken_out(name, len(cut.number_K))
         else:
             return
-        gone = cut.keep(np.flatnonzero(cut.tokens_K != _TOO_LONG))
-        if gone:
-            self._gone(name, self._why_too_long(name), gone)
+        gone = cut.keep(np.flatnonzero(cut.tokens_K > _TOO_LONG))
+        if gone > refused:
+            self._gone(name, self._why_too_long(name), gone - refused)
+
+    def _in_ids(self, name: str, row: Example) -> TokenRow | None:
+        """A row in ids; None where it is left out, refused rows among them."""
+        try:
+            return token_row(self.study, name, self.renderer, row, self.faults[name])
+        except TemplateRefusal as error:
+            self.faults[name].refuse(error)
+            return None
+
+    def _taken_out(self, name: str, looked_at: int, of_drawn: str = "") -> int:
+        """How many rows the template refuses; told, or an error where the study does not let them go."""
+        faults = self.faults[name]
+        why = faults.taken_out(name, of=looked_at, drop=self.study.refused_turns == "drop")
+        if why is not None:
+            self._gone(name, why + of_drawn, faults.refused)
+        self.notes += faults.notes(self.model, name, looked_at)
+        return faults.refused
 
     def _why_too_long(self, name: str) -> str:
         most = self.study.training.max_tokens
@@ -450,14 +489,16 @@ class _Work:
         fitting: dict[int, Example] = {}
         for number in mine.tolist():
             row = fetched[number]
-            ids = token_row(self.study, name, self.renderer, row)
+            ids = self._in_ids(name, row)
             if ids is not None:
                 fitting[number] = row
                 self.rows[name, row.key] = ids
         self.examples[name] = fitting
-        if cut.tokens_K is None and len(fitting) < len(mine):
+        if cut.tokens_K is None:
             looked_at = "" if wanted is None else f", of the {len(mine):,} rows that a dose could draw"
-            self._gone(name, self._why_too_long(name) + looked_at, len(mine) - len(fitting))
+            too_long = len(mine) - len(fitting) - self._taken_out(name, len(mine), looked_at)
+            if too_long:
+                self._gone(name, self._why_too_long(name) + looked_at, too_long)
         if cut.tokens_K is None and wanted is not None:
             largest = largest_dose(self.study, name)
             if any(not self._holds(name, numbers, largest) for numbers in wanted.values()):
@@ -475,6 +516,7 @@ class _Work:
             rows=self.rows,
             removed=tuple(self.removed),
             short=tuple(self.short),
+            notes=tuple(self.notes),
         )
 
     def _pool(self, name: str) -> Pool:

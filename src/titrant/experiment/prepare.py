@@ -15,7 +15,7 @@ from titrant.backends.hf.models.prepare import prepare
 from titrant.config.fields import Place
 from titrant.config.study import Study, Target
 from titrant.core.environment import current_numerics
-from titrant.core.errors import DataError
+from titrant.core.errors import DataError, TemplateRefusal
 from titrant.core.identity import fingerprint
 from titrant.core.records import Example, Item, Numerics, PreparedModel, TokenRow
 from titrant.data import readers
@@ -23,6 +23,12 @@ from titrant.data.knowledge.rows import fact_target
 from titrant.data.pools.read import PoolRows, read_pool
 from titrant.data.readers import FileNote, ReadingNotes
 from titrant.experiment.pool_cuts import ModelPools, Pool, Removed, Scan, held_pools, must_measure, scan_pool
+from titrant.experiment.template_notes import (
+    TemplateFaults,
+    control_token_notes,
+    generation_prompt_notes,
+    merged_system_note,
+)
 from titrant.experiment.trials import refuse_failed, target_remarks, target_trials
 from titrant.scoring.sheets import GRADED
 from titrant.tasks.targets import CollectionRows, TokensOf, asked_as, first_items, first_rows, read_collections
@@ -60,7 +66,8 @@ class TargetData:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelData:
-    """One model with its renderer, and rows in its token ids by (source, key)."""
+    """One model with its renderer, and rows in its token ids by (source, key). `notes` say what its template and
+    tokenizer make of the rows where it is not what their files say."""
 
     name: str
     model: PreparedModel
@@ -69,6 +76,7 @@ class ModelData:
     targets: Mapping[str, TargetData]
     pools: Mapping[str, Pool]
     removed: tuple[Removed, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -197,21 +205,31 @@ def prepare_study(
         say(line)
     if study.transfer:
         _refuse_shared_items(targets)
-    made = {name: (model(name), renderer_for(model(name))) for name in study.models}
-    fitting = {name: _fitting_targets(study, renderer, targets) for name, (_, renderer) in made.items()}
+    made = {
+        name: (model(name), renderer_for(model(name), merge_system=study.refused_turns == "merge"))
+        for name in study.models
+    }
+    fitting = {name: _fitting_targets(study, name, renderer, targets) for name, (_, renderer) in made.items()}
     pools, removed = _pools_in_tokens(study, raw, made, say)
     models = {
         name: ModelData(
             name=name,
             model=prepared_model,
             renderer=renderer,
-            rows={**fitting[name][1], **pools[name].rows},
-            targets=fitting[name][0],
+            rows={**fitting[name].rows, **pools[name].rows},
+            targets=fitting[name].targets,
             pools=pools[name].pools,
-            removed=(*fitting[name][2], *pools[name].removed),
+            removed=(*fitting[name].removed, *pools[name].removed),
+            notes=(
+                *_template_notes(study, name, renderer, targets, pools[name]),
+                *fitting[name].notes,
+                *pools[name].notes,
+            ),
         )
         for name, (prepared_model, renderer) in made.items()
     }
+    for note in dict.fromkeys(note for each in models.values() for note in each.notes):
+        say(note)
     removed += [entry for target in targets.values() for entry in target.removed]
     items = [item for target in targets.values() for item in target.test]
     facts = {"test_set": fingerprint(sorted([item.key, *item.references] for item in items))}
@@ -428,26 +446,60 @@ def scanned_pools(study: Study, raw: RawRows) -> dict[str, Scan]:
 # -------------------------------------------------------------------------------------------------------------- tokens
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _FittingTargets:
+    """The targets' training rows that fit a model, in its ids by (target, key)."""
+
+    targets: Mapping[str, TargetData]
+    rows: Mapping[tuple[str, str], TokenRow]
+    removed: tuple[Removed, ...]
+    notes: tuple[str, ...]
+
+
 def _fitting_targets(
-    study: Study, renderer: Renderer, targets: Mapping[str, TargetData]
-) -> tuple[dict[str, TargetData], dict[tuple[str, str], TokenRow], list[Removed]]:
-    """The targets' training rows in a model's ids; rows that are too long go where the study says."""
+    study: Study, model: str, renderer: Renderer, targets: Mapping[str, TargetData]
+) -> _FittingTargets:
+    """The targets' training rows in a model's ids; rows that are too long, or that its template refuses, go where the
+    study says."""
     training = study.training
     rows: dict[tuple[str, str], TokenRow] = {}
     removed: list[Removed] = []
+    notes: list[str] = []
     fitting = {}
     for name, target in targets.items():
-        kept = []
+        kept, faults, total = [], TemplateFaults(), len(target.train)
         for example in target.train:
-            row = renderer.row(example, max_tokens=training.max_tokens, too_long=training.too_long)
+            try:
+                row = renderer.row(
+                    example, max_tokens=training.max_tokens, too_long=training.too_long, on_conflict=faults.conflict
+                )
+            except TemplateRefusal as error:
+                faults.refuse(error)
+                continue
             if row is not None:
                 rows[(name, example.key)] = row
                 kept.append(example)
-        if len(kept) < len(target.train):
-            why = f"longer than {training.max_tokens} tokens"
-            removed.append(Removed(pool=name, why=why, rows=len(target.train) - len(kept)))
+        why = faults.taken_out(name, of=total, drop=study.refused_turns == "drop")
+        if why is not None:
+            removed.append(Removed(pool=name, why=why, rows=faults.refused))
+        too_long = total - len(kept) - faults.refused
+        if too_long:
+            removed.append(Removed(pool=name, why=f"longer than {training.max_tokens} tokens", rows=too_long))
+        notes += faults.notes(model, name, total)
         fitting[name] = replace(target, train=tuple(kept))
-    return fitting, rows, removed
+    return _FittingTargets(targets=fitting, rows=rows, removed=tuple(removed), notes=tuple(notes))
+
+
+def _template_notes(
+    study: Study, model: str, renderer: Renderer, targets: Mapping[str, TargetData], pools: ModelPools
+) -> tuple[str, ...]:
+    """What the model's template and tokenizer make of the rows where it is not what their files say."""
+    texts = texts_of(targets, {name: pool.rows for name, pool in pools.pools.items()})
+    return (
+        *merged_system_note(model, renderer, texts),
+        *generation_prompt_notes(model, renderer, texts),
+        *control_token_notes(model, renderer.control_tokens_in, texts, control_tokens=study.control_tokens),
+    )
 
 
 def _pools_in_tokens(
@@ -472,6 +524,17 @@ def _pools_in_tokens(
         say(f"reading {', '.join(short)} again: too many of the rows that were drawn are too long")
         found = held_pools(study, {**scans, **{name: scan(name, measured=True) for name in short}}, models)
     return found, [entry for each in scans.values() for entry in each.removed]
+
+
+def texts_of(
+    targets: Mapping[str, TargetData], pools: Mapping[str, Sequence[Example]]
+) -> dict[str, Sequence[Example | Item]]:
+    """All rows and items of a study by what they are called in messages."""
+    found: dict[str, Sequence[Example | Item]] = {}
+    for name, target in targets.items():
+        found[name] = target.train
+        found[f"{name}'s test items"] = (*target.test, *target.validation)
+    return {**found, **pools}
 
 
 def file_hash(path: str) -> str:

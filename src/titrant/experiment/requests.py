@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
-from titrant.core.errors import SpecError
+from titrant.core.errors import SpecError, TemplateRefusal
 from titrant.core.identity import fingerprint
 from titrant.core.records import Item, TokenPrompt, TokenQuestion, TokenRow
 from titrant.core.revisions import request_revisions
@@ -86,8 +86,9 @@ def digest_of(names: Collection[str]) -> str:
 
 
 def eval_requests(renderer: Renderer, items: Sequence[Item]) -> EvalRequests:
-    """The requests of items in one model's ids."""
+    """The requests of items in one model's ids. `TemplateRefusal` where its template refuses one: none is left out."""
     distinct = _distinct(items)
+    _refuse_refused(renderer, distinct)
     priors = {
         prior_key(item): replace(item, key=prior_key(item), turns=item.prior_turns or ())
         for item in distinct
@@ -109,15 +110,29 @@ def eval_requests(renderer: Renderer, items: Sequence[Item]) -> EvalRequests:
     )
 
 
-def _name(kind: str, *ids: object) -> str:
-    """The name of a request. The code that answers is part of it, so that new answers are never taken for old ones; the
-    part that writes text has a number of its own (`core.revisions`)."""
-    return fingerprint([kind, request_revisions(writes=kind == "text"), *ids], length=24)
-
-
-def _once(requests: Sequence[_Kind]) -> tuple[_Kind, ...]:
-    """Each name once, in the order of names: what shares a batch then never depends on the order of a file."""
-    return tuple({one.key: one for one in sorted(requests, key=lambda one: one.key)}.values())
+def _refuse_refused(renderer: Renderer, items: Sequence[Item]) -> None:
+    """`TemplateRefusal` for the first item that the template refuses, with how many there are: an item is never left
+    out. Conversations of the same roles are refused alike, so one of each kind is tried."""
+    kinds: dict[tuple[str, ...], TemplateRefusal | None] = {}
+    refusals = []
+    for item in items:
+        roles = tuple(turn.role for turn in item.turns)
+        if roles not in kinds:
+            try:
+                renderer.prompt(item.turns)
+                kinds[roles] = None
+            except TemplateRefusal as error:
+                kinds[roles] = error.at(str(item.origin or item.row_id))
+        if (refusal := kinds[roles]) is not None:
+            refusals.append(refusal)
+    if refusals:
+        raise TemplateRefusal(
+            refusals[0].problem,
+            where=refusals[0].where,
+            got=f"{len(refusals)} of {len(items)} test items are refused",
+            expected="conversations that the template takes: test items are never left out",
+            fix="refused_turns: merge where it is the system turn, template: plain, or another model",
+        )
 
 
 def _distinct(items: Sequence[Item]) -> tuple[Item, ...]:
@@ -134,3 +149,14 @@ def _distinct(items: Sequence[Item]) -> tuple[Item, ...]:
                 fix="give both the same answer and max_answer_tokens, or put them in two studies",
             )
     return tuple(distinct.values())
+
+
+def _name(kind: str, *ids: object) -> str:
+    """The name of a request. The code that answers is part of it, so that new answers are never taken for old ones; the
+    part that writes text has a number of its own (`core.revisions`)."""
+    return fingerprint([kind, request_revisions(writes=kind == "text"), *ids], length=24)
+
+
+def _once(requests: Sequence[_Kind]) -> tuple[_Kind, ...]:
+    """Each name once, in the order of names: what shares a batch then never depends on the order of a file."""
+    return tuple({one.key: one for one in sorted(requests, key=lambda one: one.key)}.values())

@@ -8,6 +8,7 @@ from titrant.data.contamination.check import (
     check_report,
     refuse_overlap,
 )
+from titrant.data.contamination.control import ControlTokenUse, chat_marks, control_token_use
 from titrant.data.contamination.duplicates import Duplicate, DuplicateSettings, duplicates
 from titrant.data.contamination.overlap import (
     ContaminatedRow,
@@ -29,6 +30,7 @@ __all__ = [
     "CheckReport",
     "ContaminatedRow",
     "ContaminationSettings",
+    "ControlTokenUse",
     "Duplicate",
     "DuplicateSettings",
     "HygieneSettings",
@@ -37,10 +39,12 @@ __all__ = [
     "SimilarTask",
     "TaskSimilarity",
     "TaskSimilaritySettings",
+    "chat_marks",
     "check_lines",
     "check_report",
     "contaminated",
     "contaminated_rows",
+    "control_token_use",
     "duplicates",
     "folded",
     "own_kind_share",
