@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -149,3 +150,36 @@ def test_a_single_row_of_any_text_has_a_breadth(text: str) -> None:
 def test_entropy_lies_between_none_and_that_of_equal_shares(counts: list[int]) -> None:
     groups = sum(count > 0 for count in counts)
     assert 0 <= entropy_bits(counts) <= (np.log2(groups) if groups else 0) + 1e-9
+
+
+# --------------------------------------------------------------------------------------------- conversations of turns
+
+GREETINGS = ("Hello there, how are you doing today my friend?", "I am fine. What can I do for you?")
+
+
+def conversations(rows: Sequence[Example], *before: str, system: str | None = None) -> list[Example]:
+    """The rows with these turns, user's and assistant's, before their question."""
+    roles = ("user", "assistant") * len(before)
+    first = tuple(Turn(role=role, text=text) for role, text in zip(roles, before, strict=False))
+    told = () if system is None else (Turn(role="system", text=system),)
+    return [replace(row, turns=(*told, *first, *row.turns)) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("before", "system"),
+    [
+        (GREETINGS, None),
+        (("Hi.", "Hello."), "You are a kind and very helpful assistant of our house."),
+        ((*GREETINGS, "I would like to ask you about a text of mine.", "Of course."), None),
+    ],
+)
+def test_a_conversation_is_what_its_last_question_asks_and_not_its_greeting(
+    before: tuple[str, ...], system: str | None
+) -> None:
+    topics = reviews(60, labels=("sport", "politics"), seed=1)
+    rows = rows_of([*templated(SENTIMENT, reviews(60)), *templated(TOPIC, topics)])
+    bare, found = looked_at(rows), looked_at(conversations(rows, *before, system=system))
+    assert found.rung == bare.rung == "classification"
+    assert found.measures == bare.measures
+    assert found.tasks == bare.tasks
+    assert found.openings == bare.openings

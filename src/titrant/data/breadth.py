@@ -221,8 +221,10 @@ def _prompts(rows: Sequence[Example], vectors: Vectors | None, settings: Breadth
 
 def _asked(rows: Sequence[Example], settings: BreadthSettings) -> list[str]:
     """What is asked of each row: the wording that its prompt shares with others, where there is any (a template,
-    without what was filled in); else the first paragraph of three words, else all of it."""
-    prompts = [next((turn.text for turn in row.turns if turn.role == "user"), row.turns[-1].text) for row in rows]
+    without what was filled in); else the first paragraph of three words, else all of it.
+
+    Of a conversation the last question counts, which the trained answer answers: many open with the same greeting."""
+    prompts = [next((turn.text for turn in row.turns[::-1] if turn.role == "user"), row.turns[-1].text) for row in rows]
     split = [re.findall(r"[^\W_]+", prompt.casefold())[:_PROMPT_WORDS] for prompt in prompts]
     length = settings.run_words
     counts = Counter(run for words in split for run in {*_runs(words, length)})

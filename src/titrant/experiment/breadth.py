@@ -182,9 +182,12 @@ def _vectors(words_only: bool) -> tuple[Vectors | None, str | None]:
 
 
 def _without(row: Example, instruction: str) -> Example:
-    first = row.turns[0]
-    bare = first.text.removeprefix(instruction).lstrip("\n")
-    return replace(row, turns=(replace(first, text=bare), *row.turns[1:]))
+    """The row without the instruction at the start of a user's turn."""
+    turns = [
+        replace(turn, text=turn.text.removeprefix(instruction).lstrip("\n")) if turn.role == "user" else turn
+        for turn in row.turns
+    ]
+    return replace(row, turns=tuple(turns))
 
 
 def _number(value: float | None) -> str:
