@@ -17,17 +17,20 @@ so its checksum stands in results.json. Small files with times in them carry the
 
 Everything that must survive a crash goes through `write_bytes` (write, fsync, rename, fsync of the folder) or through
 `Store.finish`, which renames a whole folder. A reader therefore sees the old state or the new one. What a crash can
-leave are names that start with `.tmp-`; they are ignored by every reader and removed by the next writer.
+leave are names that start with `.tmp-`; they are ignored by every reader, and removed by a later writer of the same
+file once it is certain that nobody writes them (`_remove_abandoned`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -41,6 +44,9 @@ FORMAT_VERSION = 2
 _MARKED = {"format": FORMAT_VERSION, "made_by": "titrant"}
 MANIFEST, TIMING, RESULTS, MARKER = "manifest.json", "timing.json", "results.json", "store.json"
 ABOUT, STEPS = "about.json", "steps.jsonl"  # of a run in the making: what it is, and its step reports
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # the same in all containers of a machine, another after each start
+_MARK_LENGTH = 8
+_ABANDONED_SECONDS = 24 * 3600.0
 UNLISTED = frozenset({MANIFEST, TIMING})  # never part of a manifest: timing differs between equal runs
 
 
@@ -50,37 +56,67 @@ UNLISTED = frozenset({MANIFEST, TIMING})  # never part of a manifest: timing dif
 def write_bytes(path: Path, data: bytes) -> None:
     """Put `data` at `path` whole or not at all; durable when the call returns. Makes the folder where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    with _temporary_beside(path) as (file, temporary):
+        _remove_abandoned(path, now=os.fstat(file.fileno()).st_mtime, ours=temporary)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
     sync_folder(path.parent)
 
 
-def _sweep(path: Path) -> None:
-    """Remove what writers of `path` left that are no longer alive."""
+@contextlib.contextmanager
+def _temporary_beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """A new file beside `path` that no other writer can have, locked until it is closed; removed on an error."""
+    while True:
+        temporary = path.with_name(f".tmp-{_kernel_mark()}{secrets.token_hex(8)}-{path.name}")
+        with temporary.open("wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                # Between the opening and the lock another writer may have taken it for abandoned: then make another.
+                if os.fstat(file.fileno()).st_nlink == 0:
+                    continue
+                yield file, temporary
+                return
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+                raise
+
+
+def _remove_abandoned(path: Path, *, now: float, ours: Path) -> None:
+    """Remove what writers of `path` left that cannot go on. `now` is the file system's clock, which may be another
+    machine's.
+
+    A process number says nothing of a writer in another container or on another machine, so writers hold a lock on
+    their temporary file, which dies with them. A lock that is free proves a writer dead only under one kernel (which
+    its mark in the name tells): several kinds of shared file system (NFS mounted with `nolock` or `local_lock`, and
+    some that run in user space) keep locks to each machine. A writer elsewhere, or one that made its name by another
+    rule, is given up only when its file has not changed for a day: no write here takes minutes.
+    """
     for leftover in path.parent.glob(f".tmp-*-{glob.escape(path.name)}"):
-        writer = leftover.name.removeprefix(".tmp-").removesuffix(f"-{path.name}")
-        if writer.isdecimal() and not _alive(int(writer)):
-            leftover.unlink(missing_ok=True)
+        if leftover == ours:
+            continue
+        mark = leftover.name.removeprefix(".tmp-").removesuffix(f"-{path.name}")
+        one_kernel = len(mark) == _MARK_LENGTH + 16 and mark.startswith(_kernel_mark())
+        try:
+            # an exclusive lock needs a file that is open for writing where NFS makes it a lock of a range
+            with leftover.open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if one_kernel or now - os.fstat(file.fileno()).st_mtime > _ABANDONED_SECONDS:
+                    leftover.unlink(missing_ok=True)
+        except OSError:  # its writer lives, or is somebody else's, or another process has just removed it
+            continue
 
 
-def _alive(process: int) -> bool:
+@functools.cache
+def _kernel_mark() -> str:
+    """A short word for the kernel that this process runs under; one of its own where the kernel has no name."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
+        name = _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        name = secrets.token_hex(16)
+    return hash_text(name, length=_MARK_LENGTH)
 
 
 def write_text(path: Path, text: str) -> None:
