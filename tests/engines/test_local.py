@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -316,3 +318,56 @@ def test_a_signal_while_a_run_answers_leaves_its_training_done(tmp_path: Path, k
     assert trainings(log, "step4") == ["task/0"]
     do_run(job, **{**run, "store": Store.open(tmp_path / "calm")}, stop=lambda: None)
     assert run_files(tmp_path / "out") == run_files(tmp_path / "calm")
+
+
+# ---------------------------------------------------------------------------------------- outside the main thread
+
+
+def in_a_thread(work: Callable[[], object]) -> BaseException | None:
+    """Do it in another thread; what it raised."""
+    raised: list[BaseException] = []
+
+    def go() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001  (handed back to the test)
+            raised.append(error)
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    return raised[0] if raised else None
+
+
+@pytest.mark.parametrize("processes", [0, 1, 2])
+def test_runs_are_done_outside_the_main_thread_too(tmp_path: Path, processes: int) -> None:
+    jobs = make_jobs(tmp_path)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    execute(jobs, root=tmp_path / "calm", backend=trial_backend(), processes=0)
+
+    def work() -> None:
+        execute(jobs, root=tmp_path / "out", backend=trial_backend(), processes=processes)
+
+    assert in_a_thread(work) is None
+    assert run_files(tmp_path / "out") == run_files(tmp_path / "calm")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_signal_to_a_worker_of_a_thread_is_an_interruption_and_not_an_end(tmp_path: Path) -> None:
+    jobs, log = make_jobs(tmp_path), tmp_path / "log"
+
+    def stop_the_worker(event: Event) -> None:
+        if event.kind == "step" and event.step == 2:
+            for child in multiprocessing.active_children():
+                os.kill(int(child.pid or 0), signal.SIGTERM)
+
+    def work() -> None:
+        backend = trial_backend(log=str(log), step_seconds=0.3, checkpoints=False)
+        execute(jobs, root=tmp_path / "out", backend=backend, processes=1, on_event=stop_the_worker)
+
+    raised = in_a_thread(work)
+    assert isinstance(raised, Interrupted)
+    assert raised.signal_number == signal.SIGTERM
+    execute(jobs, root=tmp_path / "out", backend=trial_backend(log=str(log)), processes=0)
+    assert trainings(log, "step2") == ["task/0", "task/1", "task/2"]  # no step was taken twice

@@ -12,6 +12,7 @@ import importlib
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -68,7 +69,8 @@ def execute(
 ) -> None:
     """Do every run that is not done yet. Returns when all are finished or have failed.
 
-    Raises `Interrupted` on SIGINT or SIGTERM, after the workers have written their checkpoints; `RunFailed` with kind
+    Raises `Interrupted` on SIGINT or SIGTERM (outside the main thread: when a worker got one), after the workers have
+    written their checkpoints; `RunFailed` with kind
     `worker_died` when a worker ends without a word. `processes` 0 works in this process (for tests and measurements).
     """
     if not jobs:
@@ -174,11 +176,9 @@ def _worker(
         guard_output()
         try:
             _work(jobs, Path(root), backend, events.send, signals, weights_only, after_run=_look_away)
-        except Interrupted:
-            pass
         except BrokenPipeError:
             pass  # nobody listens any more: the process that started this one is dead, and its successor goes on
-        except (TitrantError, OSError) as error:
+        except (TitrantError, OSError) as error:  # `Interrupted` too: the process that started this one may be deaf
             events.send(error)
         except Exception as error:  # noqa: BLE001  (it is passed on whole to the parent, which raises)
             import traceback
@@ -261,7 +261,12 @@ def _tokenizer_decode(folder: str) -> Callable[[Sequence[int]], str]:
 
 
 class _Signals:
-    """Remembers the first SIGINT or SIGTERM in place of dying of it; puts the old handlers back on leaving."""
+    """Remembers the first SIGINT or SIGTERM in place of dying of it; puts the old handlers back on leaving.
+
+    Outside the main thread (a notebook's executor, a server) it remembers none: Python runs handlers in the main thread
+    alone and lets no other set them. What a signal does is then the business of whoever owns that thread; a worker
+    process that is signalled still writes its checkpoint and says that it was interrupted.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -271,8 +276,9 @@ class _Signals:
         return self.number
 
     def __enter__(self) -> _Signals:
-        for number in _HEEDED:
-            self._old[number] = signal.signal(number, self._remember)
+        if threading.current_thread() is threading.main_thread():
+            for number in _HEEDED:
+                self._old[number] = signal.signal(number, self._remember)
         return self
 
     def __exit__(self, *_: object) -> None:
