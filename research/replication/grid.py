@@ -92,7 +92,7 @@ def run_grid(
         study = load_study(places.studies / f"{block}.yaml")
         say(f"{places.size} {block}: reading")
         prepared = prepare_study(study, say=say)
-        keeper = _Keeper(places, block, prepared, backend or _real_backend(prepared), say)
+        keeper = _Keeper(places, block, prepared, backend or default_backend(prepared), say)
         for designs in _stages(prepared, places):
             _run(designs, keeper, jobs, on_event)
             keeper.require(designs)
@@ -359,7 +359,3 @@ def _dose_loss(folder: Path, planned: PlannedRun) -> tuple[float, float] | None:
             found.append(math.fsum(parts.get(name, 0.0) for name in sources) * len(step) / count)
     tenth = max(1, len(found) // 10)
     return math.fsum(found[:tenth]) / tenth, math.fsum(found[-tenth:]) / tenth
-
-
-def _real_backend(prepared: PreparedStudy) -> BackendSpec:
-    return default_backend(prepared.numerics)

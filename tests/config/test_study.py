@@ -245,6 +245,11 @@ ONE_PROBLEM: list[tuple[str, str]] = [
     ("training: {method: sft}\n", "study.yaml:4:12: training.method: no such value (got 'sft'; expected full | lora)"),
     ("training: {passes: [2, 4]}\n", "study.yaml:4:12: training.passes: a list is chosen from on validation rows"),
     ("numerics: {device: gpu}\n", "study.yaml:4:12: numerics.device: no device (got 'gpu'"),
+    (
+        "numerics: {device: mps}\n",
+        "study.yaml:4:12: numerics.device: no device (got 'mps'; expected auto, cpu, cuda or cuda:N). Fix: Apple",
+    ),
+    ("numerics: {device: cpu:1}\n", "study.yaml:4:12: numerics.device: no device (got 'cpu:1'"),
     ("models: [a, b]\n", "study.yaml:4:1: models: both model and models are given (expected one of the two)"),
     ("targets: {t: {train: web.jsonl, test: web.jsonl}}\n", "study.yaml:4:1: targets: both target and targets"),
     ("<<: {a: 1}\n", "study.yaml:4:1: <<: unknown key"),

@@ -3,6 +3,7 @@
 import ctypes
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,59 @@ def test_impossible_wishes_are_errors(cpu) -> None:
         current_numerics(device="cuda")
     with pytest.raises(SpecError, match="threads"):
         current_numerics(threads=0)
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes the driver show GPUs of these compute capabilities to a torch that is built for them."""
+
+    def shown(*capabilities: int) -> None:
+        monkeypatch.setattr(environment, "_capabilities", lambda: capabilities)
+        monkeypatch.setattr(environment, "_version", lambda name: "2.13.0")
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    return shown
+
+
+def test_a_gpu_that_is_named_by_its_number_is_the_one_that_is_used(gpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus(86, 90, 86)
+    assert [current_numerics(device=name).isa for name in ("cuda", "cuda:0", "cuda:1", "cuda:2")] == [
+        "sm_86",
+        "sm_86",
+        "sm_90",
+        "sm_86",
+    ]
+    assert {current_numerics(device=name).device for name in ("cuda", "cuda:1", "auto")} == {"cuda"}
+    assert environment.gpus_of("cuda:1") == ("1",)
+    assert environment.gpus_of("cuda") == environment.gpus_of("auto") == ("0", "2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-x,7")
+    assert environment.gpus_of("cuda:1") == ("GPU-x",)
+    assert environment.gpus_of("cuda:2") == ("7",)
+
+
+def test_the_number_of_a_gpu_is_no_part_of_the_numerics(gpus) -> None:
+    gpus(90, 90)
+    assert current_numerics(device="cuda:1") == current_numerics(device="cuda:0") == current_numerics(device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("there", "device", "words"),
+    [
+        ((90, 90), "cuda:2", r"no such GPU here \(got 'cuda:2'; expected cuda:0 to cuda:1"),
+        ((90,), "cuda:7", r"no such GPU here \(got 'cuda:7'; expected cuda:0\)"),
+        ((), "cuda:0", "no GPU can be used here"),
+        ((), "cuda", "no GPU can be used here"),
+        ((), "mps", r"cannot compute on this device \(got 'mps'; expected auto, cpu, cuda or cuda:N\)"),
+        ((90,), "mps", "cannot compute on this device"),
+        ((90,), "cpu:0", "cannot compute on this device"),
+        ((90,), "cuda:x", "cannot compute on this device"),
+        ((90,), "rocm", "cannot compute on this device"),
+    ],
+)
+def test_a_device_that_is_not_there_or_not_known_is_refused_by_name(gpus, there, device: str, words: str) -> None:
+    gpus(*there)
+    with pytest.raises(SpecError, match=words):
+        current_numerics(device=device)
 
 
 def test_versions_are_those_installed_and_torch_stays_out() -> None:

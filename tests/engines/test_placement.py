@@ -88,7 +88,7 @@ def test_workers_run_where_they_are_put(tmp_path: Path, monkeypatch: pytest.Monk
     """Two workers, told by fake places that each has a GPU and the first core of this process."""
     core = min(os.sched_getaffinity(0))
     chosen = (Place(cores=(core,), gpu="GPU-a"), Place(cores=(core,), gpu="GPU-b"))
-    monkeypatch.setattr(local, "_places", lambda jobs, workers: chosen[:workers])
+    monkeypatch.setattr(local, "_places", lambda jobs, workers, device: chosen[:workers])
     told = tmp_path / "told"
     told.mkdir()
     backend = BackendSpec(module="fake_jobs", name="TellingBackend", arguments={"told": str(told), "step_seconds": 0.2})
@@ -102,7 +102,37 @@ def test_runs_on_gpus_are_placed_on_those_that_are_visible(tmp_path: Path, monke
     from dataclasses import replace
 
     jobs = make_jobs(tmp_path)
-    monkeypatch.setattr(local, "visible_gpus", lambda: ("0", "3"))
+    monkeypatch.setattr("titrant.core.environment.visible_gpus", lambda: ("0", "3"))
     assert {place.gpu for place in local._places(jobs, 2)} == {None}
     on_gpus = [replace(job, run=replace(job.run, numerics=replace(job.run.numerics, device="cuda"))) for job in jobs]
     assert [place.gpu for place in local._places(on_gpus, 3)] == ["0", "3", "0"]
+
+
+def test_runs_on_a_gpu_that_is_named_are_all_placed_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    jobs = make_jobs(tmp_path)
+    monkeypatch.setattr("titrant.core.environment._capabilities", lambda: (90, 90, 90))
+    monkeypatch.setattr("titrant.core.environment._version", lambda name: "2.13.0")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+    assert {place.gpu for place in local._places(jobs, 2, "cuda:1")} == {None}, "these runs are on the CPU"
+    on_gpus = [replace(job, run=replace(job.run, numerics=replace(job.run.numerics, device="cuda"))) for job in jobs]
+    assert [place.gpu for place in local._places(on_gpus, 2, "cuda:1")] == ["5", "5"]
+    assert [place.gpu for place in local._places(on_gpus, 3, "cuda")] == ["4", "5", "6"]
+
+
+def test_the_device_of_a_study_reaches_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fake_study import fake_prepare, write_study
+
+    from titrant.config.study import load_study
+    from titrant.experiment.prepare import prepare_study
+    from titrant.experiment.runner import jobs_for, real_backend
+
+    monkeypatch.setattr("titrant.core.environment._capabilities", lambda: (90, 90, 90))
+    monkeypatch.setattr("titrant.core.environment._version", lambda name: "2.13.0")
+    monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
+    found = []
+    for device in ("cuda", "cuda:2"):
+        prepared = prepare_study(load_study(write_study(tmp_path / "study", numerics={"device": device})))
+        found.append((prepared.numerics.device, real_backend(prepared).device, jobs_for(prepared, "auto", 9)))
+    assert found == [("cuda", "cuda", 3), ("cuda", "cuda:2", 1)]

@@ -37,7 +37,7 @@ def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], me
     design = make_design(prepared, (lambda model, target, name: first) if study.needs_choosing else None)
     root = out_folder(study, out)
     left = open_runs([design], Store.open(root) if (root / "store.json").is_file() else None)
-    backend = runner.default_backend(prepared.numerics)
+    backend = runner.default_backend(prepared)
     if measure:
         _say("measuring a few steps of the longest run")
     cost = forecast_cost(design, jobs=jobs, backend=backend if measure else None, left=left)

@@ -712,8 +712,9 @@ class Retention(Section):
 def _device(value: Any) -> str:
     found = fields.text(value)
     name, _, number = found.partition(":")
-    if name not in ("auto", "cpu", "cuda", "mps") or (found != name and not (name == "cuda" and number.isdecimal())):
-        refuse("no device", got=found, expected="auto, cpu, cuda or cuda:N")
+    if name not in ("auto", "cpu", "cuda") or (found != name and not (name == "cuda" and number.isdecimal())):
+        untried = "Apple's GPUs are not supported: use cpu" if name == "mps" else None
+        refuse("no device", got=found, expected="auto, cpu, cuda or cuda:N", fix=untried)
     return found
 
 

@@ -27,19 +27,28 @@ _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # attributes of a device in cuda.
 def current_numerics(
     dtype: Literal["auto", "bf16", "fp32"] = "auto",
     threads: int = 1,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: str = "auto",
 ) -> Numerics:
     """The numerics of a run on this machine. `threads` are those of one run.
 
-    `auto`: a GPU where there is one and torch is built for it; bf16 where the device multiplies it natively, else fp32.
-    `SpecError` when a GPU is asked for and there is none, or threads are fewer than one.
+    `device` is `auto`, `cpu`, `cuda` or `cuda:N`, the N-th GPU that this process sees. `auto`: a GPU where there is one
+    and torch is built for it; bf16 where the device multiplies it natively, else fp32. Which of several equal GPUs is
+    used is no part of the numerics: `gpus_of` says it.
+    `SpecError` for another device, when a GPU is asked for that is not there, or threads are fewer than one.
     """
     if threads < 1:
         raise SpecError("a run needs a thread", where="threads", got=threads, expected="at least 1")
+    number = _gpu_number(device)
     capability = _gpu_capability() if device != "cpu" and not _torch_is_cpu_only() else None
-    if device == "cuda" and capability is None:
+    if device not in ("auto", "cpu") and capability is None:
         fix = "use device: cpu, or install the driver and a torch that is built for CUDA"
         raise SpecError("no GPU can be used here", where="device", got=device, fix=fix)
+    if number is not None:
+        there = _capabilities()
+        if number >= len(there):
+            expected = "cuda:0" if len(there) == 1 else f"cuda:0 to cuda:{len(there) - 1}"
+            raise SpecError("there is no such GPU here", where="device", got=device, expected=expected)
+        capability = there[number]
     isa = f"sm_{capability}" if capability is not None else cpu_instruction_set()
     native = capability >= 80 if capability is not None else isa in _NATIVE_BF16
     return Numerics(
@@ -68,6 +77,35 @@ def visible_gpus() -> tuple[str, ...]:
     if _torch_is_cpu_only():
         return ()
     return _alike(_named_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), len(_capabilities())), _capabilities())
+
+
+def gpus_of(device: str) -> tuple[str, ...]:
+    """The GPUs for runs where the study says `device`: all of `visible_gpus`, or the one that it names."""
+    number = _gpu_number(device)
+    if number is None:
+        return visible_gpus()
+    names = () if _torch_is_cpu_only() else _named_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), len(_capabilities()))
+    return names[number : number + 1]
+
+
+def _gpu_number(device: str) -> int | None:
+    """The N of `cuda:N`, None for a device without a number; `SpecError` for a device that nothing here computes on.
+
+    >>> _gpu_number("cuda:1"), _gpu_number("cuda"), _gpu_number("cpu")
+    (1, None, None)
+    """
+    name, colon, number = device.partition(":")
+    if name == "cuda" and colon and number.isdecimal():
+        return int(number)
+    if device not in ("auto", "cpu", "cuda"):
+        raise SpecError(
+            "runs cannot compute on this device",
+            where="device",
+            got=device,
+            expected="auto, cpu, cuda or cuda:N",
+            fix="use device: cpu" if name == "mps" else None,
+        )
+    return None
 
 
 def _named_gpus(named: str | None, count: int) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any
 
 from titrant.backends.protocol import Backend
-from titrant.core.environment import visible_gpus
+from titrant.core.environment import gpus_of
 from titrant.core.errors import Interrupted, RunFailed, TitrantError
 from titrant.core.redaction import guard_output, redacted
 from titrant.engines.job import Event, RunJob, do_run, save_trained, weights_folder
@@ -39,13 +39,15 @@ _HEEDED = (signal.SIGINT, signal.SIGTERM)
 class BackendSpec:
     """How a worker makes its backend: a callable by module and name, and its arguments (picklable).
 
-    `known_as` is its name in runs' names, where that is to outlast a move of the module.
+    `known_as` is its name in runs' names, where that is to outlast a move of the module. `device` is what the study says
+    of the device: `cuda:N` places all workers on that GPU.
     """
 
     module: str
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
     known_as: str = ""
+    device: str = "auto"
 
     @property
     def identity(self) -> str:
@@ -82,7 +84,7 @@ def execute(
     signals = _Signals()
     with signals:
         try:
-            for number, place in enumerate(_places(jobs, min(processes, len(jobs)))):
+            for number, place in enumerate(_places(jobs, min(processes, len(jobs)), backend.device)):
                 workers.append(_started(number, place, list(jobs), str(root), backend, weights_only))
             _watch(workers, on_event, signals)
         finally:
@@ -101,10 +103,10 @@ class _Worker:
     events: Connection
 
 
-def _places(jobs: Sequence[RunJob], workers: int) -> tuple[Place, ...]:
+def _places(jobs: Sequence[RunJob], workers: int, device: str = "auto") -> tuple[Place, ...]:
     """Where each of the workers runs; all jobs are of the same numerics."""
     numerics = jobs[0].run.numerics
-    gpus = visible_gpus() if numerics.device == "cuda" else ()
+    gpus = gpus_of(device) if numerics.device == "cuda" else ()
     return places(workers, threads=numerics.threads, cores=sorted(os.sched_getaffinity(0)), gpus=gpus)
 
 

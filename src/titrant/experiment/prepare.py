@@ -176,11 +176,7 @@ def prepare_study(
     `backend` is the identity of what will train (`engines.BackendSpec.identity`): a part of every run's name.
     `answers_kept`: the study has been run, so that another metric needs no training.
     """
-    numerics = current_numerics(
-        study.numerics.dtype,
-        study.numerics.threads,
-        study.numerics.device,  # type: ignore[arg-type]
-    )
+    numerics = current_numerics(study.numerics.dtype, study.numerics.threads, study.numerics.device)
     prepared_model: dict[str, PreparedModel] = {}
 
     def model(name: str) -> PreparedModel:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from titrant.config.study import Study
-from titrant.core.environment import visible_gpus
+from titrant.core.environment import gpus_of
 from titrant.core.errors import SpecError, StoreDamaged, StoreMismatch
 from titrant.core.identity import plain
-from titrant.core.records import Arm, Numerics, Run, TrainingSettings
+from titrant.core.records import Arm, Run, TrainingSettings
 from titrant.engines import BackendSpec, Event, execute
 from titrant.engines.job import weights_folder
 from titrant.engines.placement import balanced_order, workers_for
@@ -92,7 +92,7 @@ def run_study(
     )
     first = make_design(prepared, _candidate(study, 0) if study.needs_choosing else None)
     store = Store.open(out)
-    backend = backend or default_backend(prepared.numerics)
+    backend = backend or default_backend(prepared)
     design = _choose(prepared, store, backend, jobs, watcher) if study.needs_choosing else first
     _refuse_other_numerics(store, design)
     _execute([design], store, backend, jobs, watcher)
@@ -199,7 +199,7 @@ def _export(
         raise SpecError("not one of the study's seeds", where="--seed", got=seed, expected=str(study.arms.seeds))
     planned = design.cell(chosen, chosen_seed)
     if not weights_folder(store, planned.run.run_id).is_dir():
-        backend = default_backend(design.prepared.numerics)
+        backend = default_backend(design.prepared)
         job = job_of(planned, design.prepared, keep_weights=True)
         execute([job], root=store.root, backend=backend, processes=1, weights_only=True)
     card = presenter.card(planned, judged, results)
@@ -208,9 +208,10 @@ def _export(
         shutil.rmtree(weights_folder(store, planned.run.run_id), ignore_errors=True)
 
 
-def default_backend(numerics: Numerics) -> BackendSpec:
-    """What trains where nobody said otherwise, with these numerics."""
-    return replace(DEFAULT_BACKEND, arguments={**DEFAULT_BACKEND.arguments, "numerics": numerics})
+def default_backend(prepared: PreparedStudy) -> BackendSpec:
+    """What trains where nobody said otherwise, with the study's numerics and on the device that it names."""
+    arguments = {**DEFAULT_BACKEND.arguments, "numerics": prepared.numerics}
+    return replace(DEFAULT_BACKEND, arguments=arguments, device=prepared.study.numerics.device)
 
 
 def jobs_for(prepared: PreparedStudy, jobs: int | Literal["auto"], runs: int) -> int:
@@ -223,7 +224,7 @@ def jobs_for(prepared: PreparedStudy, jobs: int | Literal["auto"], runs: int) ->
         runs,
         threads=numerics.threads,
         cores=len(os.sched_getaffinity(0)),
-        gpus=max(1, len(visible_gpus())) if numerics.device == "cuda" else 0,
+        gpus=max(1, len(gpus_of(prepared.study.numerics.device))) if numerics.device == "cuda" else 0,
         memory_bytes=_available_bytes(),
         run_bytes=largest * _BYTES_PER_PARAMETER + _BYTES_PER_PROCESS,
     )
