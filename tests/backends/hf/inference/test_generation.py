@@ -53,6 +53,34 @@ def test_a_model_that_needs_padding_writes_the_same(toy_model, prompts) -> None:
     assert generate(padded, prompts) == generate(ragged, prompts)
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"repetition_penalty": 5.0},
+        {"no_repeat_ngram_size": 1},
+        {"suppress_tokens": list(range(3, 60))},
+        {"min_new_tokens": 9},
+        {"begin_suppress_tokens": list(range(3, 60)), "do_sample": True, "temperature": 9.0, "top_k": 2},
+        {"num_beams": 3, "length_penalty": 3.0},
+        {"eos_token_id": list(range(3, 60))},
+        {"exponential_decay_length_penalty": (1, 9.0)},
+    ],
+    ids=lambda own: next(iter(own)),
+)
+def test_a_models_own_settings_of_generation_change_no_text_where_it_needs_padding(
+    toy_model, prompts, monkeypatch: pytest.MonkeyPatch, own: dict
+) -> None:
+    prompts = [*prompts, replace(prompts[0], key="endless", end_ids=())]  # no end in common: the model's own counts not
+    expected = write(answering_model(toy_model, dtype="fp32", ragged=True), prompts)
+    own_settings = GenerationConfig(**own)
+    monkeypatch.setattr(toy_model, "generation_config", own_settings)
+    padded = answering_model(toy_model, dtype="fp32", ragged=False)
+    kept = padded.model.generation_config
+    assert kept.to_dict() == own_settings.to_dict()
+    assert write(padded, prompts) == expected
+    assert padded.model.generation_config is kept, "what is saved with the model is its own"
+
+
 def test_parts_of_prompts_and_room_for_tokens_change_nothing(llama, prompts, monkeypatch: pytest.MonkeyPatch) -> None:
     answering = answering_model(llama, dtype="fp32", ragged=True)
     expected = generate(answering, prompts)

@@ -403,9 +403,10 @@ def _write_padded(answering: AnsweringModel, prompts: Sequence[TokenPrompt], hee
         eos_token_id=sorted(common_ends) or None,
         pad_token_id=0,
     )
-    out = answering.model.generate(
-        input_ids=ids, attention_mask=mask, generation_config=settings, logits_processor=[checked]
-    )
+    with _own_settings_put_aside(answering.model):
+        out = answering.model.generate(
+            input_ids=ids, attention_mask=mask, generation_config=settings, logits_processor=[checked]
+        )
     written = []
     for prompt, tokens in zip(prompts, out[:, longest:].tolist(), strict=True):
         row = _Row(prompt=prompt, position=0)
@@ -414,3 +415,20 @@ def _write_padded(answering: AnsweringModel, prompts: Sequence[TokenPrompt], hee
                 break
         written.append(row.written())
     return written
+
+
+@contextmanager
+def _own_settings_put_aside(model: Any) -> Iterator[None]:
+    """Within it, the model has no settings of its own for generation.
+
+    `generate` takes what it was not told from the model's generation_config.json: a penalty on repetition, suppressed
+    tokens, other ends. Then text would not be greedy, and not what the same weights write without padding.
+    """
+    from transformers import GenerationConfig
+
+    own = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
