@@ -112,16 +112,16 @@ def _metaspace() -> Any:
     return tokenizer, [*string.printable, *"Этохршдак"]
 
 
-@pytest.fixture(scope="module", params=["bytes", "metaspace"])
+@pytest.fixture(scope="module", params=["bytes", "metaspace", "bytes that strip"])
 def tokenizer_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tokenizers import trainers
+    from tokenizers import AddedToken, trainers
 
-    tokenizer, alphabet = {"bytes": _bytes, "metaspace": _metaspace}[request.param]()
-    trainer = trainers.BpeTrainer(
-        vocab_size=600, special_tokens=list(MARKS), initial_alphabet=alphabet, show_progress=False
-    )
+    tokenizer, alphabet = _metaspace() if request.param == "metaspace" else _bytes()
+    strips = request.param.endswith("strip")  # as Phi-3's: a mark takes the white space beside it along
+    marks = [AddedToken(mark, special=True, lstrip=strips, rstrip=strips) for mark in MARKS]
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=marks, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(CORPUS, trainer)
-    folder = tmp_path_factory.mktemp(request.param)
+    folder = tmp_path_factory.mktemp(request.param.replace(" ", "_"))
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder
 
