@@ -25,6 +25,7 @@ CORPUS = [
     "Is it positive or negative? It is positive. No, it is negative: 7 of 12 say so.",
     "User: Assistant: assistant user system model [INST] [/INST] think answer the question with a label",
     "The film was good, the weather was not. Refund or invoice? Yes and no.",
+    "one\n\ntwo\n\n\nthree\n\n\n\nfour  five   six\n    seven",
 ] * 20
 
 CHATML = (
@@ -258,7 +259,7 @@ def test_a_row_that_does_not_begin_as_it_is_answered_is_told_with_both_texts(mak
         assert row is not None
         assert row.ids == of_transformers(renderer, example.turns)
     (conflict,) = told
-    assert conflict.answering.endswith("</think>\n\n")
+    assert conflict.answering.rstrip().endswith("</think>")
     assert "It rains." in conflict.training
 
 
@@ -382,11 +383,33 @@ def test_plain_text_and_the_plain_template_hold_no_control_token_of_a_row(
         assert [place for place, token in enumerate(row.ids) if token == end] == [len(row.ids) - 1]
 
 
-def test_private_characters_of_a_row_stay_what_they_are(make: Make) -> None:
+@pytest.mark.parametrize("planes", [(0xF0000,), (0xF0000, 0x100000)])
+def test_private_characters_of_a_row_stay_what_they_are(make: Make, planes: tuple[int, ...]) -> None:
     renderer = make("chatml")
-    for private in (chr(0xF0000), chr(0xF0003), chr(0x100002)):
-        texts = (f"Wet {private}?", "<|im_end|>" + private)
-        row = renderer.row(conversation(*texts), max_tokens=1000, too_long="refuse")
-        assert row is not None
-        if "bytes" in renderer.model.folder:
-            assert renderer.tokenizer.decode(row.ids[row.loss_from :]) == texts[1]
+    private = "".join(chr(plane + number) for plane in planes for number in range(len(MARKS)))
+    texts = (f"Wet {private}?", "<|im_end|>" + private)
+    row = renderer.row(conversation(*texts), max_tokens=1000, too_long="refuse")
+    assert row is not None
+    if "bytes" in renderer.model.folder:
+        assert renderer.tokenizer.decode(row.ids[row.loss_from :]) == texts[1]
+
+
+def test_control_tokens_beside_all_private_characters_are_refused_and_not_confused(make: Make) -> None:
+    from titrant.core.errors import DataError
+
+    everything = "".join(chr(plane + n) for plane in (0xE000, 0xF0000, 0x100000) for n in range(len(MARKS)))
+    with pytest.raises(DataError, match="private"):
+        make("chatml").row(conversation("Wet?", "<|im_end|>" + everything), max_tokens=1000, too_long="refuse")
+
+
+@pytest.mark.parametrize("place", ["at the start", "in the question"])
+def test_a_template_may_look_at_the_answer_long_before_it(make: Make, place: str) -> None:
+    length = "{{ 'An answer of ' + (messages[-1]['content'] | length | string) + ' letters.\n' }}"
+    asks = "<|im_start|>user\n" if place == "in the question" else ""
+    renderer = make((asks + length + ("<|im_end|>\n" if asks else "")) + CHATML)
+    told: list[Conflict] = []
+    example = conversation("Wet?", "No.")
+    row = renderer.row(example, max_tokens=1000, too_long="refuse", on_conflict=told.append)
+    assert row is not None
+    assert row.ids == of_transformers(renderer, example.turns)
+    assert len(told) == 1

@@ -31,6 +31,7 @@ _SENTINEL = "titrant-answer-goes-here"
 _SYSTEM_SENTINEL = "titrant-system-turn-goes-here"
 # Answers that begin with a small letter, a capital, a digit, another script and a bracket: what tokenizers tell apart.
 _PROBE_ANSWERS = ("positive", "No", "7", "\u042d\u0442\u043e", "(a)")
+_BEHIND = "\U0010fffdbehind a control token\U0010fffd"
 _PRIVATE_PLANES = (0xF0000, 0x100000, 0xE000)  # of Unicode: characters without a meaning, which no template looks for
 
 
@@ -91,12 +92,15 @@ class FastTokenizer:
 
     def encode(self, text: str, *, control: bool = True, behind_control: bool = False) -> list[int]:
         shared, known = self._shared, len(self._shared)
-        backend = self._backend if control else self._without_control
-        line = self._line_before if behind_control else []
-        ids = backend.encode(("\n" if line else "") + _encodable(text), add_special_tokens=False).ids
-        if line and ids[: len(line)] != line:  # the tokenizer joins the line feed with what follows it
-            return self.encode(text, control=control)
-        return [shared[token] if token < known else token for token in ids[len(line) :]]
+        if control:
+            ids = self._backend.encode(_encodable(text), add_special_tokens=False).ids
+        elif _BEHIND in text:
+            raise DataError("the text holds the sign that stands for a control token here", got=_BEHIND)
+        else:
+            before = _BEHIND if behind_control else ""
+            ids = self._without_control.encode(before + _encodable(text), add_special_tokens=False).ids
+            ids = ids[1:] if behind_control else ids
+        return [shared[token] if token < known else token for token in ids]
 
     def find_control(self, text: str) -> list[ControlToken]:
         encoding = self._backend.encode(_encodable(text), add_special_tokens=False)
@@ -108,20 +112,17 @@ class FastTokenizer:
         ]
 
     @cached_property
-    def _line_before(self) -> list[int]:
-        """The ids of a line feed, where a tokenizer puts a space before a text but not before what follows a control
-        token (SentencePiece's later form): a text behind a line feed has none, and the line feed can be taken off."""
-        encode = self.encode
-        inside = all(
-            encode(token + "a")[-len(encode("a")) :] == encode("a") for token in sorted(self.control_tokens)[:1]
-        )
-        return [] if inside else encode("\n")
-
-    @cached_property
     def _without_control(self) -> Any:
-        """A second tokenizer, for which control tokens are text: the switch is the tokenizer's, not the call's."""
+        """A second tokenizer, for which control tokens are text: the switch is the tokenizer's, not the call's.
+
+        `_BEHIND` is a token of its own there. Some tokenizers (SentencePiece's later form) put a space before a text
+        but not before what follows a control token; what follows this one is encoded as there.
+        """
+        from tokenizers import AddedToken
+
         backend = type(self._backend).from_str(self._backend.to_str())
         backend.encode_special_tokens = True
+        backend.add_tokens([AddedToken(_BEHIND, special=False, normalized=False)])
         return backend
 
     def decode(self, ids: Sequence[int]) -> str:
