@@ -12,6 +12,7 @@ from titrant.config.study import load_study
 from titrant.experiment.results import Results
 from titrant.experiment.runner import recommended_arm
 from titrant.report.model_card import model_card
+from titrant.tokens import Renderer
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,43 @@ def test_a_card_says_how_the_model_is_asked(results: Results) -> None:
     code = card.partition("```python\n")[2].partition("```")[0]
     compile(code, "card", "exec")
     assert 'prompt = "Name the kind." + "\\n\\n" + text + "\\n\\nAnswer:"' in code
+
+
+@pytest.mark.parametrize(
+    ("template", "lines"),
+    [
+        (
+            "{% for m in messages %}U: {{ m.content }}{% if m.role == 'assistant' %}</s>{% endif %}\n{% endfor %}",
+            "+= 'U: '",
+        ),
+        (
+            "{% for m in messages %}[{{ m.role }}]{{ m.content }}</s>{% endfor %}"
+            "{% if add_generation_prompt %}[assistant]<think>{% endif %}",
+            "= prompt[:-7]",
+        ),
+        (
+            "{% for m in messages %}[{{ m.role }}]{{ m.content }}</s>{% endfor %}"
+            "{% if add_generation_prompt %}[assistant]{% endif %}",
+            "",
+        ),
+    ],
+)
+def test_a_card_makes_the_templates_generation_prompt_into_the_one_that_was_trained(
+    results: Results, template: str, lines: str
+) -> None:
+    prepared = results.design.prepared
+    model = prepared.models["toy-model"]
+    prepared_model = replace(model.model, template="chat", chat_template=template)
+    chat = replace(
+        model, model=prepared_model, renderer=Renderer(model.renderer.tokenizer, prepared_model, add_bos=False)
+    )
+    design = replace(results.design, prepared=replace(prepared, models={"toy-model": chat}))
+    code = model_card(results.design.runs[-1], results.judged[0], replace(results, design=design))
+    code = code.partition("```python\n")[2].partition("```")[0]
+    compile(code, "card", "exec")
+    changed = [line for line in code.split("\n") if line.startswith("prompt ") and "apply_chat_template" not in line]
+    assert len(changed) == bool(lines)
+    assert lines.replace("'", '"') in "".join(changed)
 
 
 def test_hostile_names_stay_text_in_a_card(results: Results) -> None:

@@ -286,6 +286,23 @@ def test_what_stands_between_generation_prompt_and_answer_is_named(make: Make, f
     assert "part of the prompt" in note
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_generation_prompt_can_be_made_into_the_prompt_that_is_answered(make: Make, family: str) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    renderer = make(family)
+    turns = (Turn(role="user", text="Is it so?"),)
+    edit = renderer.generation_prompt_edit((Turn(role="user", text="…"),))
+    fast = PreTrainedTokenizerFast(
+        tokenizer_file=str(Path(renderer.model.folder) / "tokenizer.json"), bos_token="<s>", eos_token="</s>"
+    )
+    fast.chat_template = renderer.model.chat_template
+    messages = [{"role": "user", "content": "Is it so?"}]
+    text = fast.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    text = text[: len(text) - edit.cut] + edit.added
+    assert tuple(fast(text, add_special_tokens=False)["input_ids"]) == renderer.generation(item(turns)).ids
+
+
 def test_a_generation_prompt_that_begins_no_conversation_is_told_with_both_texts(make: Make) -> None:
     note = make("reasoner").generation_prompt_note((Turn(role="user", text="Wet?"),))
     assert note is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from titrant import __version__
-from titrant.core.records import Dose, Draw
+from titrant.core.records import Dose, Draw, Turn
 from titrant.data.readers.shapes import JOIN
 from titrant.experiment.design import PlannedRun
 from titrant.experiment.results import Judged, Results
@@ -86,6 +86,11 @@ def _how_to_ask(planned: PlannedRun, results: Results) -> list[str]:
             f'messages = [{{"role": "user", "content": {question}}}]',
             "prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)",
         ]
+        edit = prepared.models[arm.model].renderer.generation_prompt_edit((Turn(role="user", text="…"),))
+        if edit.cut:
+            prompt.append(f"prompt = prompt[:-{edit.cut}]  # answers do not go on from this end")
+        if edit.added:
+            prompt.append(f"prompt += {_python_text(edit.added)}  # the template writes it before an answer")
     else:
         prompt = [f'prompt = {question} + "\\n\\nAnswer:"']
     return [

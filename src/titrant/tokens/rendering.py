@@ -172,6 +172,15 @@ class Conflict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromptEdit:
+    """What makes the template's own generation prompt the one that answering starts from: characters to cut off its
+    end, and text to put there."""
+
+    cut: int
+    added: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Whole:
     """A conversation in ids up to its end mark. The first `shared` are those of `prompt`, from which it is answered."""
 
@@ -318,6 +327,14 @@ class Renderer:
             "the template's generation prompt is no beginning of the whole conversation "
             f"({ends}): training and answering start from the second, as whole conversations have it"
         )
+
+    def generation_prompt_edit(self, turns: Sequence[Turn]) -> PromptEdit:
+        """How somebody who renders with `add_generation_prompt` gets the prompt that answering here starts from."""
+        assert self._chat is not None, "the plain template has no generation prompt"
+        prompt = self.prompt(turns)
+        asking = self._render(prompt.turns, generation=True)
+        common = _common_length(asking, prompt.text)
+        return PromptEdit(cut=len(asking) - common, added=prompt.text[common:])
 
     def _placed_prompt(self, item: Item, *, beside: Sequence[str] = ()) -> RenderedPrompt:
         try:
