@@ -200,7 +200,7 @@ class Renderer:
         self.tokenizer, self.model, self.merge_system = tokenizer, model, merge_system
         self._chat = _compiled(model.chat_template) if model.template == "chat" and model.chat_template else None
         self._bos = model.bos if add_bos and self._chat is None else None
-        tokens = sorted(tokenizer.control_tokens, key=len, reverse=True)
+        tokens = sorted(tokenizer.control_tokens, key=lambda token: (-len(token), token))
         self._control = re.compile("|".join(map(re.escape, tokens))) if tokens else None
         self._placeholders = {token: number for number, token in enumerate(tokens)}
         self.takes_system = self._chat is None or self._writes_system()
