@@ -39,8 +39,8 @@ _HEEDED = (signal.SIGINT, signal.SIGTERM)
 class BackendSpec:
     """How a worker makes its backend: a callable by module and name, and its arguments (picklable).
 
-    `known_as` is its name in runs' names, where that is to outlast a move of the module. `device` is what the study says
-    of the device: `cuda:N` places all workers on that GPU.
+    `known_as` is its name in runs' names, where that is to outlast a move of the module. `device` is what the study
+    says of the device: `cuda:N` places all workers on that GPU.
     """
 
     module: str

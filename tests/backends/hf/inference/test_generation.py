@@ -71,13 +71,13 @@ def test_a_models_own_settings_of_generation_change_no_text_where_it_needs_paddi
     toy_model, prompts, monkeypatch: pytest.MonkeyPatch, own: dict
 ) -> None:
     prompts = [*prompts, replace(prompts[0], key="endless", end_ids=())]  # no end in common: the model's own counts not
-    expected = write(answering_model(toy_model, dtype="fp32", ragged=True), prompts)
+    expected = generate(answering_model(toy_model, dtype="fp32", ragged=True), prompts)
     own_settings = GenerationConfig(**own)
     monkeypatch.setattr(toy_model, "generation_config", own_settings)
     padded = answering_model(toy_model, dtype="fp32", ragged=False)
     kept = padded.model.generation_config
     assert kept.to_dict() == own_settings.to_dict()
-    assert write(padded, prompts) == expected
+    assert generate(padded, prompts) == expected
     assert padded.model.generation_config is kept, "what is saved with the model is its own"
 
 
