@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import subprocess
@@ -409,6 +410,30 @@ def test_the_studies_of_the_project_load_from_anywhere(
     assert len(study.arms.seeds) >= 2
     assert len(study.arms.target_rows) == 2
     assert "leisure centre" in str(study.targets[name].instruction)
+
+
+@pytest.mark.parametrize("written", ["../rows/g.jsonl", "../../rows/g.jsonl", "../a/../rows/g.jsonl"])
+def test_a_path_that_leaves_the_study_s_folder_means_the_same_wherever_one_stands(
+    written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = MINIMAL + POOL.replace("general.jsonl", written) + "arms: {doses: {general: [8]}}\n"
+    here, elsewhere = tmp_path / "project" / "a" / "b", tmp_path / "elsewhere" / "a" / "b"
+    for folder in (here, elsewhere):
+        (folder.parent / "a").mkdir(parents=True)
+        folder.mkdir()
+    for name in ("tickets.train.jsonl", "tickets.test.jsonl"):
+        (here / name).write_text('{"text": "a", "label": "b"}\n')
+    decoy, real = (Path(os.path.normpath(folder / written)) for folder in (elsewhere, here))
+    decoy.parent.mkdir()
+    decoy.write_text('{"prompt": "p", "completion": "of the working folder"}\n')
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(SpecError, match="no such file or folder"):
+        loaded(here, study)
+    real.parent.mkdir()
+    real.write_text('{"prompt": "p", "completion": "of the study"}\n')
+    for folder in (here, elsewhere, tmp_path):
+        monkeypatch.chdir(folder)
+        assert loaded(here, study).generalist["general"].rows == str(real)
 
 
 @pytest.mark.parametrize("written", ["yes", "'true'", "1"])

@@ -502,7 +502,7 @@ def test_one_item_asked_in_two_ways_is_refused(make_study: Callable[..., Any]) -
         run_ladder(make_study, one={"collection": facts}, other={"collection": facts, "max_answer_tokens": 8})
 
 
-def test_data_beside_the_project_is_found_from_a_study_deeper_in_it(
+def test_data_beside_the_project_is_named_from_the_study_s_own_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_skills(tmp_path)
@@ -510,7 +510,7 @@ def test_data_beside_the_project_is_found_from_a_study_deeper_in_it(
     (project / "studies" / "ladders").mkdir(parents=True)
     study = study_in(
         project / "studies" / "ladders",
-        boolq={"collection": {"skill": "boolq", "rows": "${ROWS_AT:-../data}"}},
+        boolq={"collection": {"skill": "boolq", "rows": "${ROWS_AT:-../../../data}"}},
     )
     monkeypatch.chdir(project)
     assert len(read_collections(load_study(study, environment={}))["boolq"].test) == 20

@@ -67,14 +67,14 @@ def _with_data() -> None:
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_ready_ladder_study_loads_and_its_data_are_found_without_the_variable(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = YAML(typ="safe", pure=True).load(path.read_text())
     jsonschema.validate(said, json_schema(), cls=jsonschema.Draft202012Validator)
     assert load_study(path, environment=ENVIRONMENT).targets
     beside = Path(__file__).parents[2]
     if (beside / "../shared/data").exists():
-        monkeypatch.chdir(beside)
+        monkeypatch.chdir(tmp_path)
         assert load_study(path, environment={}).effective() != {}
 
 

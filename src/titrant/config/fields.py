@@ -181,8 +181,7 @@ class ModelPlace(Place):
 def resolve_place(written: str, folder: Path) -> Place:
     """The place that `written` names, seen from the study's folder; pydantic's error when there is no such file.
 
-    A path that leaves the study's folder (`../shared/data`) and is not there is looked for from the working folder too:
-    data shared by many studies lies beside the project, wherever in it a study stands.
+    Where the study is started from never counts: it would read other rows from one folder than from another.
     """
     if "\0" in written:
         refuse("no path", got=written)
@@ -194,8 +193,6 @@ def resolve_place(written: str, folder: Path) -> Place:
         path = folder / Path(written).expanduser()
     except RuntimeError as error:
         refuse(f"no usable path ({error})", got=written)
-    if not _exists(path) and written.startswith("../") and _exists(Path(written)):
-        path = Path(written)
     if not _exists(path):
         refuse("no such file or folder", got=written, expected="a path relative to the study file", fix=_near(path))
     return Place(str(path.resolve()), written=written)
