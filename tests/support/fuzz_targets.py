@@ -55,6 +55,17 @@ def _parquet() -> bytes:
     return target.getvalue()
 
 
+def _arrow(*, stream: bool) -> bytes:
+    import pyarrow as pa
+
+    target = io.BytesIO()
+    table = pa.table({"prompt": ["p", "q"], "completion": ["c", "d"], "number": [1.5, None], "list": [[1], []]})
+    writer = (pa.ipc.new_stream if stream else pa.ipc.new_file)(target, table.schema)
+    writer.write_table(table)
+    writer.close()
+    return target.getvalue()
+
+
 def _zip() -> bytes:
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -171,6 +182,36 @@ def _card(data: bytes) -> None:
         _plausible(error)
 
 
+def _saved(name: str) -> Callable[[bytes], None]:
+    def read(data: bytes) -> None:
+        from titrant.core.errors import DataError
+        from titrant.data.readers import read_rows
+
+        folder = Path(_FOLDER.name) / f"saved-{name}"
+        folder.mkdir(exist_ok=True)
+        (folder / "dataset_info.json").write_bytes(b"{}")
+        (folder / "data-00000-of-00001.arrow").write_bytes(_arrow(stream=True))
+        (folder / name).write_bytes(data)
+        try:
+            list(read_rows(folder))
+        except DataError as error:
+            _plausible(error)
+
+    return read
+
+
+def _score(data: bytes) -> None:
+    from titrant.core.errors import UserError
+    from titrant.data.readers import read_rows
+    from titrant.scoring.metrics import score_rows
+
+    for name in ("predictions.csv", "predictions.jsonl"):
+        try:
+            score_rows(read_rows(_written(name, data)), "f1")
+        except UserError as error:
+            _plausible(error)
+
+
 def _ledger(data: bytes) -> None:
     from titrant.core.errors import StoreDamaged
     from titrant.storage.store import Store
@@ -204,6 +245,7 @@ DOORS: dict[str, Callable[[bytes], None]] = {
     "tsv": _rows("rows.tsv"),
     "gz": _rows("rows.jsonl.gz"),
     "parquet": _rows("rows.parquet"),
+    "arrow": _rows("rows.arrow"),
     "zip": _rows("rows.zip"),
     "tar": _rows("rows.tar"),
     "gguf": _model("model.gguf"),
@@ -211,6 +253,9 @@ DOORS: dict[str, Callable[[bytes], None]] = {
     "config": _model("config.json"),
     "study": _study,
     "judge": _judge,
+    "score": _score,
+    "state": _saved("state.json"),
+    "splits": _saved("dataset_dict.json"),
     "card": _card,
     "ledger": _ledger,
 }
@@ -226,13 +271,17 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "tsv": (TABLE.replace(b",", b"\t"),),
     "gz": (gzip.compress(ROW * 20, mtime=0),),
     "parquet": (_parquet(),),
+    "arrow": (_arrow(stream=True), _arrow(stream=False)),
     "zip": (_zip(),),
     "tar": (_tar(),),
     "gguf": (_gguf(),),
     "safetensors": (_safetensors(),),
     "config": (b'{"model_type": "llama", "auto_map": {"a": [1, 2.5, null]}}',),
     "study": (STUDY,),
-    "judge": (SCORES,),
+    "judge": (SCORES, SCORES.replace(b",", b";").replace(b"score", b"Score")),
+    "score": (b'id,prediction,references\n1,a,b\n2,x,"[""y""]"\n', b'{"prediction": "a", "references": "b"}\n'),
+    "state": (b'{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}',),
+    "splits": (b'{"splits": ["train", "test"]}', b'{"splits": [".."]}'),
     "card": (
         b"---\nlicense: mit\nconfigs:\n- config_name: default\n  data_files:\n  - {split: train, path: 't*'}\n---\n#\n",
     ),

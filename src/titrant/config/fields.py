@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from titrant.config.yaml_source import Plain
+from titrant.data import readers
 
 MAX_ROWS = 10**9
 PACK_PREFIX = "pack:"
@@ -193,8 +194,9 @@ def resolve_place(written: str, folder: Path) -> Place:
         path = folder / Path(written).expanduser()
     except RuntimeError as error:
         refuse(f"no usable path ({error})", got=written)
-    if not _exists(path):
-        refuse("no such file or folder", got=written, expected="a path relative to the study file", fix=_near(path))
+    if not _exists(path) and readers.parted(str(path))[1] is None:
+        fix = _near(path) or readers.door_of(written)
+        refuse("no such file or folder", got=written, expected="a path relative to the study file", fix=fix)
     return Place(str(path.resolve()), written=written)
 
 

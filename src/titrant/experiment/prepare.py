@@ -6,6 +6,7 @@ that a draw gets exactly what it asks for. A test item among the target's own tr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +14,11 @@ from pathlib import Path
 from titrant import tasks
 from titrant.backends.hf.models.prepare import prepare
 from titrant.config.fields import Place
+from titrant.config.study import Collection as TaskCollection
 from titrant.config.study import Study, Target
 from titrant.core.environment import current_numerics
 from titrant.core.errors import DataError, TemplateRefusal
-from titrant.core.identity import fingerprint
+from titrant.core.identity import fingerprint, hash_file
 from titrant.core.records import Example, Item, Numerics, PreparedModel, TokenRow
 from titrant.data import readers
 from titrant.data.knowledge.rows import fact_target
@@ -31,7 +33,15 @@ from titrant.experiment.template_notes import (
 )
 from titrant.experiment.trials import refuse_failed, target_remarks, target_trials
 from titrant.scoring.sheets import GRADED
-from titrant.tasks.targets import CollectionRows, TokensOf, asked_as, first_items, first_rows, read_collections
+from titrant.tasks.targets import (
+    CollectionRows,
+    TokensOf,
+    asked_as,
+    collection_files,
+    first_items,
+    first_rows,
+    read_collections,
+)
 from titrant.tokens import Renderer, renderer_for
 
 TARGET_SET, VALIDATION_SET = "target", "validation"
@@ -533,15 +543,23 @@ def texts_of(
     return {**found, **pools}
 
 
-def file_hash(path: str) -> str:
-    """A short hash of a local file's bytes; of a folder's names and bytes; the name itself for the hub."""
-    from titrant.core.identity import hash_file
+def file_hash(place: str) -> str:
+    """A short hash of what a place's rows were read from: a file's bytes; of a folder the names and bytes of the files
+    that are read; of a hub dataset the commit, which stands for both."""
+    if place.startswith(readers.HUB_PREFIX):
+        return fingerprint([place, readers.commit_read(place)])[:16]
+    if Path(place).is_file():
+        return hash_file(Path(place))[:16]
+    return hash_of_files(readers.row_files(place))
 
-    place = Path(path)
-    if place.is_file():
-        return hash_file(place)[:16]
-    if place.is_dir():
-        return fingerprint([[str(file.relative_to(place)), hash_file(file)] for file in sorted(place.rglob("*.*"))])[
-            :16
-        ]
-    return fingerprint(path)[:16]
+
+def collection_hash(collection: TaskCollection, place: Place) -> str:
+    """`file_hash` of a place of `collection_places`: of a folder of tasks, of all its task files."""
+    files = collection_files(collection, place)
+    return file_hash(str(place)) if files is None else hash_of_files(files)
+
+
+def hash_of_files(files: Sequence[readers.RowFile]) -> str:
+    """A short hash of files' names, without the folders above them all, and their bytes."""
+    root = os.path.commonpath([file.path.parent for file in files])
+    return fingerprint([[file.path.relative_to(root).as_posix(), hash_file(file.path)] for file in files])[:16]

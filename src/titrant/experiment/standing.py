@@ -23,7 +23,7 @@ from titrant.core.records import Failure
 from titrant.core.revisions import REVISIONS
 from titrant.engines.job import ANSWERS, TRAINING
 from titrant.experiment.design import Design
-from titrant.experiment.prepare import PreparedStudy, file_hash
+from titrant.experiment.prepare import PreparedStudy, collection_hash, file_hash
 from titrant.experiment.results import FailedCell, Judged, Results, cells, collect, failures_by_run
 from titrant.scoring.sheets import Scores
 from titrant.stats.worth import SkillInteraction
@@ -101,7 +101,7 @@ def inputs_digest(design: Design, store: Store) -> str:
         {
             "titrant": [titrant.__version__, REVISIONS, _code_digest()],
             "study": [prepared.study.text, prepared.study.effective()],
-            "files": [[place.written, file_hash(str(place))] for place in _places(prepared)],
+            "files": [*_file_hashes(prepared)],
             "prompts": [
                 file_hash(str(source.prompts_also_in))
                 for source in prepared.study.generalist.values()
@@ -132,19 +132,22 @@ def _stamps(folder: Path) -> Iterator[int]:
         yield found.st_mtime_ns
 
 
-def _places(prepared: PreparedStudy) -> Iterator[Place]:
-    """Every file of rows that the study names."""
+def _file_hashes(prepared: PreparedStudy) -> Iterator[list[str]]:
+    """Every place of rows that the study names, as it is written, with a hash of what is read from it."""
     study = prepared.study
+    places: list[Place | None] = []
     for target in study.targets.values():
-        validation = target.validation if isinstance(target.validation, Place) else None
-        facts = None if target.facts is None else target.facts.rows
-        yield from (place for place in (target.train, target.test, target.rows, validation, facts) if place is not None)
+        places += [target.train, target.test, target.rows, None if target.facts is None else target.facts.rows]
+        places += [target.validation if isinstance(target.validation, Place) else None]
         if target.collection is not None:
-            yield from collection_places(target.collection)
+            yield from (
+                [place.written, collection_hash(target.collection, place)]
+                for place in collection_places(target.collection)
+            )
     for source in study.generalist.values():
-        facts = None if source.facts is None else source.facts.rows
-        yield from (place for place in (source.rows, source.text, facts) if place is not None)
-    yield from (place for place in (study.retention.kept, study.retention.learned) if place is not None)
+        places += [source.rows, source.text, None if source.facts is None else source.facts.rows]
+    places += [study.retention.kept, study.retention.learned]
+    yield from ([place.written, file_hash(str(place))] for place in places if place is not None)
 
 
 def _items_digest(prepared: PreparedStudy) -> str:

@@ -130,6 +130,12 @@ def collection_places(collection: Collection) -> list[Place]:
     return [Place(str(inner), written=written), *(place for place in lists if place is not None)]
 
 
+def collection_files(collection: Collection, place: Place) -> tuple[readers.RowFile, ...] | None:
+    """The files that a place of `collection_places` is read from, where that is a folder of tasks; else None."""
+    folder = Path(str(place))
+    return _task_files(folder) if collection.superni is not None and folder.is_dir() else None
+
+
 # ------------------------------------------------------------------------------------------------------------- ladders
 
 
@@ -434,13 +440,21 @@ def _task_rows(place: Path, wanted: Sequence[str] | None) -> Iterator[RawRow]:
         return readers.read_rows(text)
     folder = place / "tasks" if (place / "tasks").is_dir() else place
     if wanted is None:
-        return chain.from_iterable(readers.read_rows(path) for path in sorted(folder.glob("*.json*")))
+        return chain.from_iterable(readers.read_rows(file.path) for file in _task_files(folder))
     missing = [name for name in wanted if not (folder / f"{name}.json").is_file()]
     if missing:
         raise DataError(
             f"{len(missing)} tasks of the list are not there", where=str(folder), got=", ".join(missing[:20])
         )
     return chain.from_iterable(readers.read_rows(folder / f"{name}.json") for name in wanted)
+
+
+def _task_files(folder: Path) -> tuple[readers.RowFile, ...]:
+    """The task files of a folder, by name: each is a task, whatever its name says of training or testing."""
+    found = tuple(path for path in sorted(folder.glob("*.json*")) if path.is_file())
+    if not found:
+        raise DataError("the folder holds no task files", where=str(folder), expected="task*.json")
+    return tuple(readers.RowFile(path=path, name=str(path)) for path in found)
 
 
 def _counted(pairs: Iterable[tuple[str, int]]) -> list[LeftOut]:

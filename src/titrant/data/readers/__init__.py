@@ -2,14 +2,18 @@
 
 from titrant.data.readers.catalogue import Card, Fact, card, catalogue, catalogue_names, is_non_commercial
 from titrant.data.readers.detect import FileShape, LabelCount, detect_shape
-from titrant.data.readers.files import read_rows
+from titrant.data.readers.doors import door_of
+from titrant.data.readers.files import missing_place, parted, read_rows, row_files
+from titrant.data.readers.hub import HUB_PREFIX, commit_read
 from titrant.data.readers.large import RowIndex, fetch_rows, index_rows, is_large
+from titrant.data.readers.layouts import RowFile
 from titrant.data.readers.load import load_examples, load_items, stream_examples
 from titrant.data.readers.notes import FileNote, ReadingNotes
 from titrant.data.readers.pins import LOCK_NAME, Pin, lock_key, pin, pin_at_first_use, read_lock, write_lock
 from titrant.data.readers.shapes import SHAPES, ColumnMap
 
 __all__ = [
+    "HUB_PREFIX",
     "LOCK_NAME",
     "SHAPES",
     "Card",
@@ -20,11 +24,14 @@ __all__ = [
     "LabelCount",
     "Pin",
     "ReadingNotes",
+    "RowFile",
     "RowIndex",
     "card",
     "catalogue",
     "catalogue_names",
+    "commit_read",
     "detect_shape",
+    "door_of",
     "fetch_rows",
     "index_rows",
     "is_large",
@@ -32,10 +39,13 @@ __all__ = [
     "load_examples",
     "load_items",
     "lock_key",
+    "missing_place",
+    "parted",
     "pin",
     "pin_at_first_use",
     "read_lock",
     "read_rows",
+    "row_files",
     "stream_examples",
     "write_lock",
 ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-READABLE = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+READABLE = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
+_COLUMNAR = (".parquet", ".arrow")  # compressed within: nobody packs them again
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
-EXPECTED = f"{', '.join(READABLE)} (all but Parquet also with .gz), {', '.join(ARCHIVES)}, a folder, or hub:org/name"
+EXPECTED = f"{', '.join(READABLE)} (text also with .gz), {', '.join(ARCHIVES)}, a folder, or hub:org/name"
 
 
 def kind_of(name: str) -> str | None:
@@ -19,6 +20,6 @@ def kind_of(name: str) -> str | None:
     for suffix in (*ARCHIVES, *READABLE):
         if lower.endswith(suffix):
             return suffix
-        if suffix in READABLE and suffix != ".parquet" and lower.endswith(f"{suffix}.gz"):
+        if suffix in READABLE and suffix not in _COLUMNAR and lower.endswith(f"{suffix}.gz"):
             return f"{suffix}.gz"
     return None

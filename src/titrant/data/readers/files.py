@@ -8,44 +8,86 @@ from __future__ import annotations
 import contextlib
 import gzip
 import lzma
+import re
 import stat
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, cast
 
 from titrant.core.errors import DataError
 from titrant.core.records import RawRow
+from titrant.data.readers.doors import door_of
 from titrant.data.readers.file_kinds import ARCHIVES, EXPECTED, kind_of
-from titrant.data.readers.hub import HUB_PREFIX, hub_files
-from titrant.data.readers.json_rows import rows_of_json, rows_of_json_lines
+from titrant.data.readers.hub import HUB_PREFIX, front_matter, hub_files
+from titrant.data.readers.json_rows import parse_object, rows_of_json, rows_of_json_lines
+from titrant.data.readers.layouts import RowFile, choose_split, is_data, splits_of, splits_of_names
 from titrant.data.readers.lines import Report, refuse
-from titrant.data.readers.tables import rows_of_csv, rows_of_parquet
+from titrant.data.readers.tables import rows_of_arrow, rows_of_csv, rows_of_parquet
 from titrant.data.readers.unpacking import Allowance, Unpacked
+
+_PART = re.compile(r"(?:[\w.-]+/)?[\w.-]+")
 
 
 def read_rows(path: str | Path, *, report: Report = refuse) -> Iterator[RawRow]:
     """Every row of `path`, in file order, with its place; at least one, or a `DataError`.
 
-    `path` is a file, a folder (all readable files below it, by name), a zip or tar of such files, or
-    `hub:org/name[@revision][:split]`. Problems of single rows go to `report`, which raises them unless told otherwise.
+    `path` is a place as `row_files` takes it. Problems of single rows go to `report`, which raises them unless told
+    otherwise.
     """
-    text = str(path)
+    for file in row_files(path):
+        yield from _rows_of_file(file.path, file.name, report=report)
+
+
+def row_files(place: str | Path) -> tuple[RowFile, ...]:
+    """The files that the rows of a place come from, in the order in which they are read; always at least one.
+
+    `place` is a file (an archive of files too), a folder, `FOLDER:[configuration/]split`, or
+    `hub:org/name[@revision][:[configuration/]split]`. Whoever asks what a study reads asks here, so that what is hashed
+    is what was read. `DataError` where there is no such place, or where it has several splits and none is named.
+    """
+    text = str(place)
     if text.startswith(HUB_PREFIX):
-        for file in hub_files(text):
-            yield from _rows_of_file(file.path, file.name, report=report)
-        return
-    path = Path(path)
-    if not path.exists():
-        raise DataError("no such file or folder", where=text, fix="paths in a study are relative to the study file")
-    if path.is_dir():
-        for file_path in _files_below(path):
-            yield from _rows_of_file(file_path, str(file_path), report=report)
-    else:
-        yield from _rows_of_file(path, text, report=report)
+        return tuple(RowFile(path=file.path, name=file.name) for file in hub_files(text))
+    folder, part = parted(text)
+    if not _is_there(str(folder)):
+        raise missing_place(text)
+    if folder.is_dir():
+        return _files_of_folder(folder, part, text)
+    return (RowFile(path=folder, name=text),)
+
+
+def parted(text: str) -> tuple[Path, str | None]:
+    """The path of a local place, and the split that is named behind a folder's: a path that is there is never cut.
+
+    >>> parted("/tmp:en/train"), parted("/no/such:train")[1]
+    ((PosixPath('/tmp'), 'en/train'), None)
+    """
+    head, mark, part = text.rpartition(":")
+    if mark and _PART.fullmatch(part) and not _is_there(text) and _is_there(head) and Path(head).is_dir():
+        return Path(head), part
+    return Path(text), None
+
+
+def _is_there(text: str) -> bool:
+    """Whether a path leads to something; a name that no file can have (too long, a NUL) leads nowhere."""
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def missing_place(text: str) -> DataError:
+    """What to say of a place that is not there: the door that its name belongs to, or where a path was looked for."""
+    return DataError(
+        "no such file or folder",
+        where=text,
+        got=str(Path(text).absolute()),
+        fix=door_of(text) or "a relative path starts at the working folder, and in a study at the study's own folder",
+    )
 
 
 def rows_at_lines(path: Path, lines: Container[int]) -> Iterator[RawRow]:
@@ -62,20 +104,64 @@ def rows_at_lines(path: Path, lines: Container[int]) -> Iterator[RawRow]:
         raise DataError(f"cannot be read ({error.strerror or error})", where=str(path)) from error
 
 
-def _files_below(folder: Path) -> list[Path]:
-    """Readable files in a folder, sorted by path. Hidden ones are left out; a link that leads out of it is refused."""
+def _files_of_folder(folder: Path, part: str | None, text: str) -> tuple[RowFile, ...]:
+    """The files of one split of a folder: as `save_to_disk` lists them, else as `layouts` finds them, by path."""
+    config, _, split = part.rpartition("/") if part is not None else ("", "", None)
+    fix = f"{folder}:<split>"
+    if (folder / "dataset_dict.json").is_file():
+        listed = _saved(folder / "dataset_dict.json", "splits")
+        inner = (
+            folder / choose_split({name: (name,) for name in listed}, split, of="the folder", where=text, fix=fix)[0]
+        )
+        return _files_of_folder(inner, None, str(inner))
+    if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
+        names = tuple(_saved(folder / "state.json", "_data_files"))
+        chosen = choose_split({split or "train": names}, split, of="the folder", where=text, fix=fix)
+    else:
+        data = _names_below(folder)
+        card = folder / "README.md"
+        header = front_matter(card.read_text("utf-8", "replace"), str(card)) if card.is_file() else {}
+        known = splits_of(data, header, config or None, where=text, fix=f"{folder}:<configuration>/<split>")
+        chosen = choose_split(known, split, of="the folder", where=text, fix=fix)
     root = folder.resolve()
-    found = []
-    for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or path.is_dir() or kind_of(path.name) is None:
-            continue
-        if not path.resolve().is_relative_to(root):
-            raise DataError("a link leads out of the folder", where=str(path), got=str(path.resolve()))
-        found.append(path)
+    for name in chosen:
+        if not (folder / name).resolve().is_relative_to(root):
+            raise DataError(
+                "a link leads out of the folder", where=str(folder / name), got=str((folder / name).resolve())
+            )
+    return tuple(RowFile(path=folder / name, name=str(folder / name)) for name in chosen)
+
+
+def _names_below(folder: Path) -> list[str]:
+    """The paths in a folder of files that hold rows, sorted; hidden ones, metadata and folders with a dot are none."""
+    below = ((path, path.relative_to(folder).as_posix()) for path in folder.rglob("*"))
+    found = sorted(name for path, name in below if is_data(name) and not path.is_dir())
     if not found:
         raise DataError("the folder holds no file that can be read", where=str(folder), expected=EXPECTED)
     return found
+
+
+def _saved(path: Path, key: str) -> list[str]:
+    """The names that a file of `save_to_disk` lists under `key`: of splits, or of Arrow files beside it."""
+    said = parse_object(path.read_text("utf-8", "replace"))
+    entries = said.get(key)
+    listed = entries if isinstance(entries, list) else []
+    names = [entry.get("filename") if isinstance(entry, dict) else entry for entry in listed]
+    # A name with folders in it could lead anywhere; the library writes none.
+    if not names or not all(isinstance(name, str) and _is_plain(name) for name in names):
+        raise DataError("this is no list of saved files", where=f"{path}:1", got=said, expected=f"{key} with names")
+    if said.get("_indices_data_files") or said.get("_indices_files"):
+        raise DataError(
+            "only a selection of the rows was saved, by an old version of `datasets`",
+            where=f"{path}:1",
+            fix="load it with datasets.load_from_disk, and save it again with to_parquet",
+        )
+    return [str(name) for name in names]
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name is that of an entry in its folder."""
+    return Path(name).name == name and name not in ("", "..")
 
 
 def _rows_of_file(path: Path, name: str, *, report: Report) -> Iterator[RawRow]:
@@ -122,6 +208,8 @@ def _rows_of_stream(
         yield from rows_of_csv(stream, name, delimiter="\t", report=report)
     elif kind == ".parquet":
         yield from rows_of_parquet(stream, name, unpacked=allowance.take)
+    elif kind == ".arrow":
+        yield from rows_of_arrow(stream, name, unpacked=allowance.take)
     else:
         yield from rows_of_json_lines(stream, name, report=report)
 
@@ -139,7 +227,7 @@ def _rows_of_archive(
         )
         for member, opened in members:
             member_kind = kind_of(member)
-            if member_kind is None or member_kind in ARCHIVES:
+            if member_kind is None:
                 continue
             with opened as inner:
                 yield from _rows_of_stream(
@@ -153,10 +241,12 @@ def _rows_of_archive(
 
 def _zip_members(stream: BinaryIO, name: str, allowance: Allowance) -> Iterator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(stream) as archive:
-        for member in sorted(archive.infolist(), key=lambda member: member.filename):
-            link = stat.S_ISLNK(member.external_attr >> 16)
-            _refuse_outside(member.filename, name, link=link)
-            if not member.is_dir():
+        members = sorted(archive.infolist(), key=lambda member: member.filename)
+        for member in members:
+            _refuse_outside(member.filename, name, link=stat.S_ISLNK(member.external_attr >> 16))
+        chosen = _members_of_rows([member.filename for member in members if not member.is_dir()], name)
+        for member in members:
+            if member.filename in chosen:
                 yield member.filename, cast("IO[bytes]", Unpacked(cast("BinaryIO", archive.open(member)), allowance))
 
 
@@ -167,11 +257,23 @@ def _tar_members(stream: BinaryIO, name: str, kind: str, allowance: Allowance) -
         # Headers count too: one of them may claim to be as long as all that a bomb unpacks to.
         unpacked = cast("BinaryIO", Unpacked(stream, allowance))
         archive = opened_files.enter_context(tarfile.open(fileobj=unpacked, mode="r:"))
-        for member in sorted(archive.getmembers(), key=lambda member: member.name):
+        members = sorted(archive.getmembers(), key=lambda member: member.name)
+        for member in members:
             _refuse_outside(member.name, name, link=not (member.isfile() or member.isdir()))
-            opened = archive.extractfile(member)
+        chosen = _members_of_rows([member.name for member in members if member.isfile()], name)
+        for member in members:
+            opened = archive.extractfile(member) if member.name in chosen else None
             if opened is not None:
                 yield member.name, opened
+
+
+def _members_of_rows(members: Sequence[str], name: str) -> Collection[str]:
+    """The members that hold rows. An archive has no way to name a split, so one with several is refused."""
+    data = [member for member in members if is_data(member) and kind_of(member) not in ARCHIVES]
+    if not data:
+        return ()
+    fix = "unpack it, and name FOLDER:<split>"
+    return choose_split(splits_of_names(data), None, of="the archive", where=f"{name}:1", fix=fix)
 
 
 def _refuse_outside(member: str, archive: str, *, link: bool) -> None:

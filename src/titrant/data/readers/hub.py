@@ -1,8 +1,8 @@
 """Data files of a hub dataset, as plain files: `hub:org/name[@revision][:[config/]split]`.
 
 The repository's files are fetched and read by this project's own readers, not by the `datasets` library: so no code
-from the hub can run, and a date or `010` in a CSV stays what it was. Splits follow the hub's own conventions: the
-`configs` of the dataset card, else the words train, validation and test in file names.
+from the hub can run, and a date or `010` in a CSV stays what it was. Splits are those that the library would find
+(`layouts`).
 
 A revision that is a full commit hash is taken from the local cache when all of the split lies there. Without network
 the cached copy of the asked revision is used, if there is one; the commit that was read stands in the place of every
@@ -11,7 +11,6 @@ row. The list of a commit's files is kept beside its cached files, so that half 
 
 from __future__ import annotations
 
-import fnmatch
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -23,7 +22,8 @@ from titrant.core.errors import DataError
 from titrant.core.hub import hub_cache, hub_endpoint, hub_is_off
 from titrant.core.redaction import redacted
 from titrant.data.readers.file_kinds import ARCHIVES, kind_of
-from titrant.storage.store import read_json, write_json
+from titrant.data.readers.layouts import choose_split, is_data, splits_of
+from titrant.storage.store import read_json, write_json, write_text
 
 HUB_PREFIX = "hub:"
 NETWORK_SECONDS = 2.5  # the whole command is to fail within five, and it has to start first
@@ -31,9 +31,6 @@ _ADDRESS = re.compile(
     r"hub:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?:(?P<config>[\w.-]+)/)?(?P<split>[\w.-]+))?"
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_SPLIT_WORDS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"}
-_SPLIT_WORDS |= {"val": "validation", "dev": "validation", "test": "test", "testing": "test"}
-_NOT_ROWS = ("dataset_infos.json", "dataset_dict.json", "state.json", "config.json")
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<rest>\.[^/]*)$")
 _LARGEST_HEADER = 1 << 20  # characters
 _MOST_ALIASES = 20  # each may stand for a value that holds others: they multiply
@@ -168,6 +165,21 @@ def _repository_folder(address: HubAddress) -> Path:
     return hub_cache() / f"datasets--{address.repository.replace('/', '--')}"
 
 
+def _remember_commit(address: HubAddress, commit: str) -> None:
+    """Keep which commit a branch or tag was, where huggingface_hub keeps it: it does so only for files that are asked
+    for by that name, and without it the cache has no answer once the network is gone."""
+    if not _COMMIT.fullmatch(address.revision):
+        write_text(_repository_folder(address) / "refs" / address.revision, commit)
+
+
+def commit_read(text: str) -> str:
+    """The commit of an address that was read last, by the cache alone; `DataError` where nothing was."""
+    snapshot = _cached_snapshot(parse_address(text))
+    if snapshot is None:
+        raise DataError("the dataset is no longer in the cache", where=text, got=str(hub_cache()))
+    return snapshot.name
+
+
 def _cached_snapshot(address: HubAddress) -> Path | None:
     """The folder of the cached commit that the address means, if any."""
     folder = _repository_folder(address)
@@ -236,6 +248,7 @@ def _download(address: HubAddress, text: str) -> tuple[HubFile, ...]:
     chosen = choose_files(names, front_matter(card, text), address, text)
     prefix = f"hub:{address.repository}@{info.sha}"
     paths = _asked(lambda: [fetched(name) for name in chosen], address, text)
+    _remember_commit(address, info.sha)
     return tuple(HubFile(path=path, name=f"{prefix}/{name}") for path, name in zip(paths, chosen, strict=True))
 
 
@@ -299,7 +312,7 @@ def choose_files(names: Sequence[str], header: dict[str, Any], address: HubAddre
 
     `header` is that of its card: its `configs` decide, else the folders and names of the files.
     """
-    data = [name for name in names if _is_data(name)]
+    data = [name for name in names if is_data(name) and kind_of(name) not in ARCHIVES]
     if not data:
         scripts = [name for name in names if name.endswith(".py")]
         if scripts:
@@ -310,70 +323,9 @@ def choose_files(names: Sequence[str], header: dict[str, Any], address: HubAddre
                 fix="choose a revision with data files, such as @refs/convert/parquet",
             )
         raise DataError("the dataset has no data files that can be read", where=text, got=", ".join(names[:20]))
-    splits = _splits_of_card(header, data, address, text) or _splits_of_names(_of_config(data, address, text))
-    if address.split is None:
-        if len(splits) > 1:
-            raise DataError(
-                "the dataset has several splits", where=text, got=", ".join(sorted(splits)), fix=f"{text}:<split>"
-            )
-        return next(iter(splits.values()))
-    if address.split not in splits:
-        raise DataError("no such split", where=text, got=address.split, expected=", ".join(sorted(splits)))
-    return splits[address.split]
-
-
-def _is_data(name: str) -> bool:
-    kind = kind_of(name)
-    plain = not any(part.startswith(".") for part in name.split("/"))
-    return kind is not None and kind not in ARCHIVES and plain and name.rsplit("/", 1)[-1] not in _NOT_ROWS
-
-
-def _of_config(data: Sequence[str], address: HubAddress, text: str) -> Sequence[str]:
-    """Without `configs` in the card a configuration is a folder, as in the hub's own conversions to Parquet."""
-    if address.config is None:
-        return data
-    inside = [name for name in data if address.config in name.split("/")[:-1]]
-    if not inside:
-        folders = sorted({folder for name in data for folder in name.split("/")[:-1]})
-        raise DataError(
-            "no such configuration", where=text, got=address.config, expected=", ".join(folders[:40]) or "none"
-        )
-    return inside
-
-
-def _splits_of_card(
-    header: dict[str, Any], data: Sequence[str], address: HubAddress, text: str
-) -> dict[str, tuple[str, ...]]:
-    """Splits by the `configs` in the card's header; empty where it has none."""
-    configs = header.get("configs")
-    if not isinstance(configs, list):
-        return {}
-    by_name = {str(config.get("config_name", "default")): config for config in configs if isinstance(config, dict)}
-    wanted = address.config
-    if wanted is None:
-        marked = [name for name, config in by_name.items() if config.get("default") is True or name == "default"]
-        wanted = marked[0] if marked else next(iter(by_name)) if len(by_name) == 1 else None
-    if wanted is None or wanted not in by_name:
-        raise DataError(
-            "which configuration of the dataset?" if wanted is None else "no such configuration",
-            where=text,
-            got=wanted,
-            expected=", ".join(sorted(by_name)),
-            fix=f"hub:{address.repository}:<configuration>/<split>",
-        )
-    parts = by_name[wanted].get("data_files")
-    if parts is None:
-        return {}
-    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-        parts = [{"split": "train", "path": parts}]
-    splits: dict[str, tuple[str, ...]] = {}
-    for part in parts:
-        paths = part.get("path")
-        patterns = [str(path) for path in (paths if isinstance(paths, list) else [paths])]
-        found = tuple(name for name in data if any(fnmatch.fnmatch(name, pattern) for pattern in patterns))
-        if found:
-            splits[str(part.get("split", "train"))] = found
-    return splits
+    fix = f"hub:{address.repository}:<configuration>/<split>"
+    splits = splits_of(data, header, address.config, where=text, fix=fix)
+    return choose_split(splits, address.split, of="the dataset", where=text, fix=f"{text}:<split>")
 
 
 def front_matter(card: str, text: str) -> dict[str, Any]:
@@ -398,15 +350,6 @@ def front_matter(card: str, text: str) -> dict[str, Any]:
             raise
         raise DataError("the header of the dataset's README.md is no YAML", where=text) from error
     return value if isinstance(value, dict) else {}
-
-
-def _splits_of_names(data: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Splits by the words in file and folder names; files without such a word are `train`."""
-    splits: dict[str, list[str]] = {}
-    for name in data:
-        words = [_SPLIT_WORDS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in _SPLIT_WORDS]
-        splits.setdefault(words[-1] if words else "train", []).append(name)
-    return {split: tuple(files) for split, files in splits.items()}
 
 
 def _refuse_missing_shards(names: Sequence[str], text: str) -> None:

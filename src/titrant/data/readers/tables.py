@@ -1,10 +1,11 @@
-"""Rows from CSV, TSV and Parquet; a cell of a text table stays exactly the string that it was."""
+"""Rows from CSV, TSV, Parquet and Arrow; a cell of a text table stays exactly the string that it was."""
 
 from __future__ import annotations
 
 import csv
 import datetime
 import decimal
+import io
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
@@ -67,18 +68,85 @@ def rows_of_parquet(
         file = pyarrow.parquet.ParquetFile(stream)
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
             unpacked(batch.nbytes + 8 * batch.num_rows)
-            names = batch.schema.names
-            if len(set(names)) < len(names):
-                raise DataError("two columns have the same name", where=f"{name}:1", got=", ".join(names))
-            columns = [_readable(column).to_pylist() for column in batch.columns]
-            for cells in zip(*columns, strict=True):
+            for row in _rows_of_batch(batch, name, number):
                 number += 1
-                origin = Origin(path=name, line=number)
-                values = {column: _as_text(cell, column, origin) for column, cell in zip(names, cells, strict=True)}
-                yield RawRow(values=values, origin=origin)
+                yield row
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"this Parquet file cannot be read ({reason})", where=f"{name}:{number + 1}") from error
+
+
+def rows_of_arrow(
+    stream: BinaryIO, name: str, *, unpacked: Callable[[int], None] = lambda count: None
+) -> Iterator[RawRow]:
+    """Rows of an Arrow file, as `datasets` writes them with `save_to_disk`; values and lines as in Parquet."""
+    import pyarrow
+    import pyarrow.ipc
+
+    number = 0
+    try:
+        for batch in _arrow_batches(stream):
+            # Offsets into the file are taken on trust otherwise, and a damaged one leads anywhere in memory.
+            batch.validate(full=True)
+            unpacked(batch.nbytes + 8 * batch.num_rows)
+            for start in range(0, batch.num_rows, _BATCH_ROWS):
+                for row in _rows_of_batch(batch.slice(start, _BATCH_ROWS), name, number):
+                    number += 1
+                    yield row
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"this Arrow file cannot be read ({reason})", where=f"{name}:{number + 1}") from error
+
+
+def _arrow_batches(stream: BinaryIO) -> Iterator[Any]:
+    """The batches of a stream of them (what `datasets` writes), or of Arrow's file format, which begins with a mark."""
+    import pyarrow.ipc
+
+    start = stream.read(6)
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    bounded = _WithinFile(stream, size)
+    if start != b"ARROW1":
+        yield from pyarrow.ipc.open_stream(bounded)
+        return
+    file = pyarrow.ipc.open_file(bounded)
+    for number in range(file.num_record_batches):
+        yield file.get_batch(number)
+
+
+class _WithinFile(io.RawIOBase):
+    """A stream that is never asked for more than it holds: a damaged length of 2**60 bytes would be set aside first."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self._stream, self._size = stream, size
+
+    def read(self, size: int = -1, /) -> bytes:
+        left = max(0, self._size - self._stream.tell())
+        return self._stream.read(left if size is None or size < 0 else min(size, left))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+
+def _rows_of_batch(batch: Any, name: str, before: int) -> Iterator[RawRow]:
+    """The rows of a batch, which follow `before` others."""
+    names = batch.schema.names
+    if len(set(names)) < len(names):
+        raise DataError("two columns have the same name", where=f"{name}:1", got=", ".join(names))
+    columns = [_readable(column).to_pylist() for column in batch.columns]
+    for number, cells in enumerate(zip(*columns, strict=True), start=before + 1):
+        origin = Origin(path=name, line=number)
+        values = {column: _as_text(cell, column, origin) for column, cell in zip(names, cells, strict=True)}
+        yield RawRow(values=values, origin=origin)
 
 
 def _checked_header(header: list[str], where: str, delimiter: str) -> list[str]:

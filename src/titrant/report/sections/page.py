@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import titrant
+from titrant.config.fields import Place
 from titrant.config.study import Target
 from titrant.core.identity import fingerprint
 from titrant.core.records import Arm, Draw, Example, Item, Verdict
@@ -21,7 +22,15 @@ from titrant.engines.job import checked_training
 from titrant.experiment.answers import StoredAnswers
 from titrant.experiment.design import PlannedRun, overlap_at, sizes_of
 from titrant.experiment.measures import target_measures
-from titrant.experiment.prepare import KEPT_SET, LEARNED_SET, TARGET_SET, ModelData, TargetData, file_hash
+from titrant.experiment.prepare import (
+    KEPT_SET,
+    LEARNED_SET,
+    TARGET_SET,
+    ModelData,
+    TargetData,
+    collection_hash,
+    file_hash,
+)
 from titrant.experiment.results import METRIC_WORDS, FailedCell, Judged, Results, cells, page_name
 from titrant.report.data import (
     ArmAnswers,
@@ -907,7 +916,7 @@ def _files(view: _View) -> tuple[FileFacts, ...]:
     prepared = view.results.design.prepared
     study, data = prepared.study, view.data
     said = study.targets[view.judged.target]
-    listed: list[tuple[str, Any, int, str | None]] = [
+    listed: list[tuple[str, Place | None, int, str | None]] = [
         ("target, training", said.train, len(data.train), None),
         ("target, test", said.test, len(data.test), None),
         ("target, facts", None if said.facts is None else said.facts.rows, len(data.train) + len(data.test), None),
@@ -916,7 +925,7 @@ def _files(view: _View) -> tuple[FileFacts, ...]:
     if said.collection is not None:
         rows = len(data.train) + len(data.test) + len(data.validation)
         listed += [("target, collection", place, rows, None) for place in collection_places(said.collection)[:1]]
-    if isinstance(said.validation, str):
+    if isinstance(said.validation, Place):
         listed.append(("target, validation", said.validation, len(data.validation), None))
     for name in study.generalist:
         pool = view.prepared.pools[name]
@@ -927,7 +936,15 @@ def _files(view: _View) -> tuple[FileFacts, ...]:
     ):
         listed.append((use, place, sum(item.eval_set == eval_set for item in prepared.retention), None))
     return tuple(
-        FileFacts(use=use, path=place.written, rows=rows, fingerprint=file_hash(str(place)), licence=licence)
+        FileFacts(
+            use=use,
+            path=place.written,
+            rows=rows,
+            fingerprint=collection_hash(said.collection, place)
+            if said.collection is not None and use == "target, collection"
+            else file_hash(str(place)),
+            licence=licence,
+        )
         for use, place, rows, licence in listed
         if place is not None
     )
