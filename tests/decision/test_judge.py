@@ -441,9 +441,9 @@ def wrong(tmp_path: Path, text: str, **more: Any) -> str:
 def test_errors_name_the_file_the_line_and_the_value(tmp_path: Path) -> None:
     head = "arm,seed,item,score\n"
     good = "a,0,x,1\na,0,y,0\nb,0,x,1\nb,0,y,1\n"
-    assert "scores.csv:3: score 1.5 is not a number from 0 to 1" in wrong(tmp_path, head + "a,0,x,1\na,0,y,1.5\n")
-    assert "scores.csv:2: score nan" in wrong(tmp_path, head + "a,0,x,high\n")
-    assert "scores.csv:2: score nan" in wrong(tmp_path, head + "a,0,x,\n")
+    assert "scores.csv:3: score '1.5' is not a number from 0 to 1" in wrong(tmp_path, head + "a,0,x,1\na,0,y,1.5\n")
+    assert "scores.csv:2: score 'high' is not" in wrong(tmp_path, head + "a,0,x,high\n")
+    assert "scores.csv:2: every score is empty" in wrong(tmp_path, head + "a,0,x,\n")
     assert "scores.csv:2: item is empty" in wrong(tmp_path, head + "a,0,,1\n")
     duplicate = wrong(tmp_path, head + good + "b,0,x,0\n")
     assert "scores.csv:6: a second score for arm 'b', seed '0', item 'x' (the first is at" in duplicate
@@ -462,9 +462,9 @@ def test_errors_name_the_file_the_line_and_the_value(tmp_path: Path) -> None:
 
 
 def test_at_most_twenty_problems_are_listed(tmp_path: Path) -> None:
-    text = "arm,seed,item,score\n" + "".join(f"a,0,x{number},7\n" for number in range(50))
+    text = "arm,seed,item,score\n" + "".join(f"a,0,x{number},7.{number}\n" for number in range(50))
     found = wrong(tmp_path, text)
-    assert found.count("score 7 is not") == 20
+    assert found.count("is not a number from 0 to 1") == 20
     assert "and more" in found
 
 

@@ -16,10 +16,12 @@ from titrant.core.redaction import sayable
 
 def show_score(predictions: Path, *, metric: str, per_item: Path | None, as_json: bool) -> None:
     """Score a file of predictions."""
-    from titrant.data.readers import read_rows
+    from titrant.data.readers import read_rows, table_remarks
     from titrant.scoring.metrics import score_rows
     from titrant.storage.store import write_jsonl
 
+    for remark in table_remarks(predictions):
+        print(sayable(f"titrant: {predictions}: {remark}"), file=sys.stderr)
     report = score_rows(read_rows(predictions), metric)
     if per_item is not None:
         write_jsonl(per_item, ({"id": item.id, "score": item.value, "reason": item.reason} for item in report.items))
@@ -65,6 +67,8 @@ def show_judgements(
         if as_json:
             print_json(found)
             continue
+        for remark in found.get("read_as", ()):
+            print(sayable(f"titrant: {path}: {remark}"), file=sys.stderr)
         provisional = " (provisional)" if found["provisional"] else ""
         name = f"{path}: " if len(files) > 1 else ""
         line = f"{name}{found['verdict'].replace('_', ' ')}{provisional}: {found['sentence']}"

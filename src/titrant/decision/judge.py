@@ -6,31 +6,23 @@ text: "1" and "01" are two seeds.
 
 from __future__ import annotations
 
-import csv
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from titrant.core.errors import ScoresError
 from titrant.core.records import Contrast, Verdict
 from titrant.decision.rule import decide
 from titrant.stats.contrasts import TaskWeights
 from titrant.stats.evidence import Settings, families, gather
+from titrant.stats.score_file import read_score_file
 from titrant.stats.table import (
     TARGET,
-    Coded,
     ScoreTable,
-    build_tables,
-    required_columns,
     tables_from_columns,
 )
 from titrant.stats.worth import Worth, worth_json, worth_of
 
-OPTIONAL = ("group", "task", "target_rows", "source", "dose", "eval_set", "kind")
-ALIASES = {"value": "score", "arm_kind": "kind"}
 RETENTION, TRANSFER, VALIDATION = "retention", "transfer", "validation"
 
 
@@ -47,6 +39,8 @@ def judge(
 ) -> dict[str, Any]:
     """The verdict on a file of scores (or on columns), as the object that `titrant judge --json` prints.
 
+    `read_as` is in it where the file is no plain CSV, or has empty scores: how it was read.
+
     `settings` replaces the last four for callers that know more (costs, metric, estimand). Raises ScoresError.
 
     >>> cells = [(arm, seed, item) for arm in ("alone", "mixed") for seed in range(3) for item in range(200)]
@@ -62,7 +56,12 @@ def judge(
         smallest_effect=smallest_effect, level=level, drop_incomplete=drop_incomplete, task_weights=task_weights
     )
     _check_settings(chosen)
-    tables = read_csv(Path(scores)) if isinstance(scores, str | Path) else tables_from_columns(scores)
+    remarks: tuple[str, ...] = ()
+    if isinstance(scores, str | Path):
+        file = read_score_file(Path(scores))
+        tables, remarks = file.tables, file.remarks
+    else:
+        tables = tables_from_columns(scores)
     _check_probes(tables)
     verdicts = judge_tables(tables, baseline=baseline, matched=matched, settings=chosen)
     worth = worth_of(
@@ -73,7 +72,8 @@ def judge(
         task_weights=chosen.task_weights,
         overlap=chosen.overlap or 0.0,
     )
-    return judged_json(verdicts, worth=worth)
+    found = judged_json(verdicts, worth=worth)
+    return found | {"read_as": list(remarks)} if remarks else found
 
 
 def judge_tables(
@@ -191,71 +191,6 @@ def _contrast_json(contrast: Contrast) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------------------ CSV
 
 
-def read_csv(path: Path) -> dict[str, ScoreTable]:
-    """Tables by eval set from a CSV file with a header. Columns are text; only scores and counts are numbers."""
-    import pyarrow as pa
-    from pyarrow import csv as arrow_csv
-
-    if not path.is_file():
-        raise ScoresError("no such file", where=str(path))
-    if path.stat().st_size == 0:
-        raise ScoresError("the file is empty", where=str(path), expected="a header and rows of scores")
-    header = _header(path)
-    columns = [ALIASES.get(name, name) for name in header]
-    wanted = [name for name in columns if name in ("arm", "seed", "item", "score", *OPTIONAL)]
-    twice = sorted(name for name, count in Counter(wanted).items() if count > 1)
-    if twice:
-        raise ScoresError(f"column {', '.join(twice)} is there twice", where=f"{path}:1")
-    required_columns(wanted, lambda row: f"{path}:1")
-    try:
-        table = arrow_csv.read_csv(
-            path,
-            read_options=arrow_csv.ReadOptions(column_names=columns, skip_rows=1),
-            parse_options=arrow_csv.ParseOptions(newlines_in_values=False),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types={name: pa.dictionary(pa.int32(), pa.string()) for name in wanted},
-                include_columns=wanted,
-                strings_can_be_null=False,
-            ),
-        )
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise ScoresError("not a CSV file that can be read", where=str(path), got=str(error)) from error
-    named = {name: _coded(table.column(name)) for name in wanted}
-    score = _scores(named.pop("score"))
-    return build_tables(named, score, place=lambda row: f"{path}:{row + 2}" if row >= 0 else str(path))
-
-
-def _header(path: Path) -> list[str]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return [name.strip() for name in next(csv.reader(file), [])]
-    except UnicodeDecodeError as error:
-        raise ScoresError("not UTF-8 text", where=f"{path}:1", got=str(error)) from error
-    except csv.Error as error:
-        raise ScoresError("not a CSV file that can be read", where=f"{path}:1", got=str(error)) from error
-
-
-def _coded(column: Any) -> Coded:
-    """A dictionary column of pyarrow as a sorted one of ours; surrounding spaces do not count."""
-    joined = column.combine_chunks()
-    if hasattr(joined, "unify_dictionaries"):
-        joined = joined.unify_dictionaries()
-    if hasattr(joined, "chunks"):
-        joined = joined.chunk(0)
-    raw = [str(name).strip() for name in joined.dictionary.to_pylist()]
-    names = sorted({name for name in raw if name})
-    index = {name: code for code, name in enumerate(names)}
-    to_ours = np.array([index.get(name, -1) for name in raw] or [-1], dtype=np.int64)
-    return Coded(names=tuple(names), codes=to_ours[joined.indices.to_numpy(zero_copy_only=False)])
-
-
-def _scores(column: Coded) -> np.ndarray[Any, np.dtype[np.float64]]:
-    values = np.array([_number(name) for name in column.names] + [np.nan])
-    return values[column.codes]
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text) if "_" not in text else float("nan")  # Python takes 0_1 for 1, and nobody else does
-    except ValueError:
-        return float("nan")
+def read_csv(path: Path) -> Mapping[str, ScoreTable]:
+    """Tables by eval set from a CSV file with a header. Columns are read as text; only scores and counts are numbers."""
+    return read_score_file(path).tables

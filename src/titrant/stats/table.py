@@ -16,6 +16,7 @@ from titrant.stats.contrasts import Floats
 
 MOST_PROBLEMS = 20
 REQUIRED = ("arm", "seed", "item", "score")
+OPTIONAL = ("group", "task", "target_rows", "source", "dose", "eval_set", "kind")
 TARGET = "target"
 
 
@@ -58,10 +59,12 @@ class ScoreTable:
         )
 
     def take(self, arms: Sequence[int]) -> ScoreTable:
-        """These arms only, with the seeds and items that any of them has."""
+        """These arms only, with the seeds and items that any of them has; items whose every cell is empty stay."""
         index = list(arms)
         present = self.present_ASI[index]
-        seeds, items = np.flatnonzero(present.any((0, 2))), np.flatnonzero(present.any((0, 1)))
+        # An item that no arm has a score for would vanish here, and nobody would count it as left out.
+        nobodys_I = ~self.present_ASI.any((0, 1))
+        seeds, items = np.flatnonzero(present.any((0, 2))), np.flatnonzero(present.any((0, 1)) | nobodys_I)
         return self.cut(index, seeds, items)
 
     def cut(self, arms: Sequence[int], seeds: Iterable[int], items: Iterable[int]) -> ScoreTable:
@@ -137,12 +140,22 @@ def _holes_error(table: ScoreTable, holes_ASI: NDArray[np.bool_]) -> ScoresError
             lines += [f"{place}, item {table.items[item]!r}" for item in missing[:MOST_PROBLEMS]]
         if len(lines) >= MOST_PROBLEMS:
             break
-    shown = "\n  ".join(lines[:MOST_PROBLEMS])
+    shown = "\n  ".join([*lines[:MOST_PROBLEMS], *_seeds_written_twice(table.seeds)])
     return ScoresError(
         f"{total} missing {'cell' if total == 1 else 'cells'} in eval set {table.eval_set!r} "
         f"(every arm needs every seed and the same items):\n  {shown}\n",
         fix="add the scores, or say --drop-incomplete to leave out incomplete items and count them",
     )
+
+
+def _seeds_written_twice(seeds: Sequence[str]) -> list[str]:
+    """Seeds are names, so `0` and `0.0` are two: most likely not what was meant, where cells are missing."""
+    by_number: dict[float, list[str]] = {}
+    for seed in seeds:
+        by_number.setdefault(number_of(seed), []).append(seed)
+    return [
+        f"seeds {' and '.join(same)} are two names: write them alike" for same in by_number.values() if len(same) > 1
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------- columns
@@ -196,23 +209,36 @@ def tables_from_columns(
 ) -> dict[str, ScoreTable]:
     """A table for each eval set, from plain columns of equal length. `place` names a row in errors."""
     required_columns(columns, place)
+    texts = coded(columns["score"])
     score = np.array([_as_number(value) for value in columns["score"]], dtype=np.float64)
     named = {name: coded(values) for name, values in columns.items() if name != "score" and values is not None}
     if len({len(score), *(len(column.codes) for column in named.values())}) > 1:
         raise ScoresError("columns are of unequal length")
-    return build_tables(named, score, place=place)
+    return build_tables(named, score, place=place, texts=texts)
 
 
-def required_columns(columns: Iterable[str], place: Callable[[int], str]) -> None:
+def required_columns(columns: Iterable[str], place: Callable[[int], str], *, shown: str | None = None) -> None:
+    """`ScoresError` where one is lacking, with the header as it stands in the file (`shown`), if it is from one."""
     found = list(columns)
     lacking = [name for name in REQUIRED if name not in found]
     if lacking:
         raise ScoresError(
             f"no column {', '.join(lacking)}",
             where=place(-1),
-            got=", ".join(found) or "nothing",
+            got=shown if shown is not None else ", ".join(found) or "nothing",
             expected="columns arm, seed, item, score and, where known, group, task, target_rows, source, dose, probe",
         )
+
+
+def number_of(text: str) -> float:
+    """The number that a text is, with a decimal point or a decimal comma; NaN where it is none.
+
+    >>> number_of("0.5"), number_of("0,5"), number_of("True")
+    (0.5, 0.5, nan)
+    """
+    if re.fullmatch(r"[+-]?\d+,\d+", text, re.ASCII):
+        text = text.replace(",", ".")
+    return _as_number(text) if "_" not in text else float("nan")  # Python takes 0_1 for 1, and nobody else does
 
 
 def _as_number(value: Any) -> float:
@@ -222,11 +248,18 @@ def _as_number(value: Any) -> float:
         return float("nan")
 
 
-def build_tables(columns: Mapping[str, Coded], score: Floats, *, place: Callable[[int], str]) -> dict[str, ScoreTable]:
-    """Tables by eval set, the target's first. All problems of the rows are one error with up to 20 lines."""
+def build_tables(
+    columns: Mapping[str, Coded], score: Floats, *, place: Callable[[int], str], texts: Coded
+) -> dict[str, ScoreTable]:
+    """Tables by eval set, the target's first. All problems of the rows are one error with up to 20 lines.
+
+    `texts` are the scores as they were written: they stand in messages, and an empty one is a missing cell.
+    """
     if len(score) == 0:
         raise ScoresError("no scores", where=place(-1), expected="at least one row")
-    problems = _row_problems(columns, score, place)
+    if (texts.codes < 0).all():
+        raise ScoresError("every score is empty", where=place(0), expected="a number from 0 to 1 in the column score")
+    problems = _row_problems(columns, score, texts, place)
     if problems:
         raise _listed(problems)
     eval_sets = columns.get("eval_set")
@@ -243,14 +276,22 @@ def build_tables(columns: Mapping[str, Coded], score: Floats, *, place: Callable
             if not any(name == TARGET for name, _ in groups):
                 groups.append((TARGET, blank))
     groups.sort(key=lambda pair: (pair[0] != TARGET, pair[0]))
+    # NaN from here on is a cell without a score; every other one has been refused.
+    score = np.where(texts.codes < 0, np.nan, score)
     return {name: _table(name, columns, score, rows, place) for name, rows in groups}
 
 
-def _row_problems(columns: Mapping[str, Coded], score: Floats, place: Callable[[int], str]) -> list[str]:
+def _row_problems(columns: Mapping[str, Coded], score: Floats, texts: Coded, place: Callable[[int], str]) -> list[str]:
     problems = []
-    bad = np.flatnonzero(~((score >= 0) & (score <= 1)))
-    for row in bad[: MOST_PROBLEMS + 1]:
-        problems.append(f"{place(int(row))}: score {score[row]:g} is not a number from 0 to 1")
+    bad = np.flatnonzero(~((score >= 0) & (score <= 1)) & (texts.codes >= 0))
+    # One line for each text: a column of True and False is one mistake, whatever its length.
+    kinds, first, counts = np.unique(texts.codes[bad], return_index=True, return_counts=True)
+    for code, row, count in sorted(zip(kinds, bad[first], counts, strict=True), key=lambda found: int(found[1])):
+        others = f" (and {count - 1} more)" if count > 1 else ""
+        text = texts.names[code]
+        problems.append(f"{place(int(row))}{others}: score {text!r} is not a number from 0 to 1{_advice(text)}")
+        if len(problems) > MOST_PROBLEMS:
+            break
     for name in ("arm", "seed", "item"):
         for row in np.flatnonzero(columns[name].codes < 0)[: MOST_PROBLEMS + 1]:
             problems.append(f"{place(int(row))}: {name} is empty")
@@ -262,6 +303,19 @@ def _row_problems(columns: Mapping[str, Coded], score: Floats, place: Callable[[
         for row in np.flatnonzero(np.isin(column.codes, wrong))[: MOST_PROBLEMS + 1]:
             problems.append(f"{place(int(row))}: {name} {column.at(int(row))!r} is not a whole number")
     return problems
+
+
+def _advice(text: str) -> str:
+    """What a score that is no number from 0 to 1 was probably meant to be."""
+    word = text.strip().lower()
+    if word in ("true", "false", "yes", "no", "c", "i", "correct", "incorrect", "right", "wrong", "pass", "fail"):
+        return ": write 1 for a right answer and 0 for a wrong one"
+    if word in ("nan", "na", "n/a", "none", "null", "-", "?"):
+        return ": leave the cell empty where there is no score"
+    percent = number_of(word.removesuffix("%").strip())
+    if word.endswith("%") or 1 < percent <= 100:
+        return f": write {percent / 100:g}, if it is a percentage" if 0 <= percent <= 100 else ""
+    return ""
 
 
 def _count(text: str) -> int | None:
@@ -294,7 +348,8 @@ def _table(
     flat = np.ravel_multi_index(tuple(axes), shape)
     _no_duplicates(columns, rows, flat, cells, place)
     values, present = np.zeros(cells), np.zeros(cells, dtype=bool)
-    values[flat], present[flat] = score[rows], True
+    given = ~np.isnan(score[rows])
+    values[flat], present[flat] = np.where(given, score[rows], 0.0), given
     groups = _constant(columns.get("group"), rows, axes[2], names[2], "item", "group", place)
     tasks = _constant(columns.get("task"), rows, axes[2], names[2], "item", "task", place)
     meta = {

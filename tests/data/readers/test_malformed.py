@@ -105,7 +105,7 @@ REFUSED: dict[str, tuple[str, bytes, str, str]] = {
     "a quote that never closes": ("a.csv", b'prompt,completion\np,c\n"p,c\np,c\n', "a.csv:3", "never closes"),
     "a quote inside a quoted cell": ("a.csv", b'prompt,completion\n"p"q",c\n', "a.csv:2", "no CSV"),
     "a column twice": ("a.csv", b"prompt,prompt\np,c\n", "a.csv:1", "same name"),
-    "semicolons": ("a.csv", b"prompt;completion\np;c\n", "a.csv:1", "one column only"),
+    "semicolons": ("a.csv", b"prompt;\np\n", "a.csv:1", "one column only"),
     "latin-1 in a table": ("a.csv", b"prompt,completion\np,c\np,\xe9\n", "a.csv:3", "not UTF-8"),
     "NUL in a table": ("a.csv", b"prompt,completion\np,\0\n", "a.csv:2", "NUL byte"),
     "carriage returns in a table": ("a.csv", b"prompt,completion\rp,c\r", "a.csv:1", "carriage return"),

@@ -1,11 +1,13 @@
 """The engine behind `titrant score`."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from titrant.core.errors import ScoresError
 from titrant.core.records import Origin, RawRow
+from titrant.data.readers import read_rows, table_remarks
 from titrant.scoring.metrics import score_rows
 
 
@@ -66,7 +68,7 @@ def test_every_broken_row_is_named_at_once() -> None:
     broken = rows(
         {"id": "a", "references": ["x"]},
         {"id": "b", "prediction": "x", "references": []},
-        {"id": "c", "prediction": "x", "references": "x"},
+        {"id": "c", "prediction": "x", "references": {"text": "x"}},
         {"id": "d", "prediction": None, "references": ["x"]},
         {"id": "e", "prediction": "x", "references": ["x"]},
         {"id": "e", "prediction": "x", "references": ["x"]},
@@ -82,3 +84,58 @@ def test_every_broken_row_is_named_at_once() -> None:
 def test_an_unknown_metric_lists_those_there_are() -> None:
     with pytest.raises(ScoresError, match="rouge_l"):
         score_rows([], "bleu")
+
+
+@pytest.mark.parametrize(
+    ("references", "expected"),
+    [
+        ("paris", ["paris"]),
+        ('["y"]', ["y"]),
+        ('["y", "paris"]', ["y", "paris"]),
+        ("[Applause]", ["[Applause]"]),
+        (True, ["true"]),
+        ([""], [""]),
+        ("[1, 2.50]", ["1", "2.50"]),
+    ],
+)
+def test_one_reference_is_a_text_and_a_cell_may_hold_a_list(references: Any, expected: list[str]) -> None:
+    for prediction in (*expected, "x"):
+        row = {"id": "1", "prediction": prediction, "references": references}
+        as_list = {"id": "1", "prediction": prediction, "references": expected}
+        assert score_rows(rows(row), "exact_match").items == score_rows(rows(as_list), "exact_match").items
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prediction": "a", "references": []}, r'no references \(got \[\].*where no answer is right, write \[""\]'),
+        ({"prediction": "a", "references": "['y']"}, r"a list as Python writes it.*json\.dumps"),
+        ({"prediction": "a", "references": [{"text": "y"}]}, "references that are no texts"),
+        ({"prediction": "a", "Target": "y"}, "rename the column Target to references"),
+        ({"pred": "a", "references": "y"}, "rename the column pred to prediction"),
+    ],
+)
+def test_a_row_that_cannot_be_scored_is_told_with_a_fix(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(ScoresError, match=message):
+        score_rows(rows(row), "f1")
+
+
+def test_headers_are_read_in_any_case() -> None:
+    report = score_rows(rows({"ID": "7", "Prediction": "a", " References ": "a"}), "exact_match")
+    assert (report.score, report.items[0].id) == (1.0, "7")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'id,prediction,references\n1,Paris,paris\n2,x,"[""y""]"\n',
+        "ID;Prediction;References\n1;Paris;paris\n2;x;y\n",
+        "sep=,\nid,prediction,references\n1,Paris,paris\n2,x,y\n",
+    ],
+)
+def test_a_table_of_predictions_is_scored(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "pred.csv"
+    path.write_text(text)
+    report = score_rows(read_rows(path), "exact_match")
+    assert [(item.id, item.value) for item in report.items] == [("1", 1.0), ("2", 0.0)]
+    assert table_remarks(path) == (("columns are separated by ';'",) if ";" in text else ())

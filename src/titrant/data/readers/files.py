@@ -25,8 +25,8 @@ from titrant.data.readers.file_kinds import ARCHIVES, EXPECTED, kind_of
 from titrant.data.readers.hub import HUB_PREFIX, front_matter, hub_files
 from titrant.data.readers.json_rows import parse_object, rows_of_json, rows_of_json_lines
 from titrant.data.readers.layouts import RowFile, choose_split, is_data, splits_of, splits_of_names
-from titrant.data.readers.lines import Report, refuse
-from titrant.data.readers.tables import rows_of_arrow, rows_of_csv, rows_of_parquet
+from titrant.data.readers.lines import CHUNK_BYTES, Report, refuse
+from titrant.data.readers.tables import rows_of_arrow, rows_of_csv, rows_of_parquet, separator_of
 from titrant.data.readers.unpacking import Allowance, Unpacked
 
 _PART = re.compile(r"(?:[\w.-]+/)?[\w.-]+")
@@ -88,6 +88,17 @@ def missing_place(text: str) -> DataError:
         got=str(Path(text).absolute()),
         fix=door_of(text) or "a relative path starts at the working folder, and in a study at the study's own folder",
     )
+
+
+def table_remarks(path: Path) -> tuple[str, ...]:
+    """What to tell of how a table on this machine is read: what separates its columns, where that is not usual."""
+    usual = {".csv": ",", ".tsv": "\t"}.get(kind_of(path.name) or "")
+    if usual is None or not path.is_file():
+        return ()
+    with path.open("rb") as stream:
+        lines = [stream.readline(CHUNK_BYTES).decode("utf-8-sig", "replace") for _ in range(3)]
+    found = separator_of([line for line in lines if line], usual=usual)
+    return (f"columns are separated by {found!r}",) if found != usual else ()
 
 
 def rows_at_lines(path: Path, lines: Container[int]) -> Iterator[RawRow]:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import shlex
 import zlib
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from titrant.core.errors import DataError
 
 MAX_LINE_BYTES = 64 << 20
 CHUNK_BYTES = 1 << 20
+_NOT_IN_CP1252 = (0x81, 0x8D, 0x8F, 0x90, 0x9D)
 
 Report = Callable[[DataError], None]
 """Called with a problem that concerns one row only, so that reading can go on and more problems can be told at once."""
@@ -125,13 +128,24 @@ def _checked_start(raw: bytes, name: str) -> bytes:
 
 
 def _not_utf8(error: UnicodeDecodeError, name: str, line: int) -> DataError:
-    start = bytes(error.object).rfind(b"\n", 0, error.start) + 1
+    data = bytes(error.object)
+    start = data.rfind(b"\n", 0, error.start) + 1
+    # Bytes that Windows-1252 uses for quotes and dashes are control characters in Latin-1: converted by that name, the
+    # text would look whole and be spoilt.
+    encoding = "cp1252" if error.object[error.start] not in _NOT_IN_CP1252 else "latin1"
     return DataError(
         f"the text is not UTF-8: byte 0x{error.object[error.start]:02x} at byte {error.start - start + 1} of the line",
         where=f"{name}:{line}",
         expected="UTF-8",
-        fix="iconv -f latin1 -t utf-8, or whatever its encoding is",
+        fix=f"{_recode(name, encoding)} (or whatever its encoding is; Excel: save as CSV UTF-8)",
     )
+
+
+def _recode(name: str, encoding: str) -> str:
+    path = Path(name)
+    if name.endswith(".gz") or "!" in name:
+        return f"unpack it, and then iconv -f {encoding} -t utf-8"
+    return f"iconv -f {encoding} -t utf-8 {shlex.quote(name)} > {shlex.quote(f'{path.stem}.utf8{path.suffix}')}"
 
 
 def _nul(text: str, name: str, line: int) -> DataError:

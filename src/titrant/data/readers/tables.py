@@ -6,28 +6,39 @@ import csv
 import datetime
 import decimal
 import io
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any, BinaryIO
 
 from titrant.core.errors import DataError
 from titrant.core.records import Origin, RawRow
-from titrant.data.readers.lines import MAX_LINE_BYTES, Report, refuse, text_lines
+from titrant.data.readers.lines import MAX_LINE_BYTES, Line, Report, refuse, text_lines
 
 _BATCH_ROWS = 1024
+_SEPARATOR_LINE = re.compile(r"[Ss][Ee][Pp]=([,;|\t])\s*")
 
 
 def rows_of_csv(stream: BinaryIO, name: str, *, delimiter: str, report: Report = refuse) -> Iterator[RawRow]:
     """Rows of a table with a header, in the usual quoting (RFC 4180). The line of a row is where its record begins.
 
+    `delimiter` is what usually separates columns; what does in this table, `separator_of` says.
+
     A record with too few or too many cells is reported; a quote that never closes is raised.
     """
     # The csv module's limit is one number for the whole process, 128 KiB at first: too small for long documents.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
-    reader = csv.reader((line.text for line in text_lines(stream, name)), delimiter=delimiter, strict=True)
+    lines = text_lines(stream, name)
+    before = list(_up_to_header(lines))
+    delimiter = separator_of([line.text for line in before], usual=delimiter)
+    # Excel's own line is no row; what is left out here still counts as a line of the file.
+    left_out = 1 if before and _SEPARATOR_LINE.fullmatch(before[0].text) else 0
+    texts = (line.text for line in chain(before[left_out:], lines))
+    reader = csv.reader(texts, delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
-        start = reader.line_num + 1
+        start = reader.line_num + 1 + left_out
         try:
             record = next(reader)
         except StopIteration:
@@ -50,6 +61,34 @@ def rows_of_csv(stream: BinaryIO, name: str, *, delimiter: str, report: Report =
             )
         else:
             yield RawRow(values=dict(zip(header, record, strict=True)), origin=Origin(path=name, line=start))
+
+
+def separator_of(lines: Sequence[str], *, usual: str) -> str:
+    """What separates the columns of a table, by its first lines: the mark that Excel's line `sep=;` names, else the
+    usual one; where that gives one column only, another that gives several.
+
+    >>> separator_of(["text;label"], usual=","), separator_of(["text,label;x"], usual=",")
+    (';', ',')
+    """
+    if lines and (match := _SEPARATOR_LINE.fullmatch(lines[0])):
+        return match[1]
+    header = next((line for line in lines if line.strip()), "")
+    for mark in (usual, ";", "\t", ",", "|"):
+        try:
+            columns = next(csv.reader([header], delimiter=mark), [])
+        except csv.Error:
+            continue
+        if len(columns) > 1 and all(column.strip() for column in columns):
+            return mark
+    return usual
+
+
+def _up_to_header(lines: Iterator[Line]) -> Iterator[Line]:
+    """The lines of a table up to the first that is neither blank nor Excel's `sep=` line."""
+    for line in lines:
+        yield line
+        if line.text.strip() and not (line.number == 1 and _SEPARATOR_LINE.fullmatch(line.text)):
+            return
 
 
 def rows_of_parquet(

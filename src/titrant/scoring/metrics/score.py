@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -43,6 +45,8 @@ class ScoreReport:
 def score_rows(rows: Iterable[RawRow], metric: str) -> ScoreReport:
     """Score rows `{"id", "prediction", "references": […]}` by a metric of `METRICS`; an id must stand once.
 
+    `references` may be one text, and in a table a cell with a text or a JSON list of texts.
+
     `ScoresError` names the place of each row that cannot be scored, up to 20 at once. An empty prediction is a
     prediction. A row without an id is called by its line.
     """
@@ -81,19 +85,80 @@ def score_rows(rows: Iterable[RawRow], metric: str) -> ScoreReport:
 
 
 def _item_score(row: RawRow, metric: str) -> ItemScore:
-    present = "columns " + ", ".join(row.values)
-    prediction = row.values.get("prediction")
-    if not isinstance(prediction, str):
-        raise ScoresError("no prediction", got=present if prediction is None else prediction, expected="a text")
-    references = row.values.get("references")
-    if not isinstance(references, list) or not references or not all(isinstance(each, str) for each in references):
-        got: Any = present if references is None else references
-        raise ScoresError("no references", got=got, expected='a list of texts: "references": ["…"]')
-    name = row.values.get("id")
+    prediction, references = _text(row, "prediction"), _references(row)
+    name = _value(row, "id")
     score = score_text(metric, prediction, references)
     return ItemScore(
-        id=name if isinstance(name, str) else str(row.origin.line),
+        id=name if isinstance(name, str) and name else str(row.origin.line),
         value=score.value,
         reason=score.reason,
         unread_references=score.unread_references,
     )
+
+
+def _text(row: RawRow, column: str) -> str:
+    """The text of a column; `true` and `false` are texts, as everywhere rows are read."""
+    value = _value(row, column)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, str):
+        got = _columns_of(row) if value is None else value
+        raise ScoresError(f"no {column}", got=got, expected="a text", fix=_near_column(row, column))
+    return value
+
+
+def _references(row: RawRow) -> list[str]:
+    """The right answers of a row: a list of texts, or one text. A text that is a JSON list of texts, as a cell of a
+    table holds one, is that list; every other text is itself one reference."""
+    value = _value(row, "references")
+    if value is None or value == []:
+        raise ScoresError(
+            "no references",
+            got=_columns_of(row) if value is None else value,
+            expected='a text, or a list of texts: "references": ["…"]',
+            fix=_near_column(row, "references") if value is None else 'where no answer is right, write [""]',
+        )
+    if isinstance(value, str) and value.startswith("[") and value.rstrip().endswith("]"):
+        value = _listed(value)
+    listed = value if isinstance(value, list) else [value]
+    texts = [("true" if each else "false") if isinstance(each, bool) else each for each in listed]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise ScoresError(
+            "references that are no texts", got=value, expected='a text, or a list of texts: "references": ["…"]'
+        )
+    return [str(text) for text in texts]
+
+
+def _listed(cell: str) -> Any:
+    """The JSON list that a cell of a table holds, or the cell itself: `[Applause]` is a text."""
+    try:
+        value = json.loads(cell, parse_int=str, parse_float=str, parse_constant=str)
+    except (ValueError, RecursionError):
+        if re.match(r"\[\s*'", cell):
+            raise ScoresError(
+                "a list as Python writes it, and not as JSON",
+                got=cell,
+                expected='["y", "z"]',
+                fix="in pandas: frame.references = frame.references.map(json.dumps), before to_csv",
+            ) from None
+        return cell
+    return value if all(isinstance(each, str | bool) for each in value) else cell
+
+
+def _value(row: RawRow, column: str) -> Any:
+    """The row's value under a name, however the header writes it (`Prediction`); None where it has none."""
+    if column in row.values:
+        return row.values[column]
+    return next((value for name, value in row.values.items() if name.strip().lower() == column), None)
+
+
+def _columns_of(row: RawRow) -> str:
+    return "columns " + ", ".join(row.values)
+
+
+def _near_column(row: RawRow, column: str) -> str | None:
+    """The row's own column that was probably meant, in another case or under another usual name."""
+    names = {"prediction": ("predictions", "pred", "output", "response", "generated"), "references": ()}[column]
+    usual = {column, *names} if column == "prediction" else {column, "reference", "target", "answer", "gold", "label"}
+    found = [name for name in row.values if name.strip().lower() in usual and name != column]
+    return f"rename the column {found[0]} to {column}" if found else None
