@@ -8,10 +8,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from titrant.config.study import Target, load_study
-from titrant.core.errors import DataError, SpecError
+from titrant.core.errors import DataError, ModelError, SpecError
 from titrant.experiment.scaffold import FEWEST_STEPS, WrittenStudy, write_study
 from titrant.scoring.metrics import try_metric
 from titrant.scoring.metrics.text import NO_ROUGE_TOKENS
@@ -40,6 +42,14 @@ def pool(folder: Path, rows: int = 1000, name: str = "general.jsonl") -> str:
         folder / name,
         [{"instruction": f"Do thing {n}.", "input": "", "output": f"Thing {n} done."} for n in range(rows)],
     )
+
+
+def model_folder(folder: Path) -> None:
+    """As little as a folder with a model must hold to be one."""
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "tokenizer.json").write_text("{}")
+    save_file({"weight": np.zeros((2, 2), np.float32)}, folder / "model.safetensors")
 
 
 def written(folder: Path, target: str, **more: Any) -> WrittenStudy:
@@ -321,7 +331,7 @@ def test_paths_are_written_relative_to_the_study(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     tickets(tmp_path)
     pool(tmp_path)
-    (tmp_path / "tiny").mkdir()
+    model_folder(tmp_path / "tiny")
     made = write_study(model="tiny", target="tickets.csv", generalist={"g": "general.jsonl"}, out="sub/study.yaml")
     text = made.path.read_text()
     assert "rows: ../tickets.csv  #" in text
@@ -418,3 +428,81 @@ def test_rows_that_are_not_to_be_learned_do_not_count(tmp_path: Path) -> None:
     nothing = write_lines(tmp_path / "none.jsonl", [{**row, "kto_tag": False} for row in rows])
     with pytest.raises(DataError, match="no row of the file holds an answer to learn"):
         written(tmp_path, nothing, force=True)
+
+
+@pytest.mark.parametrize(
+    "model", ["./no.gguf", "no such model", "../nowhere/model", "package:no_such_package/x.gguf", "empty"]
+)
+def test_a_model_that_plan_would_refuse_is_refused_before_anything_is_written(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ModelError, SpecError)):
+        write_study(model=model, target=tickets(tmp_path), generalist=[pool(tmp_path)], out=tmp_path / "study.yaml")
+    assert not (tmp_path / "study.yaml").exists()
+
+
+def test_a_model_of_the_hub_needs_no_hub_to_be_written_down(tmp_path: Path) -> None:
+    made = write_study(
+        model="org/name", target=tickets(tmp_path), generalist=[pool(tmp_path)], out=tmp_path / "study.yaml"
+    )
+    assert list(made.study.models.values()) == ["org/name"]
+
+
+@pytest.mark.parametrize(
+    "fault", ["a label of the test items alone", "an answer among no choices", "a test item in training"]
+)
+def test_rows_that_plan_would_refuse_are_refused_before_anything_is_written(fault: str, tmp_path: Path) -> None:
+    target, test = tickets(tmp_path), tmp_path / "test.csv"
+    rows = [["901", "A ticket of its own", "billing"], ["902", "Another ticket", "no"]]
+    rows[1] = {
+        "a label of the test items alone": ["902", "Another ticket", "refund"],
+        "an answer among no choices": ["902", "Another ticket", "BILLING!"],
+        "a test item in training": ["5", "Ticket 5, about matter 35", "tech: urgent"],
+    }[fault]
+    write_csv(test, ["nr", "body", "team"], rows)
+    with pytest.raises(DataError):
+        write_study(
+            model=MODEL, target=target, test=str(test), generalist=[pool(tmp_path)], out=tmp_path / "study.yaml"
+        )
+    assert not (tmp_path / "study.yaml").exists()
+
+
+@pytest.mark.parametrize("values", [(True, False), ("True", "False"), ("yes", "no")])
+def test_booleans_are_labels_however_the_file_writes_them(values: tuple[Any, Any], tmp_path: Path) -> None:
+    rows = [{"text": f"Ticket {n}, of matter {n * 7}", "label": values[n % 2]} for n in range(200)]
+    target = only_target(written(tmp_path, write_lines(tmp_path / "rows.jsonl", rows)))
+    assert target.answer == "choices"
+    words = sorted(str(value).lower() if isinstance(value, bool) else value for value in values)
+    assert target.instruction == f"Read the text and answer with one of: {', '.join(words)}."
+
+
+@pytest.mark.parametrize("pool_of", ["the file itself", "a copy of it", "most of it"])
+def test_the_target_given_as_its_own_pool_is_told(pool_of: str, tmp_path: Path) -> None:
+    target = pool(tmp_path, rows=400, name="target.jsonl")
+    given = target
+    if pool_of != "the file itself":
+        lines = Path(target).read_text().splitlines(keepends=True)
+        given = str(tmp_path / "copy.jsonl")
+        Path(given).write_text("".join(lines if pool_of == "a copy of it" else lines[:300]))
+    made = written(tmp_path, target, generalist={"general": given})
+    (warning,) = [line for line in made.warnings if "training rows of" in line]
+    assert "of the pool general" in warning
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("tatsu-backend/alpaca", "hub:tatsu-backend/alpaca"),
+        ("dolly", "{dolly: {source: dolly}}"),
+        ("https://huggingface.co/datasets/org/name/tree/main", "hub:org/name"),
+        ("https://example.org/rows.csv", "download it"),
+        ("rows.jsnl", "a relative path starts at the working folder"),
+        ("data/rows.jsonl", "a relative path starts at the working folder"),
+    ],
+)
+def test_a_pool_that_is_no_file_is_answered_with_the_right_door(given: str, hint: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"^{re.escape(given)}: no such file or folder") as caught:
+        write_study(model=MODEL, target=tickets(tmp_path), generalist=[given], out=tmp_path / "study.yaml")
+    assert hint in str(caught.value)

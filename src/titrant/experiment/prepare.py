@@ -174,6 +174,25 @@ def _as_written(study: Study) -> dict[str, str]:
     return {str(place): place.written for place in places if isinstance(place, Place)}
 
 
+def own_rows_as_pools(
+    targets: Mapping[str, TargetData], pools: Mapping[str, Sequence[Example]], study: Study
+) -> list[str]:
+    """What to say of pools that are most of a target's own training rows: a dose of those is more target, not general
+    data. One line each; `pools` are the rows that a dose can draw."""
+    told = []
+    for name, target in targets.items():
+        own = {row.turns for row in target.train}
+        for pool, rows in pools.items():
+            shared = sum(row.turns in own for row in rows)
+            if 2 * shared > len(rows):
+                place = study.generalist[pool].rows
+                told.append(
+                    f"{shared} of {len(rows)} rows of the pool {pool}{f' ({place.written})' if place else ''} are training rows "
+                    f"of {name}: a dose of them only repeats the target"
+                )
+    return told
+
+
 def prepare_study(
     study: Study,
     *,
@@ -234,6 +253,9 @@ def prepare_study(
         )
         for name, (prepared_model, renderer) in made.items()
     }
+    drawn = {name: pool.rows for name, pool in next(iter(models.values())).pools.items()}
+    for line in own_rows_as_pools(targets, drawn, study):
+        say(line)
     for note in dict.fromkeys(note for each in models.values() for note in each.notes):
         say(note)
     removed += [entry for target in targets.values() for entry in target.removed]

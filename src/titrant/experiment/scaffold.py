@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from titrant import tasks
+from titrant.backends.hf.models.resolve import refuse_what_is_no_model
 from titrant.config.fields import PACK_PREFIX, REMOTE_PREFIXES, resolve_place
 from titrant.config.study import Study, model_name, study_of
 from titrant.config.yaml_source import parse_document
@@ -23,6 +24,8 @@ from titrant.core.errors import DataError, SpecError
 from titrant.core.records import Example
 from titrant.data.readers import SHAPES, FileNote, FileShape, ReadingNotes, detect_shape, stream_examples
 from titrant.data.readers.detect import MOST_LISTED_CHARACTERS
+from titrant.experiment.pool_cuts import first_examples
+from titrant.experiment.prepare import own_rows_as_pools, raw_rows, scanned_pools
 from titrant.scoring import metrics
 from titrant.storage import store
 
@@ -87,11 +90,19 @@ def write_study(
         # Paths from a folder that is not there lead nowhere, so it has to be there when the study is read back.
         out.parent.mkdir(parents=True, exist_ok=True)
         study = study_of(parse_document(text, name=str(out)), path=out)
+        # What `plan` would refuse is refused here, before there is a file to blame for it.
+        for place in study.models.values():
+            refuse_what_is_no_model(str(place), base=study.folder)
+        rows = raw_rows(study)
+        drawn = {name: first_examples(study, scan) for name, scan in scanned_pools(study, rows).items()}
         store.write_text(out, text)
     except OSError as error:
         raise SpecError(f"the study cannot be written ({error.strerror or error})", where=str(out)) from error
     return WrittenStudy(
-        path=out, study=study, smallest_arm_steps=design.smallest_arm_steps, warnings=tuple(design.warnings)
+        path=out,
+        study=study,
+        smallest_arm_steps=design.smallest_arm_steps,
+        warnings=(*design.warnings, *own_rows_as_pools(rows.targets, drawn, study)),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def detect_shape(path: str | Path) -> FileShape:
         if len(rows) == _SAMPLE_ROWS:
             complete = False
             break
-        rows.append(row)
+        rows.append(replace(row, values={name: _as_read(value) for name, value in row.values.items()}))
     columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
     shape = _known_shape(rows[0])
     mapping: dict[str, str] = {}
@@ -156,6 +156,11 @@ def _comes_back(counts: Counter[str]) -> bool:
     them more than once. Of free answers most stand once, though a few are common."""
     once = sum(count == 1 for count in counts.values())
     return len(counts) <= 2 or (2 * len(counts) <= counts.total() and 2 * once <= len(counts))
+
+
+def _as_read(value: Any) -> Any:
+    """`true` and `false` as the text that training will read: a column of them is a closed set like any other."""
+    return ("true" if value else "false") if isinstance(value, bool) else value
 
 
 def _plain(value: Any) -> bool:

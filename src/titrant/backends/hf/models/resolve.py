@@ -93,6 +93,16 @@ def resolve(
     )
 
 
+def refuse_what_is_no_model(spec: str, *, base: Path | None = None) -> None:
+    """What `resolve` raises as far as it can be told without the hub: nothing is fetched, and a hub id is taken as it
+    is. For studies that are written before the model is there."""
+    local = (
+        spec.startswith("package:") or spec.endswith(".gguf") or ((base or Path()) / Path(spec).expanduser()).is_dir()
+    )
+    if local or _HUB_ID.fullmatch(spec) is None or spec.startswith((".", "/", "~")) or ".." in spec:
+        resolve(spec, base=base)
+
+
 def folder_files(
     folder: Path,
     *,
