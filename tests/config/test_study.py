@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
@@ -547,3 +548,30 @@ def test_help_does_not_need_the_models_of_the_study() -> None:
         "import sys, titrant.experiment; sys.exit(any(name in sys.modules for name in ('pydantic', 'ruamel', 'numpy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("tatsu-backend/alpaca", "Fix: hub:tatsu-backend/alpaca"),
+        ("dolly", "{dolly: {source: dolly}}"),
+        ("https://huggingface.co/datasets/a/b", "Fix: hub:a/b"),
+        ("generals.jsonl", "Fix: did you mean general.jsonl?"),
+    ],
+)
+def test_a_place_that_is_no_file_is_answered_with_the_right_door(written: str, hint: str, folder: Path) -> None:
+    text = MINIMAL + POOL.replace("general.jsonl", json.dumps(written)) + "arms: {doses: {general: [8]}}\n"
+    (problem,) = problems_of(folder, text)
+    assert "generalist.general.rows: no such file or folder" in problem
+    assert hint in problem
+
+
+def test_a_split_of_a_folder_is_named_behind_it(folder: Path) -> None:
+    (folder / "pool" / "en").mkdir(parents=True)
+    for part in ("train", "en/test"):
+        text = MINIMAL + POOL.replace("general.jsonl", f"pool:{part}") + "arms: {doses: {general: [8]}}\n"
+        place = loaded(folder, text).generalist["general"].rows
+        assert place is not None
+        assert (str(place), place.written) == (f"{folder / 'pool'}:{part}", f"pool:{part}")
+    (problem,) = problems_of(folder, text.replace("pool:en/test", "'pool:a/b/c'"))
+    assert "no such file or folder" in problem
