@@ -506,3 +506,25 @@ def test_a_pool_that_is_no_file_is_answered_with_the_right_door(given: str, hint
     with pytest.raises(DataError, match=f"^{re.escape(given)}: no such file or folder") as caught:
         write_study(model=MODEL, target=tickets(tmp_path), generalist=[given], out=tmp_path / "study.yaml")
     assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize("others", [["notes.jsonl"], ["more.csv", "a/b.jsonl"], [f"x{n}.jsonl" for n in range(7)]])
+def test_files_of_a_folder_that_belong_to_no_split_are_told(others: list[str], tmp_path: Path) -> None:
+    (tmp_path / "pool" / "a").mkdir(parents=True)
+    pool(tmp_path, name="pool/train.jsonl")
+    for name in others:
+        (tmp_path / "pool" / name).write_text('{"prompt": "p", "completion": "c"}\n')
+    made = written(tmp_path, tickets(tmp_path), generalist={"general": str(tmp_path / "pool")})
+    (warning,) = [line for line in made.warnings if "to no split" in line]
+    count = "1 file belongs" if len(others) == 1 else f"{len(others)} files belong"
+    assert warning.startswith(f"pool: {count} to no split and will not be read: ")
+    assert sorted(others)[0] in warning
+    for name in others:
+        (tmp_path / "pool" / name).unlink()
+    assert not [
+        line
+        for line in written(
+            tmp_path, tickets(tmp_path), force=True, generalist={"general": str(tmp_path / "pool")}
+        ).warnings
+        if "no split" in line
+    ]

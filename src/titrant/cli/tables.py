@@ -79,13 +79,22 @@ def show_check(study: Study, *, as_json: bool) -> None:
     """Everything that is known of the cleanness of a study's rows."""
     from titrant.data.contamination import ContaminationSettings, HygieneSettings, check_lines, check_report
     from titrant.experiment.pool_cuts import first_examples
-    from titrant.experiment.prepare import raw_rows, remarks_on, scanned_pools, texts_of
+    from titrant.experiment.prepare import (
+        own_rows_as_pools,
+        raw_rows,
+        remarks_on,
+        scanned_pools,
+        texts_of,
+        unread_files,
+    )
     from titrant.experiment.template_notes import control_token_check
 
     rows = raw_rows(study)
     scans = scanned_pools(study, rows)
     examples = {pool: first_examples(study, scan) for pool, scan in scans.items()}
     notes = control_token_check(study, texts_of(rows.targets, examples))
+    for line in (*unread_files(study), *own_rows_as_pools(rows.targets, examples, study)):
+        print(sayable(f"titrant: {line}"), file=sys.stderr)
     settings = HygieneSettings(leaks=ContaminationSettings(run_words=study.contamination.ngram))
     for name, target in rows.targets.items():
         instruction = study.targets[name].instruction

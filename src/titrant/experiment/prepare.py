@@ -187,10 +187,23 @@ def own_rows_as_pools(
             if 2 * shared > len(rows):
                 place = study.generalist[pool].rows
                 told.append(
-                    f"{shared} of {len(rows)} rows of the pool {pool}{f' ({place.written})' if place else ''} are training rows "
-                    f"of {name}: a dose of them only repeats the target"
+                    f"{shared} of {len(rows)} rows of the pool {pool}{f' ({place.written})' if place else ''} are "
+                    f"training rows of {name}: a dose of them only repeats the target"
                 )
     return told
+
+
+def unread_files(study: Study) -> list[str]:
+    """What to say of folders that hold files of no split, which are not read. One line a folder."""
+    places = [place for target in study.targets.values() for place in (target.train, target.test, target.rows)]
+    places += [place for source in study.generalist.values() for place in (source.rows, source.text)]
+    said = []
+    for place in dict.fromkeys(place for place in places if place is not None):
+        if names := readers.unread_files(place):
+            shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+            count = "1 file belongs" if len(names) == 1 else f"{len(names)} files belong"
+            said.append(f"{place.written}: {count} to no split and will not be read: {shown}")
+    return said
 
 
 def prepare_study(
@@ -222,6 +235,8 @@ def prepare_study(
 
     tokens_of = longest_in([renderer_for(model(name)) for name in study.models]) if _shows_examples(study) else None
     raw = raw_rows(study, tokens_of=tokens_of)
+    for line in unread_files(study):
+        say(line)
     targets, retention = raw.targets, raw.retention
     for name, target in targets.items():
         refuse_failed(target_trials(name, target.test, study=study), study=study, answers_kept=answers_kept)

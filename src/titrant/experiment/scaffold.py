@@ -25,7 +25,7 @@ from titrant.core.records import Example
 from titrant.data.readers import SHAPES, FileNote, FileShape, ReadingNotes, detect_shape, stream_examples
 from titrant.data.readers.detect import MOST_LISTED_CHARACTERS
 from titrant.experiment.pool_cuts import first_examples
-from titrant.experiment.prepare import own_rows_as_pools, raw_rows, scanned_pools
+from titrant.experiment.prepare import own_rows_as_pools, raw_rows, scanned_pools, unread_files
 from titrant.scoring import metrics
 from titrant.storage import store
 
@@ -102,7 +102,7 @@ def write_study(
         path=out,
         study=study,
         smallest_arm_steps=design.smallest_arm_steps,
-        warnings=(*design.warnings, *own_rows_as_pools(rows.targets, drawn, study)),
+        warnings=(*design.warnings, *unread_files(study), *own_rows_as_pools(rows.targets, drawn, study)),
     )
 
 

@@ -3,7 +3,7 @@
 from titrant.data.readers.catalogue import Card, Fact, card, catalogue, catalogue_names, is_non_commercial
 from titrant.data.readers.detect import FileShape, LabelCount, detect_shape
 from titrant.data.readers.doors import door_of
-from titrant.data.readers.files import missing_place, parted, read_rows, row_files, table_remarks
+from titrant.data.readers.files import missing_place, parted, read_rows, row_files, table_remarks, unread_files
 from titrant.data.readers.hub import HUB_PREFIX, commit_read
 from titrant.data.readers.large import RowIndex, fetch_rows, index_rows, is_large
 from titrant.data.readers.layouts import RowFile
@@ -48,5 +48,6 @@ __all__ = [
     "row_files",
     "stream_examples",
     "table_remarks",
+    "unread_files",
     "write_lock",
 ]

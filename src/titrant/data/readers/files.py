@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Container, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from titrant.core.errors import DataError
 from titrant.core.records import RawRow
@@ -129,10 +129,8 @@ def _files_of_folder(folder: Path, part: str | None, text: str) -> tuple[RowFile
         names = tuple(_saved(folder / "state.json", "_data_files"))
         chosen = choose_split({split or "train": names}, split, of="the folder", where=text, fix=fix)
     else:
-        data = _names_below(folder)
-        card = folder / "README.md"
-        header = front_matter(card.read_text("utf-8", "replace"), str(card)) if card.is_file() else {}
-        known = splits_of(data, header, config or None, where=text, fix=f"{folder}:<configuration>/<split>")
+        named = f"{folder}:<configuration>/<split>"
+        known = splits_of(_names_below(folder), _header_of(folder), config or None, where=text, fix=named)
         chosen = choose_split(known, split, of="the folder", where=text, fix=fix)
     root = folder.resolve()
     for name in chosen:
@@ -141,6 +139,26 @@ def _files_of_folder(folder: Path, part: str | None, text: str) -> tuple[RowFile
                 "a link leads out of the folder", where=str(folder / name), got=str((folder / name).resolve())
             )
     return tuple(RowFile(path=folder / name, name=str(folder / name)) for name in chosen)
+
+
+def _header_of(folder: Path) -> dict[str, Any]:
+    card = folder / "README.md"
+    return front_matter(card.read_text("utf-8", "replace"), str(card)) if card.is_file() else {}
+
+
+def unread_files(place: str | Path) -> tuple[str, ...]:
+    """Files of a folder that could be read and belong to none of its splits, by path; none for any other place, and
+    where the folder's README.md or a configuration says what is read."""
+    text = str(place)
+    folder, part = parted(text)
+    saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    if text.startswith(HUB_PREFIX) or saved or not folder.is_dir() or "/" in (part or ""):
+        return ()
+    if isinstance(_header_of(folder).get("configs"), list):
+        return ()
+    names = _names_below(folder)
+    read = {name for files in splits_of_names(names).values() for name in files}
+    return tuple(name for name in names if name not in read)
 
 
 def _names_below(folder: Path) -> list[str]:
