@@ -582,3 +582,21 @@ def test_plan_check_and_mix_say_what_was_not_read_in_one_line_a_file(
     mixed = titrant("mix", study, "--target-rows", 6, "--dose", "general=4", "--out", tmp_path / "arm.jsonl")
     assert f"titrant: {line}" in mixed.err
     assert json.loads((tmp_path / "arm.jsonl.mix.json").read_text())["not_read"] == notes
+
+
+def test_judge_and_score_say_on_stderr_how_a_table_was_read(titrant: Titrant, tmp_path: Path) -> None:
+    cells = [(arm, seed, item) for arm in ("alone", "mixed") for seed in range(3) for item in range(20)]
+    lines = [f"{arm};{seed};{item};{'1,0' if (item + seed) % 3 else '0,0'}" for arm, seed, item in cells]
+    (tmp_path / "scores.csv").write_text("Arm;Seed;Item;Score\n" + "\n".join(lines) + "\n")
+    said = titrant("judge", tmp_path / "scores.csv", "--baseline", "alone", "--json")
+    remarks = ["columns are separated by semicolons", "the comma in a score is a decimal comma"]
+    assert json.loads(said.out)["read_as"] == remarks
+    said = titrant("judge", tmp_path / "scores.csv", "--baseline", "alone")
+    assert [line.rpartition(": ")[2] for line in said.err.splitlines()] == remarks
+    (tmp_path / "predictions.csv").write_text("id;Prediction;References\n1;Paris;paris\n2;x;y\n")
+    said = titrant("score", tmp_path / "predictions.csv", "--metric", "exact_match")
+    assert said.out == "exact_match: 0.5000 over 2 items\n"
+    assert "columns are separated by ';'" in said.err
+    said = titrant("score", "no-such.csv", "--metric", "exact_match")
+    assert said.code == 2
+    assert "a relative path starts at the working folder" in said.err

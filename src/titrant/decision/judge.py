@@ -192,5 +192,5 @@ def _contrast_json(contrast: Contrast) -> dict[str, Any]:
 
 
 def read_csv(path: Path) -> Mapping[str, ScoreTable]:
-    """Tables by eval set from a CSV file with a header. Columns are read as text; only scores and counts are numbers."""
+    """Tables by eval set from a CSV file with a header. Columns are text; only scores and counts are numbers."""
     return read_score_file(path).tables

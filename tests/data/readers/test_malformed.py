@@ -14,6 +14,7 @@ import pytest
 
 from titrant.core.errors import DataError
 from titrant.data.readers import load_examples, read_rows
+from titrant.data.readers.tables import rows_of_arrow
 
 GOOD = b'{"prompt": "p", "completion": "c"}\n'
 
@@ -278,3 +279,21 @@ def test_reading_holds_a_bounded_amount_however_long_the_file(tmp_path: Path, su
     tracemalloc.stop()
     assert count == 12_000
     assert peak < 6 << 20, f"{peak / 2**20:.1f} MiB for a file of {path.stat().st_size / 2**20:.0f} MiB"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_no_damaged_byte_of_an_arrow_file_leads_out_of_it(stream: bool) -> None:
+    target = io.BytesIO()
+    table = pa.table({"prompt": ["p", "q"], "completion": ["c", "d"], "list": [[1], []]})
+    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(target, table.schema) as writer:
+        writer.write_table(table)
+    honest = target.getvalue()
+    refused = 0
+    for at in range(0, len(honest), 3):
+        for byte in (b"\xff", b"\x7f"):
+            damaged = io.BytesIO(honest[:at] + byte + honest[at + 1 :])
+            try:
+                assert len(list(rows_of_arrow(damaged, "x.arrow"))) <= 2
+            except DataError:
+                refused += 1
+    assert refused > 100
