@@ -182,6 +182,19 @@ def test_an_address_says_repository_revision_configuration_and_split() -> None:
             ("de/x.csv",),
         ),
         (["en/train/0000.parquet", "de/train/0000.parquet"], "", "hub:a/b:de/train", ("de/train/0000.parquet",)),
+        (["train.jsonl", "eval.jsonl"], "", "hub:a/b:test", ("eval.jsonl",)),
+        (
+            ["data/train_sft-00000-of-00001.parquet", "data/test_sft-00000-of-00001.parquet"],
+            "",
+            "hub:a/b:train_sft",
+            ("data/train_sft-00000-of-00001.parquet",),
+        ),
+        (
+            ["v1/train.jsonl", "v2/train.jsonl", "v2/test.jsonl"],
+            "---\nconfigs:\n- {config_name: old, data_dir: v1}\n- {config_name: new, data_dir: v2}\n---\n",
+            "hub:a/b:old/train",
+            ("v1/train.jsonl",),
+        ),
     ],
 )
 def test_splits_are_found_as_the_hub_finds_them(
@@ -197,6 +210,8 @@ def test_splits_are_found_as_the_hub_finds_them(
         (["README.md", "model.bin"], "", "no data files"),
         (["x.csv"], "---\nconfigs:\n- config_name: en\n- config_name: de\n---\n", "which configuration"),
         (["x.csv"], "---\na: [\n---\n", "no YAML"),
+        (["train.jsonl", "eval.jsonl"], "", r"several splits \(got 'test, train'\)"),
+        (["data/a-00000-of-00001.csv", "data/b-00000-of-00001.csv"], "", r"several splits \(got 'a, b'\)"),
     ],
 )
 def test_a_dataset_that_cannot_be_read_without_guessing_is_refused(names: list[str], card: str, message: str) -> None:
