@@ -20,9 +20,9 @@ from titrant.api import run_study
 from titrant.cli.tables import show_check
 from titrant.config.study import load_study
 from titrant.core.errors import DataError, SpecError
+from titrant.experiment.collections import read_collections
 from titrant.experiment.results import scores_parquet
 from titrant.report.sections.page import report_data
-from titrant.tasks.targets import read_collections
 
 WORDS = ("bolan", "kodor", "mifit", "tusum", "zenek", "radan", "pilor", "quest", "varda", "wexel", "yonda", "umbra")
 TEMPLATES = ("{}\n===\nBased on that, my rating is", "Review: {}\nOn a scale of 1 to 5, I would give", "{} How many?")

@@ -119,8 +119,8 @@ def test_a_pool_in_a_folder_with_other_things_is_trained_and_reported(
 
 
 def test_a_folder_of_tasks_is_hashed_as_it_is_read(tmp_path: Path, task_study: Callable[..., Path]) -> None:
+    from titrant.experiment.collections import collection_places
     from titrant.experiment.prepare import collection_hash
-    from titrant.tasks.targets import collection_places
 
     collection = load_study(task_study(tmp_path)).targets["s"].collection
     assert collection is not None

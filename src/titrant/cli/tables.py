@@ -78,7 +78,7 @@ def show_judgements(
 def show_check(study: Study, *, as_json: bool) -> None:
     """Everything that is known of the cleanness of a study's rows."""
     from titrant.data.contamination import ContaminationSettings, HygieneSettings, check_lines, check_report
-    from titrant.experiment.pool_cuts import first_examples
+    from titrant.experiment.pools.cuts import first_examples
     from titrant.experiment.prepare import (
         own_rows_as_pools,
         raw_rows,

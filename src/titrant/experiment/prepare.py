@@ -21,19 +21,8 @@ from titrant.core.errors import DataError, TemplateRefusal
 from titrant.core.identity import fingerprint, hash_file
 from titrant.core.records import Example, Item, Numerics, PreparedModel, TokenRow
 from titrant.data import readers
-from titrant.data.knowledge.rows import fact_target
-from titrant.data.pools.read import PoolRows, read_pool
 from titrant.data.readers import FileNote, ReadingNotes
-from titrant.experiment.pool_cuts import ModelPools, Pool, Removed, Scan, held_pools, must_measure, scan_pool
-from titrant.experiment.template_notes import (
-    TemplateFaults,
-    control_token_notes,
-    generation_prompt_notes,
-    merged_system_note,
-)
-from titrant.experiment.trials import refuse_failed, target_remarks, target_trials
-from titrant.scoring.sheets import GRADED
-from titrant.tasks.targets import (
+from titrant.experiment.collections import (
     CollectionRows,
     TokensOf,
     asked_as,
@@ -42,6 +31,17 @@ from titrant.tasks.targets import (
     first_rows,
     read_collections,
 )
+from titrant.experiment.fact_rows import fact_target
+from titrant.experiment.pools.cuts import ModelPools, Pool, Removed, Scan, held_pools, must_measure, scan_pool
+from titrant.experiment.pools.read import PoolRows, read_pool
+from titrant.experiment.template_notes import (
+    TemplateFaults,
+    control_token_notes,
+    generation_prompt_notes,
+    merged_system_note,
+)
+from titrant.experiment.trials import refuse_failed, target_remarks, target_trials
+from titrant.scoring.sheets import GRADED
 from titrant.tokens import Renderer, renderer_for
 
 TARGET_SET, VALIDATION_SET = "target", "validation"

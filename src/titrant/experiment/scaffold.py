@@ -24,7 +24,7 @@ from titrant.core.errors import DataError, SpecError
 from titrant.core.records import Example
 from titrant.data.readers import SHAPES, FileNote, FileShape, ReadingNotes, detect_shape, stream_examples
 from titrant.data.readers.detect import MOST_LISTED_CHARACTERS
-from titrant.experiment.pool_cuts import first_examples
+from titrant.experiment.pools.cuts import first_examples
 from titrant.experiment.prepare import own_rows_as_pools, raw_rows, scanned_pools, unread_files
 from titrant.scoring import metrics
 from titrant.storage import store

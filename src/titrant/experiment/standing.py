@@ -22,13 +22,13 @@ from titrant.core.identity import fingerprint, hash_file, plain
 from titrant.core.records import Failure
 from titrant.core.revisions import REVISIONS
 from titrant.engines.job import ANSWERS, TRAINING
+from titrant.experiment.collections import collection_places
 from titrant.experiment.design import Design
 from titrant.experiment.prepare import PreparedStudy, collection_hash, file_hash
 from titrant.experiment.results import FailedCell, Judged, Results, cells, collect, failures_by_run
 from titrant.scoring.sheets import Scores
 from titrant.stats.worth import SkillInteraction
 from titrant.storage.store import MANIFEST, RESULTS, Store, read_sealed
-from titrant.tasks.targets import collection_places
 
 _Record = TypeVar("_Record")
 _DECIDING = ("config", "data", "decision", "experiment", "report", "scoring", "stats", "tasks", "tokens")

@@ -20,6 +20,7 @@ from titrant.core.records import Arm, Draw, Example, Item, Verdict
 from titrant.data.readers import is_non_commercial
 from titrant.engines.job import checked_training
 from titrant.experiment.answers import StoredAnswers
+from titrant.experiment.collections import collection_places
 from titrant.experiment.design import PlannedRun, overlap_at, sizes_of
 from titrant.experiment.measures import target_measures
 from titrant.experiment.prepare import (
@@ -70,7 +71,6 @@ from titrant.stats.law import Law
 from titrant.stats.means import ArmMean, arm_means
 from titrant.stats.table import ScoreTable
 from titrant.storage.store import Store
-from titrant.tasks.targets import collection_places
 
 MOST_ITEMS = 400
 MOST_TRAINING_POINTS = 120  # a run: the page thins them further

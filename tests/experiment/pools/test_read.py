@@ -18,7 +18,7 @@ from titrant.config.study import Study, load_study
 from titrant.core.errors import DataError, SpecError
 from titrant.core.records import Example
 from titrant.data.readers import card, catalogue_names
-from titrant.experiment.pool_cuts import first_examples
+from titrant.experiment.pools.cuts import first_examples
 from titrant.experiment.prepare import raw_rows, scanned_pools
 from titrant.report.model_card import model_card
 from titrant.report.sections.page import report_data

@@ -33,10 +33,16 @@ from titrant.core.errors import DataError, TemplateRefusal
 from titrant.core.records import Example, Item, PreparedModel, TokenRow
 from titrant.data import contamination
 from titrant.data.knowledge import matched_rows
-from titrant.data.pools.equal_terms import key_hashes, of_equal_lengths, of_same_prompts, prompt_digest, prompts_at
-from titrant.data.pools.read import PoolRows
 from titrant.experiment.doses import LargestDose, largest_dose
 from titrant.experiment.knowledge_labels import labels_for
+from titrant.experiment.pools.equal_terms import (
+    key_hashes,
+    of_equal_lengths,
+    of_same_prompts,
+    prompt_digest,
+    prompts_at,
+)
+from titrant.experiment.pools.read import PoolRows
 from titrant.experiment.template_notes import TemplateFaults
 from titrant.sampling import draw_order, draw_ranks
 from titrant.tokens import Renderer

@@ -14,9 +14,9 @@ from titrant.config.fields import Place
 from titrant.config.study import Study
 from titrant.core.errors import DataError
 from titrant.data import readers
-from titrant.data.knowledge.rows import fact_pool
-from titrant.data.pools.large import HeldRows, PoolFile, RowsInFile
 from titrant.data.readers import LOCK_NAME, Card, ColumnMap, ReadingNotes
+from titrant.experiment.fact_rows import fact_pool
+from titrant.experiment.pools.large import HeldRows, PoolFile, RowsInFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class PoolRows:
 
 def read_pool(study: Study, name: str, *, notes: ReadingNotes | None = None) -> PoolRows:
     """The pool `name`, not yet cleaned of anything; `DataError` where it cannot be had. Rows that fit into memory are
-    read here and now, those of a file too large for it when they are cut (`pool_cuts`). `notes` take what is left."""
+    read here and now, those of a file too large for it when they are cut (`cuts`). `notes` take what is left."""
     said = study.generalist[name]
     path = said.rows if said.rows is not None else said.text
     if said.facts is not None:
