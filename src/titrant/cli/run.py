@@ -36,7 +36,7 @@ def report_and_print(study: Study, *, out: Path | None, as_json: bool) -> int:
     """Judge and report what is stored; the exit code."""
     root = out_folder(study, out)
     if not (root / "store.json").is_file():
-        raise SpecError("there are no results here", where=str(root), fix=f"titrant run {study.path}")
+        raise SpecError("there are no results here", where=str(root), fix=f"titrant run {study.place}")
     progress = Progress()
     design, store = stored_design(study, out=root, watcher=Watcher(say=progress.say))
     return _print_results(finish(design, store, watcher=Watcher(say=progress.say)), root, as_json=as_json)
@@ -48,7 +48,7 @@ def export_model(study: Study, *, to: Path, arm: str | None, seed: int | None, o
 
     root = out_folder(study, out)
     if not (root / "store.json").is_file():
-        raise SpecError("there are no results here", where=str(root), fix=f"titrant run {study.path}")
+        raise SpecError("there are no results here", where=str(root), fix=f"titrant run {study.place}")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise SpecError("the folder is not empty", where=str(to), fix="name a new folder")
     model = root / "model"

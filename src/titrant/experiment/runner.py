@@ -287,7 +287,10 @@ def _tries(prepared: PreparedStudy) -> list[Design]:
 def replace_seeds(prepared: PreparedStudy, seeds: tuple[int, ...]) -> PreparedStudy:
     """The same bench for other seeds, and with the same arms: a dose in tokens keeps the rows that fit at all seeds."""
     arms = prepared.study.arms.model_copy(update={"seeds": seeds})
-    study, dose_seeds = replace(prepared.study, arms=arms), prepared.dose_seeds or prepared.study.arms.seeds
+    study, dose_seeds = (
+        prepared.study.model_copy(update={"arms": arms}),
+        prepared.dose_seeds or prepared.study.arms.seeds,
+    )
     return replace(prepared, study=study, dose_seeds=dose_seeds)
 
 
