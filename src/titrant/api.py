@@ -12,12 +12,11 @@ from typing import Any, Literal
 
 from titrant.config.study import Study, load_study
 from titrant.core.errors import SpecError
-from titrant.core.plugins import Extension, extension_of
+from titrant.core.plugins import Extension, extension_of, load_extension
 from titrant.core.records import Verdict
 from titrant.data.readers.memory import rows_of
 from titrant.decision.judge import ArrowStream, verdict_on
 from titrant.engines import BackendSpec, Engine, Event, LocalEngine
-from titrant.engines.local import backend_spec
 from titrant.experiment import runner
 from titrant.experiment.design import Design, make_design
 from titrant.experiment.mix import Format, Mix, find_run, mix_of
@@ -96,7 +95,7 @@ def run(
         out=_root(study, out),
         presenter=StudyPresenter(),
         engine=_checked_engine(engine),
-        backend=None if backend is None else backend_spec(backend, folder=study.folder),
+        backend=_checked_backend(backend, study),
         reporter=reporter_of(reporter),
     )
     return StudyResults(results, Store.open(_root(study, out)))
@@ -228,6 +227,14 @@ def _root(study: Study, out: str | Path | None) -> Path:
 def _first_candidate(study: Study) -> Any:
     first = study.candidates()[0]
     return (lambda model, target, name: first) if study.needs_choosing else None
+
+
+def _checked_backend(backend: Any, study: Study) -> BackendSpec | Extension | None:
+    if backend is None or isinstance(backend, BackendSpec):
+        return backend
+    if isinstance(backend, str):  # the caller's own words: no study has to allow them
+        return load_extension(backend, folder=study.folder, kind="backend")
+    return extension_of(backend, kind="backend")
 
 
 def _checked_engine(engine: Any) -> Engine | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import resource
@@ -81,7 +80,6 @@ def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
     monkeypatch.setattr("titrant.report.page.render", page_as_text)
     monkeypatch.setattr("titrant.experiment.runner.BackendSpec", lambda **_: trial_backend())
-    monkeypatch.setattr(importlib.import_module("titrant.cli.plan"), "BackendSpec", lambda **_: trial_backend())
     execute = titrant.experiment.runner.execute
 
     def here(*arguments: Any, **options: Any) -> None:

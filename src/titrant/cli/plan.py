@@ -12,14 +12,13 @@ from titrant.cli.run import out_folder
 from titrant.config.study import Study
 from titrant.core.errors import SpecError
 from titrant.core.identity import plain
-from titrant.engines import BackendSpec
 from titrant.experiment.design import Design, make_design
 from titrant.experiment.forecast import Cost, Outlook, forecast_cost, outlook, pilot_variances
 from titrant.experiment.knowledge_labels import label_lines
 from titrant.experiment.mix import Format, find_run, write_mix
 from titrant.experiment.plan import arm_plans, plan_of
 from titrant.experiment.prepare import prepare_study
-from titrant.experiment.runner import DEFAULT_BACKEND
+from titrant.experiment.runner import backend_of
 from titrant.stats.power import Components
 from titrant.storage.store import Store
 
@@ -37,7 +36,7 @@ def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], me
     design = make_design(prepared, (lambda model, target, name: first) if study.needs_choosing else None)
     root = out_folder(study, out)
     done = set(Store.open(root).finished()) if (root / "store.json").is_file() else set()
-    backend = BackendSpec(module=DEFAULT_BACKEND[0], name=DEFAULT_BACKEND[1], arguments={"numerics": prepared.numerics})
+    backend = backend_of(prepared)
     if measure:
         _say("measuring a few steps of the longest run")
     cost = forecast_cost(design, jobs=jobs, backend=backend if measure else None, done=done)

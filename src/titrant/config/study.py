@@ -44,6 +44,7 @@ from titrant.config.fields import (
     whole,
     whole_field,
 )
+from titrant.config.tables import METRICS, SKILLS, named_or_code
 from titrant.config.yaml_source import (
     Document,
     KeyPath,
@@ -55,21 +56,10 @@ from titrant.config.yaml_source import (
     expand_environment,
     read_document,
 )
+from titrant.core.plugins import Extension
 from titrant.core.records import HoldEqual, LoraSettings, LossWeight, Method, Presentation, TrainingSettings
 
-Metric = Literal["exact_match", "rouge_l", "f1", "accuracy", "last_number", "graded", "subject_gain", "by_task"]
 AnswerBy = Literal["choices", "text", "loss", "by_task"]
-SkillName = Literal[
-    "boolq",
-    "dream",
-    "disfl_qa",
-    "gsm8k",
-    "strategyqa",
-    "elementary_math",
-    "webquestions",
-    "opentriviaqa",
-    "qa_wikidata",
-]
 _LEARNING_RATES: dict[str, str] = {"full": "2.0e-5", "lora": "2.0e-4"}
 
 
@@ -234,7 +224,11 @@ class Collection(Section):
         Place | None,
         Field(description="Super-NaturalInstructions: a clone's folder, a file of task objects, or hub:org/name"),
     ] = None
-    skill: Annotated[SkillName | None, Field(description="one of the nine skill sets, with its rows in rows")] = None
+    skill: Annotated[
+        str | None,
+        *named_or_code(SKILLS, kind="task set"),
+        Field(description="one of the nine skill sets, or a path to a task set of your own; its rows in rows"),
+    ] = None
     rows: Annotated[Place | None, Field(description="the skill set's file, or the folder of data that holds it")] = None
     own: Annotated[
         Place | None,
@@ -328,6 +322,11 @@ class Target(Section):
         Text | None, Field(description="what is asked of each row; needed for text/label and input/output rows")
     ] = None
     columns: Annotated[Columns | None, Field(description="what the file calls the columns")] = None
+    format: Annotated[
+        str | None,
+        *named_or_code({}, kind="row format"),
+        Field(description="a path to code that turns a row of the file into one of a known shape; beside no columns"),
+    ] = None
     test_items: Annotated[
         int | None,
         BeforeValidator(lambda value: whole(value, low=1)),
@@ -341,10 +340,12 @@ class Target(Section):
         Field(description="keep at most so many training rows, chosen by content hash, before anything is drawn"),
     ] = None
     metric: Annotated[
-        Metric,
+        str,
+        *named_or_code(METRICS, kind="metric"),
         Field(
             description="how an answer is scored, 0 to 1. graded: the probability of the right choices, or of the "
-            "tokens of an answer that is written; by_task: as each task of a collection says (the default there)"
+            "tokens of an answer that is written; by_task: as each task of a collection says (the default there); "
+            "or a path to a metric of your own, my_pkg.mod:name or metrics.py:name"
         ),
     ] = "exact_match"
     answer: Annotated[
@@ -415,6 +416,11 @@ class Source(Section):
     ] = None
     facts: Annotated[FactSource | None, Field(description="facts in place of rows; they can be made false")] = None
     columns: Annotated[Columns | None, Field(description="what the file calls the columns")] = None
+    format: Annotated[
+        str | None,
+        *named_or_code({}, kind="row format"),
+        Field(description="a path to code that turns a row of the file into one of a known shape; beside no columns"),
+    ] = None
     instruction: Annotated[Text | None, Field(description="what is asked of each row, where rows do not say")] = None
     select: Annotated[
         Literal["random", "known", "unknown"],
@@ -851,6 +857,21 @@ class Study(Section):
     contamination: Annotated[Contamination, Field(description="how test items are looked for in pools")] = Field(
         default_factory=Contamination
     )
+    backend: Annotated[
+        str | None,
+        *named_or_code({}, kind="backend"),
+        Field(description="a path to what trains and answers; default: Hugging Face models on this machine"),
+    ] = None
+    engine: Annotated[
+        str | None,
+        *named_or_code({}, kind="engine"),
+        Field(description="a path to who works on runs; default: worker processes on this machine"),
+    ] = None
+    allow_code: Annotated[
+        bool,
+        *fields.flag_field(),
+        Field(description="load metrics, formats, task sets, backends and engines that the study names by a path"),
+    ] = False
     allow_pickle: Annotated[
         bool,
         *fields.flag_field(),
@@ -882,7 +903,7 @@ class Study(Section):
         spoiled = {problem.path for problem in problems if problem.spoils}
         try:
             type(self).__pydantic_validator__.validate_python(
-                value, self_instance=self, context=Surroundings(folder=folder)
+                value, self_instance=self, context=Surroundings(folder=folder, allow_code=_allows_code(value))
             )
         except ValidationError as error:
             # What could not be read or expanded has been said once; its empty stand-in is nobody's mistake.
@@ -957,6 +978,16 @@ class Study(Section):
             lora=None if lora is None else LoraSettings(rank=lora.rank, alpha=lora.alpha),
         )
 
+    @property
+    def code(self) -> tuple[Extension, ...]:
+        """Everything from outside that the study uses, by name: what enters fingerprints beside what is written."""
+        said: list[Any] = [self.backend, self.engine]
+        for target in self.targets.values():
+            said += [target.metric, target.format, target.collection.skill if target.collection is not None else None]
+        said += [source.format for source in self.generalist.values()]
+        found = {(each.kind, str(each)): each for each in said if isinstance(each, Extension)}
+        return tuple(found[key] for key in sorted(found))
+
     def effective(self) -> dict[str, Any]:
         """Everything the study says, defaults included, as plain JSON; paths as they were written.
 
@@ -985,6 +1016,12 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
+def _allows_code(said: Mapping[str, Any]) -> bool:
+    """Whether the study lets paths lead to code: asked before anything is loaded, whatever else is wrong with it."""
+    allowed = said.get("allow_code")
+    return isinstance(allowed, Plain) and allowed == "true"
+
+
 def _as_written(value: Any) -> Any:
     """A value of Python as the file would hold it, so that both are read, checked and refused by the same rules."""
     if isinstance(value, TokenDose):
@@ -1007,7 +1044,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, Place):
         return value.written
-    return value
+    return str(value) if isinstance(value, Extension) else value
 
 
 # ------------------------------------------------------------------------------------------------------------ problems

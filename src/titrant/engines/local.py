@@ -10,6 +10,7 @@ import contextlib
 import functools
 import gc
 import importlib
+import inspect
 import multiprocessing
 import os
 import signal
@@ -79,12 +80,14 @@ class BackendSpec:
             found = importlib.import_module(self.module)
         for part in self.name.split("."):
             found = getattr(found, part)
-        backend: Backend = found(**self.arguments) if callable(found) else found
+        is_made = isinstance(getattr(found, "train", None), types.MethodType)  # an object, not a class or a function
+        backend: Backend = found if is_made else found(**self.arguments)
         return backend
 
 
-def backend_spec(backend: Any, *, folder: Path) -> BackendSpec:
-    """The spec of a backend from outside: a path to code, a class, or an object that is made already.
+def backend_spec(backend: Any, *, folder: Path, numerics: Numerics | None = None) -> BackendSpec:
+    """The spec of a backend from outside: a path to code, a class, or an object that is made already. A class or
+    function that has a parameter `numerics` gets what runs compute with, others get nothing.
 
     Worker processes make a class anew and unpickle an object, so either has to be importable there: not defined at a
     prompt or in the script that runs, unless `LocalEngine(jobs=0)` works in this process.
@@ -95,12 +98,15 @@ def backend_spec(backend: Any, *, folder: Path) -> BackendSpec:
         backend = load_extension(backend, folder=folder, kind="backend")
     found = backend if isinstance(backend, Extension) else extension_of(backend, kind="backend")
     revision = "+".join(filter(None, (found.revision, found.digest[:16])))
+    makes = callable(found.made) and not isinstance(getattr(found.made, "train", None), types.MethodType)
+    wants = makes and "numerics" in inspect.signature(found.made).parameters
+    arguments = {"numerics": numerics} if wants else {}
     if found.folder is None:
-        made = found.made() if isinstance(found.made, type) else found.made
+        made = found.made(**arguments) if makes else found.made
         return BackendSpec(module="python", name=str(found), made=made, revision=revision)
     place, _, name = str(found).rpartition(":")
     module = str((found.folder / Path(place).expanduser()).resolve()) if place.endswith(".py") else place
-    return BackendSpec(module=module, name=name, revision=revision)
+    return BackendSpec(module=module, name=name, arguments=arguments, revision=revision)
 
 
 @dataclass(frozen=True, slots=True)

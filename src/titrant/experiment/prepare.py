@@ -368,7 +368,9 @@ def _apart(items: Sequence[Item], part: str = "validation") -> tuple[Item, ...]:
 
 
 def _examples(path: str, said: Target, *, source: str) -> tuple[Example, ...]:
-    rows = readers.load_examples(path, source=source, task=source, columns=said.columns, instruction=said.instruction)
+    rows = readers.load_examples(
+        path, source=source, task=source, columns=said.columns, instruction=said.instruction, shape=said.format
+    )
     if not rows:
         raise DataError("the file holds no rows", where=path, expected="at least one row")
     return rows
@@ -388,6 +390,7 @@ def _items(path: str, target: Target, *, name: str, eval_set: str, labels: Seque
         choices=tuple(labels) or None,
         columns=target.columns,
         instruction=target.instruction,
+        shape=target.format,
     )
     if not items:
         raise DataError("the file holds no rows", where=path, expected="at least one test item")

@@ -18,9 +18,11 @@ from typing import Any, Literal, Protocol
 from titrant.config.study import Study
 from titrant.core.errors import SpecError, StoreDamaged, StoreMismatch
 from titrant.core.identity import plain
+from titrant.core.plugins import Extension
 from titrant.core.records import Arm, Numerics, PreparedModel, TrainingSettings
 from titrant.engines import BackendSpec, Engine, Event, LocalEngine, RunJob
 from titrant.engines.job import weights_folder
+from titrant.engines.local import backend_spec
 from titrant.engines.placement import balanced_order
 from titrant.experiment.design import Design, PlannedRun, make_design, verdict_size
 from titrant.experiment.prepare import PreparedStudy, prepare_study
@@ -87,24 +89,22 @@ def run_study(
     out: Path,
     presenter: Presenter,
     engine: Engine | None = None,
-    backend: BackendSpec | None = None,
+    backend: BackendSpec | Extension | None = None,
     reporter: Reporter | None = None,
 ) -> Results:
     """Run what is not done, then judge, report and keep the model. The same study again changes nothing."""
     reporter = reporter or Callbacks()
-    engine = engine or LocalEngine()
+    engine = engine or _engine_of(study)
     prepared = prepare_study(study, say=reporter.say)
     first = make_design(prepared, _candidate(study, 0) if study.needs_choosing else None)
     store = Store.open(out)
-    backend = backend or BackendSpec(
-        module=DEFAULT_BACKEND[0], name=DEFAULT_BACKEND[1], arguments={"numerics": prepared.numerics}
-    )
-    design = _choose(prepared, store, backend, engine, reporter) if study.needs_choosing else first
+    spec = backend_of(prepared, backend)
+    design = _choose(prepared, store, spec, engine, reporter) if study.needs_choosing else first
     _refuse_other_numerics(store, design)
-    _execute([design], store, backend, engine, reporter)
+    _execute([design], store, spec, engine, reporter)
     with store.locked("results"):  # two runners on one store end together
         results = standing_results(design, store) or finish(design, store, presenter=presenter, reporter=reporter)
-        _keep_model(results, store, backend, engine, presenter, reporter)
+        _keep_model(results, store, spec, engine, presenter, reporter)
     return results
 
 
@@ -172,15 +172,29 @@ def export_arm(
         raise SpecError("not one of the study's seeds", where="--seed", got=seed, expected=str(study.arms.seeds))
     planned = design.cell(chosen, chosen_seed)
     if not weights_folder(store, planned.run.run_id).is_dir():
-        backend = BackendSpec(
-            module=DEFAULT_BACKEND[0], name=DEFAULT_BACKEND[1], arguments={"numerics": design.prepared.numerics}
-        )
+        backend = backend_of(design.prepared)
         job = job_of(planned, design.prepared, keep_weights=True)
         LocalEngine(1).execute([job], root=store.root, backend=backend, weights_only=True)
     card = presenter.card(planned, judged, results)
     publish_model(to, planned, store, card=card, only_check=False)
     if study.keep_weights != "all":
         shutil.rmtree(weights_folder(store, planned.run.run_id), ignore_errors=True)
+
+
+def backend_of(prepared: PreparedStudy, given: BackendSpec | Extension | None = None) -> BackendSpec:
+    """What trains and answers: what was given, else the study's own, else Hugging Face models on this machine."""
+    own = given if given is not None else prepared.study.backend
+    if own is not None:
+        return backend_spec(own, folder=prepared.study.folder, numerics=prepared.numerics)
+    return BackendSpec(module=DEFAULT_BACKEND[0], name=DEFAULT_BACKEND[1], arguments={"numerics": prepared.numerics})
+
+
+def _engine_of(study: Study) -> Engine:
+    """Who works on runs: the study's own engine, else workers on this machine."""
+    if not isinstance(study.engine, Extension):
+        return LocalEngine()
+    own: Engine = study.engine.made
+    return own
 
 
 def jobs_for(prepared: PreparedStudy, jobs: int | Literal["auto"], runs: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from titrant.core.errors import ScoresError
 from titrant.core.plugins import Extension, line_of
 from titrant.core.records import Item
-from titrant.scoring.metrics.text import METRICS, TextScore
+from titrant.scoring.metrics.text import TextScore, score_text
 
 
 class Metric(Protocol):
@@ -93,6 +93,25 @@ def takes_item(metric: Callable[..., Any]) -> bool:
     return len(given) >= 3 or any(
         one.kind is kinds.VAR_POSITIONAL for one in inspect.signature(metric).parameters.values()
     )
+
+
+def outside_lines(items: Sequence[Item], metrics: Sequence[str]) -> dict[tuple[str, str, str, str], list[int]]:
+    """The lines of a sheet whose metric is from outside or over all answers, by (metric, target, eval set, task).
+
+    A batch metric is taken over the items of one task: several tasks then weigh as the study says, like any metric.
+    """
+    found: dict[tuple[str, str, str, str], list[int]] = {}
+    for line, (item, metric) in enumerate(zip(items, metrics, strict=True)):
+        if item.answer != "loss" and (isinstance(metric, Extension) or is_batch(metric)):
+            found.setdefault((metric, item.target, item.eval_set, item.task), []).append(line)
+    return found
+
+
+def score_answer(item: Item, text: str) -> TextScore:
+    """One answer by the item's own metric, ours or from outside; a batch metric says nothing about one answer."""
+    if isinstance(item.metric, Extension):
+        return score_item(item.metric, text, item)
+    return score_text(item.metric, text, item.references)
 
 
 def score_item(metric: Extension, prediction: str, item: Item) -> TextScore:
@@ -171,9 +190,3 @@ def _number(metric: str, value: Any, about: str) -> float:
 def _called(item: Item) -> str:
     place = f" ({item.origin})" if item.origin is not None else ""
     return f"{item.row_id}{place}"
-
-
-def check_name(name: str, others: Mapping[str, Any]) -> None:
-    """A metric from outside may not pass for one of ours: `ScoresError`."""
-    if name in METRICS or name in BATCH_METRICS or name in others:
-        raise ScoresError("a metric of this name is there already", got=name, expected="a name of its own")
