@@ -48,6 +48,9 @@ def load_task_set(
     except Exception as error:
         problem = f"the task set {task_set} raised {type(error).__name__}: {error} after {len(found)} questions"
         raise DataError(problem, where=line_of(error, task_set.made.instances)) from error
+    if not found:
+        expected = "a titrant.TaskInstance for each row that asks something"
+        raise DataError(f"the task set {task_set} gave no question", expected=expected)
     if any(instance.split for instance in found):
         train, test = ([one for one in found if one.split == part] for part in ("train", "test"))
     else:
