@@ -16,8 +16,8 @@ from titrant.core.redaction import sayable
 
 def show_score(predictions: Path, *, metric: str, per_item: Path | None, as_json: bool) -> None:
     """Score a file of predictions."""
-    from titrant.data.readers import read_rows
     from titrant.core.plugins import is_path_to_code, load_extension
+    from titrant.data.readers import read_rows
     from titrant.scoring.metrics import score_rows
     from titrant.storage.store import write_jsonl
 
