@@ -20,6 +20,7 @@ import pytest
 from fake_study import STUDY, fake_prepare, trial_backend, write_study
 
 import titrant
+from titrant.backends.fake import FakeBackend
 from titrant.core.errors import ScoresError, SpecError
 from titrant.engines import Event
 
@@ -178,6 +179,18 @@ def test_a_failed_run_is_named_in_the_results(folder: Path, tmp_path: Path) -> N
     )
     assert any(line.startswith("6+general:4 seed 1: as the test asked") for line in results.failed)
     assert "failed: 6+general:4 seed 1" in repr(results)
+
+
+def test_a_backend_that_a_worker_cannot_make_is_refused_before_anything_starts(folder: Path, tmp_path: Path) -> None:
+    class Here(FakeBackend):
+        name, revision = "here", "1"
+
+    workers, engine = titrant.LocalEngine(jobs=2), titrant.LocalEngine(jobs=0)
+    with pytest.raises(SpecError, match=r"backend: the backend here cannot be sent .* Fix: LocalEngine\(jobs=0\)"):
+        titrant.run(folder / "study.yaml", out=tmp_path / "out", engine=workers, backend=Here)
+    assert titrant.run(folder / "study.yaml", out=tmp_path / "out", engine=engine, backend=Here()).failed == ()
+    made = titrant.run(folder / "study.yaml", out=tmp_path / "other", engine=workers, backend=FakeBackend())
+    assert made.failed == ()
 
 
 # ---------------------------------------------------------------------------------------------------------------- judge

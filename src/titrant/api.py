@@ -22,7 +22,7 @@ from titrant.experiment.design import Design, make_design
 from titrant.experiment.mix import Format, Mix, find_run, mix_of
 from titrant.experiment.plan import Plan, plan_of
 from titrant.experiment.prepare import prepare_study
-from titrant.experiment.progress import reporter_of
+from titrant.experiment.progress import TerminalReporter, reporter_of
 from titrant.experiment.results import Results
 from titrant.experiment.runner import Reporter
 from titrant.report.presenter import StudyPresenter
@@ -90,14 +90,19 @@ def run(
     'copy.html'
     """
     study = _study(study)
-    results = runner.run_study(
-        study,
-        out=_root(study, out),
-        presenter=StudyPresenter(),
-        engine=_checked_engine(engine),
-        backend=_checked_backend(backend, study),
-        reporter=reporter_of(reporter),
-    )
+    told = reporter_of(reporter)
+    try:
+        results = runner.run_study(
+            study,
+            out=_root(study, out),
+            presenter=StudyPresenter(),
+            engine=_checked_engine(engine),
+            backend=_checked_backend(backend, study),
+            reporter=told,
+        )
+    finally:
+        if isinstance(told, TerminalReporter):
+            told.close()
     return StudyResults(results, Store.open(_root(study, out)))
 
 

@@ -55,7 +55,11 @@ def export_model(study: Study, *, to: Path, arm: str | None, seed: int | None, o
     if arm is None and seed is None and (model / "titrant.json").is_file():
         copy_whole(model, to)
     else:
-        export_arm(study, out=root, to=to, arm=arm, seed=seed, reporter=_reporter())
+        reporter = _reporter()
+        try:
+            export_arm(study, out=root, to=to, arm=arm, seed=seed, reporter=reporter)
+        finally:
+            reporter.close()
     print(f"{to}: the model in Hugging Face format, with its card (README.md)")
 
 

@@ -13,6 +13,7 @@ import importlib
 import inspect
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -188,6 +189,7 @@ def execute(
     if processes == 0:
         _work(list(jobs), root, backend, on_event, _Signals(), weights_only, after_run=lambda: None)
         return
+    _refuse_what_stays_here(backend)
     workers = []
     signals = _Signals()
     with signals:
@@ -201,6 +203,25 @@ def execute(
                     worker.process.kill()
                 worker.process.join()
                 worker.events.close()
+
+
+def _refuse_what_stays_here(backend: BackendSpec) -> None:
+    """A backend made at a prompt or in the running script cannot be made again in a worker, which imports neither."""
+    if backend.made is None:
+        return
+    try:
+        sent = pickle.dumps(backend)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        reason = str(error)
+    else:
+        if b"__main__" not in sent:
+            return
+        reason = "it is defined in the script that runs, or at a prompt"
+    raise SpecError(
+        f"the backend {backend.name} cannot be sent to worker processes ({reason})",
+        where="backend",
+        fix="LocalEngine(jobs=0), which works in this process; or define it in a module or a file, and name its path",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
