@@ -103,10 +103,11 @@ def test_an_edited_metric_scores_anew_and_trains_nothing(tmp_path: Path) -> None
     backend = trial_backend(log=str(log))
     first = titrant.run(path, out=tmp_path / "out", engine=HERE, backend=backend)
     assert set(values(first, "metrics.py:near")) == {1.0, 0.25}
-    before = trainings(log)
+    before, written = trainings(log), (tmp_path / "out" / "scores.parquet").read_bytes()
     (path.parent / "metrics.py").write_text(NEAR.format(right=0.75, wrong=0.5))
     second = titrant.run(path, out=tmp_path / "out", engine=HERE, backend=backend)
     assert set(values(second, "metrics.py:near")) == {0.75, 0.5}
+    assert (tmp_path / "out" / "scores.parquet").read_bytes() != written
     assert trainings(log) == before
 
 
