@@ -217,6 +217,8 @@ def test_the_scores_of_a_run_are_judged_as_they_are(folder: Path, tmp_path: Path
     results = titrant.run(folder / "study.yaml", out=tmp_path / "out", engine=titrant.LocalEngine(jobs=0))
     frame = results.scores.to_pandas()
     mine = frame[(frame.eval_set == "target") & (frame.metric == "accuracy") & (frame.target == "toy")]
+    with pytest.raises(ScoresError, match=r"scores of several metrics stand together .*got 'accuracy, graded'"):
+        titrant.judge(results.scores)
     verdict = titrant.judge(mine, smallest_effect=0.05)
     assert verdict.word == results.verdict.word
     assert [each.difference.value for each in verdict.contrasts] == pytest.approx(

@@ -118,12 +118,16 @@ def read_scores(scores: str | Path | Mapping[str, Sequence[Any]] | ArrowStream) 
 def _columns_of(stream: ArrowStream) -> dict[str, Sequence[Any]]:
     import pyarrow as pa
 
-    table = pa.table(stream)
+    try:
+        table = pa.table(stream)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError) as error:
+        raise ScoresError("a table whose columns cannot be read", got=str(error)) from error
     twice = sorted(name for name, count in Counter(table.column_names).items() if count > 1)
     if twice:
         raise ScoresError(f"column {', '.join(twice)} is there twice")
     if "reason" in table.column_names and "value" in table.column_names:  # scores.parquet: null with a reason
         table = table.filter(table.column("value").is_valid())
+    _refuse_several_metrics(table)
     wanted = [
         name for name in table.column_names if ALIASES.get(name, name) in ("arm", "seed", "item", "score", *OPTIONAL)
     ]
@@ -132,6 +136,24 @@ def _columns_of(stream: ArrowStream) -> dict[str, Sequence[Any]]:
     for name in ("seed", "target_rows", "dose"):
         columns[name] = [int(v) if isinstance(v, float) and v.is_integer() else v for v in columns.get(name, ())]
     return {name: values for name, values in columns.items() if values or name in wanted}
+
+
+def _refuse_several_metrics(table: Any) -> None:
+    """A run's own scores hold a row for every metric: which of them decides, only the caller knows."""
+    if "metric" not in table.column_names:
+        return
+    named: dict[Any, dict[Any, None]] = {}
+    sets = table.column("eval_set").to_pylist() if "eval_set" in table.column_names else [TARGET] * len(table)
+    for eval_set, metric in zip(sets, table.column("metric").to_pylist(), strict=True):
+        named.setdefault(eval_set, {})[metric] = None
+    for eval_set, metrics in named.items():
+        if len(metrics) > 1:
+            raise ScoresError(
+                f"scores of several metrics stand together in eval set {eval_set!r}",
+                got=", ".join(map(str, metrics)),
+                expected="the rows of one metric",
+                fix='keep one: table.filter(pyarrow.compute.field("metric") == "accuracy")',
+            )
 
 
 def judge_tables(
