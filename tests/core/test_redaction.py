@@ -50,7 +50,7 @@ def test_a_study_that_holds_a_secret_is_refused_with_its_line(tmp_path: Path, mo
 def test_no_secret_is_in_a_log_a_store_a_report_or_a_traceback(tmp_path: Path, kind: str) -> None:
     study, out = write_study(tmp_path / "study"), tmp_path / "out"
     fails = {"kind": kind, "seed": 1, "tells": list(TOKENS)}
-    said = {"prepared": str(tmp_path / "prepared"), "lab": {"fails": fails}}
+    said = {"prepared": str(tmp_path / "prepared"), "backend": {"fails": fails}}
     script = Path(__file__).parents[1] / "support" / "titrant_with_fakes.py"
     done = subprocess.run(
         [sys.executable, str(script), "run", str(study), "--out", str(out), "--jobs", "1"],

@@ -75,7 +75,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 def titrant(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    said = json.dumps({"prepared": str(folder / "prepared"), "lab": {"saved_bytes": 60_000}})
+    said = json.dumps({"prepared": str(folder / "prepared"), "backend": {"saved_bytes": 60_000}})
     return subprocess.run(
         [sys.executable, str(SUPPORT / "titrant_with_fakes.py"), *arguments],
         capture_output=True,

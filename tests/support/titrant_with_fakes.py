@@ -2,7 +2,7 @@
 
     python titrant_with_fakes.py run study.yaml --out folder
 
-`TITRANT_TRIAL` in the environment holds {"prepared": folder of the toy model, "lab": arguments of `TrialBackend`,
+`TITRANT_TRIAL` in the environment holds {"prepared": folder of the toy model, "backend": arguments of `TrialBackend`,
 "file_bytes": the largest file that may be written, "real_page": true}. Without that the page is its data as text.
 """
 
@@ -25,7 +25,7 @@ def main() -> None:
     said = json.loads(os.environ["TITRANT_TRIAL"])
 
     def backend_of_the_test(**_: Any) -> Any:
-        return trial_backend(**said.get("lab", {}))
+        return trial_backend(**said.get("backend", {}))
 
     prepare.prepare = fake_prepare(Path(said["prepared"]))
     runner.BackendSpec = backend_of_the_test  # type: ignore[assignment,misc]
