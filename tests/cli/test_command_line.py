@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import resource
@@ -76,18 +75,17 @@ def titrant(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Studies run on the toy model with a backend that answers from hashes, in this process."""
-    import titrant.experiment.runner
+    import titrant.engines.local
 
     monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
     monkeypatch.setattr("titrant.report.page.render", page_as_text)
     monkeypatch.setattr("titrant.experiment.runner.BackendSpec", lambda **_: trial_backend())
-    monkeypatch.setattr(importlib.import_module("titrant.cli.plan"), "BackendSpec", lambda **_: trial_backend())
-    execute = titrant.experiment.runner.execute
+    execute = titrant.engines.local.execute
 
     def here(*arguments: Any, **options: Any) -> None:
         execute(*arguments, **{**options, "processes": 0})
 
-    monkeypatch.setattr("titrant.experiment.runner.execute", here)
+    monkeypatch.setattr("titrant.engines.local.execute", here)
     monkeypatch.setattr("titrant.experiment.forecast.execute", here)
 
 

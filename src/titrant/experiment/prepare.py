@@ -165,6 +165,15 @@ def raw_rows(study: Study, *, tokens_of: TokensOf | None = None) -> RawRows:
     )
 
 
+def numerics_of(study: Study) -> Numerics:
+    """What the study's runs compute with on this machine."""
+    return current_numerics(
+        study.numerics.dtype,
+        study.numerics.threads,
+        study.numerics.device,  # type: ignore[arg-type]
+    )
+
+
 def prepare_study(
     study: Study, *, backend: str = DEFAULT_BACKEND_IDENTITY, say: Callable[[str], None] = lambda _: None
 ) -> PreparedStudy:
@@ -172,11 +181,7 @@ def prepare_study(
 
     `backend` is the identity of what will train (`engines.BackendSpec.identity`): a part of every run's name.
     """
-    numerics = current_numerics(
-        study.numerics.dtype,
-        study.numerics.threads,
-        study.numerics.device,  # type: ignore[arg-type]
-    )
+    numerics = numerics_of(study)
     prepared_model: dict[str, PreparedModel] = {}
 
     def model(name: str) -> PreparedModel:
@@ -316,7 +321,9 @@ def _apart(items: Sequence[Item], part: str = "validation") -> tuple[Item, ...]:
 
 
 def _examples(path: str, said: Target, *, source: str) -> tuple[Example, ...]:
-    rows = readers.load_examples(path, source=source, task=source, columns=said.columns, instruction=said.instruction)
+    rows = readers.load_examples(
+        path, source=source, task=source, columns=said.columns, instruction=said.instruction, shape=said.format
+    )
     if not rows:
         raise DataError("the file holds no rows", where=path, expected="at least one row")
     return rows
@@ -336,6 +343,7 @@ def _items(path: str, target: Target, *, name: str, eval_set: str, labels: Seque
         choices=tuple(labels) or None,
         columns=target.columns,
         instruction=target.instruction,
+        shape=target.format,
     )
     if not items:
         raise DataError("the file holds no rows", where=path, expected="at least one test item")

@@ -64,7 +64,7 @@ def read_pool(study: Study, name: str, *, reserve: int = 1) -> PoolRows:
         return PoolRows(rows=rows, place=said.facts.rows, licence=words, non_commercial=non_commercial)
     if said.source is None:
         assert path is not None, "the study file has been checked"
-        shape = None if said.rows is not None else "text"
+        shape = said.format if said.rows is not None else "text"
         large = _large(study, name, path, columns=said.columns, shape=shape, reserve=reserve)
         rows = (
             readers.load_examples(
@@ -125,11 +125,17 @@ def _large(
 def _of_catalogue(study: Study, name: str, card: Card, path: Place, licence: str | None, *, reserve: int) -> PoolRows:
     said = study.generalist[name]
     faults: list[DataError] = []
-    columns = said.columns or _fitting(card, path)
-    large = _large(study, name, path, columns=columns, shape=None, reserve=reserve, on_fault=faults.append)
+    columns = None if said.format is not None else said.columns or _fitting(card, path)
+    large = _large(study, name, path, columns=columns, shape=said.format, reserve=reserve, on_fault=faults.append)
     rows = (
         readers.load_examples(
-            path, source=name, task=name, columns=columns, instruction=said.instruction, on_fault=faults.append
+            path,
+            source=name,
+            task=name,
+            columns=columns,
+            instruction=said.instruction,
+            shape=said.format,
+            on_fault=faults.append,
         )
         if large is None
         else large.rows

@@ -9,12 +9,17 @@ from titrant.scoring.metrics.choices import (
     majority_label,
     token_probability,
 )
+from titrant.scoring.metrics.extension import BATCH_METRICS, BatchMetric, MacroF1, Metric, score_answer
 from titrant.scoring.metrics.score import ItemScore, ScoreReport, score_rows
 from titrant.scoring.metrics.text import METRICS, TextScore, accuracy, number_in, score_text
 
 __all__ = [
+    "BATCH_METRICS",
     "METRICS",
+    "BatchMetric",
     "ItemScore",
+    "MacroF1",
+    "Metric",
     "ScoreReport",
     "TextScore",
     "accuracy",
@@ -25,6 +30,7 @@ __all__ = [
     "majority_accuracy",
     "majority_label",
     "number_in",
+    "score_answer",
     "score_rows",
     "score_text",
     "token_probability",
