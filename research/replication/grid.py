@@ -92,7 +92,7 @@ def run_grid(
         study = load_study(places.studies / f"{block}.yaml")
         say(f"{places.size} {block}: reading")
         prepared = prepare_study(study, say=say)
-        keeper = _Keeper(places, block, prepared, backend or default_backend(prepared), say)
+        keeper = _Keeper(places, block, prepared, backend or default_backend(prepared.study), say)
         for designs in _stages(prepared, places):
             _run(designs, keeper, jobs, on_event)
             keeper.require(designs)
@@ -219,7 +219,7 @@ def _require_rates(study: Study, tries: Iterable[Design], rates: Mapping[tuple[s
         )
         raise SpecError(
             f"no learning rate of this block's candidates is chosen for {names}: {reason}",
-            where=str(study.path),
+            where=study.place,
             fix="give its targets validation items"
             if tried
             else "run the block to its end first that tries these arms",
@@ -325,7 +325,7 @@ class _Keeper:
         entry = self.prepared.models[name]
         rows = [row for (source, _), row in sorted(entry.rows.items()) if source in entry.pools][:_LOSS_ROWS]
         if not rows:
-            raise SpecError("a grid needs a generalist pool", where=str(self.prepared.study.path))
+            raise SpecError("a grid needs a generalist pool", where=self.prepared.study.place)
         language_model = self.backend.make().untuned(entry.model)
         try:
             losses = language_model.losses(rows)

@@ -1,6 +1,89 @@
 """Titrant: how much generalist instruction data should a specialist be trained with?
 
-The package is imported lazily: this module holds the version and nothing else, so that `titrant --help` is quick.
+    study = titrant.load_study("study.yaml")
+    results = titrant.run(study, out="out")
+    results.verdict.word
+
+The public names below are imported when they are first used, so that `import titrant` and `titrant --help` are quick:
+numpy, pyarrow and torch are loaded by what needs them.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from titrant.api import judge, mix, plan, run, score
+    from titrant.config.study import Study, load_study
+    from titrant.core.errors import TitrantError, UserError
+    from titrant.core.records import Item, Verdict
+    from titrant.engines import Event, LocalEngine
+    from titrant.experiment.mix import Mix
+    from titrant.experiment.plan import Plan
+    from titrant.experiment.runner import Reporter
+    from titrant.report.study_results import StudyResults
+    from titrant.scoring.metrics import ScoreReport
+    from titrant.tasks.collection import TaskInstance
+
 __version__ = "0.1.0"
+
+# One line a public name: where it lives. The imports above say the same to editors and type checkers; a test holds the
+# two together.
+_HOMES = {
+    "Event": "titrant.engines",
+    "Item": "titrant.core.records",
+    "LocalEngine": "titrant.engines",
+    "Mix": "titrant.experiment.mix",
+    "Plan": "titrant.experiment.plan",
+    "Reporter": "titrant.experiment.runner",
+    "ScoreReport": "titrant.scoring.metrics",
+    "Study": "titrant.config.study",
+    "StudyResults": "titrant.report.study_results",
+    "TaskInstance": "titrant.tasks.collection",
+    "TitrantError": "titrant.core.errors",
+    "UserError": "titrant.core.errors",
+    "Verdict": "titrant.core.records",
+    "judge": "titrant.api",
+    "load_study": "titrant.config.study",
+    "mix": "titrant.api",
+    "plan": "titrant.api",
+    "run": "titrant.api",
+    "score": "titrant.api",
+}
+
+__all__ = [
+    "Event",
+    "Item",
+    "LocalEngine",
+    "Mix",
+    "Plan",
+    "Reporter",
+    "ScoreReport",
+    "Study",
+    "StudyResults",
+    "TaskInstance",
+    "TitrantError",
+    "UserError",
+    "Verdict",
+    "__version__",
+    "judge",
+    "load_study",
+    "mix",
+    "plan",
+    "run",
+    "score",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'titrant' has no attribute {name!r}")
+    found = getattr(importlib.import_module(home), name)
+    globals()[name] = found  # looked up once
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

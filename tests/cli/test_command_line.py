@@ -75,17 +75,17 @@ def titrant(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Studies run on the toy model with a backend that answers from hashes, in this process."""
-    import titrant.experiment.runner
+    import titrant.engines.local
 
     monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
     monkeypatch.setattr("titrant.report.page.render", page_as_text)
-    monkeypatch.setattr("titrant.experiment.runner.BackendSpec", lambda **_: trial_backend())
-    execute = titrant.experiment.runner.execute
+    monkeypatch.setattr("titrant.experiment.runner.DEFAULT_BACKEND", trial_backend())
+    execute = titrant.engines.local.execute
 
     def here(*arguments: Any, **options: Any) -> None:
         execute(*arguments, **{**options, "processes": 0})
 
-    monkeypatch.setattr("titrant.experiment.runner.execute", here)
+    monkeypatch.setattr("titrant.engines.local.execute", here)
     monkeypatch.setattr("titrant.experiment.forecast.execute", here)
 
 
@@ -170,7 +170,7 @@ def test_a_failed_run_makes_exit_code_1_beside_the_verdict(
     titrant: Titrant, fakes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fails = trial_backend(fails={"kind": "non_finite", "seed": 1})
-    monkeypatch.setattr("titrant.experiment.runner.BackendSpec", lambda **_: fails)
+    monkeypatch.setattr("titrant.experiment.runner.DEFAULT_BACKEND", fails)
     study = write_study(tmp_path / "study", arms={"target_rows": [6], "doses": {"general": [4]}, "seeds": 3})
     said = titrant("run", study, "--out", tmp_path / "out")
     assert said.code == 1

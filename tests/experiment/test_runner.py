@@ -35,7 +35,7 @@ from titrant.experiment.design import make_design
 from titrant.experiment.prepare import prepare_study
 from titrant.experiment.publish import copy_whole
 from titrant.experiment.results import Results
-from titrant.experiment.runner import Watcher, _candidate, _tries, replace_seeds, stored_design
+from titrant.experiment.runner import Callbacks, _candidate, _tries, replace_seeds, stored_design
 from titrant.storage.store import Store, read_json, write_manifest, write_sealed
 
 ONCE = ["general+toy/0", "general+toy/1", "general/0", "general/1", "toy/0", "toy/0", "toy/1", "toy/1"]
@@ -60,8 +60,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(study: Path, out: Path, watcher: Watcher | None = None, **backend: Any) -> Results:
-    return run_study(load_study(study), out=out, jobs=0, backend=trial_backend(**backend), watcher=watcher)
+def run(study: Path, out: Path, reporter: Callbacks | None = None, **backend: Any) -> Results:
+    return run_study(load_study(study), out=out, jobs=0, backend=trial_backend(**backend), reporter=reporter)
 
 
 def snapshot(root: Path) -> dict[str, tuple[int, bytes]]:
@@ -91,7 +91,7 @@ def test_the_second_run_trains_nothing_and_changes_no_file(tmp_path: Path) -> No
     run(study, tmp_path / "out", log=str(log))
     assert trainings(log) == ONCE
     before, events = snapshot(tmp_path / "out"), list[Event]()
-    run(study, tmp_path / "out", Watcher(event=events.append), log=str(log))
+    run(study, tmp_path / "out", Callbacks(event=events.append), log=str(log))
     assert trainings(log) == ONCE
     assert events == []
     assert snapshot(tmp_path / "out") == before
@@ -220,7 +220,7 @@ def test_a_study_whose_baselines_all_failed_ends_without_a_model_and_says_why(tm
     said: list[str] = []
     backend = BackendSpec(module="fake_study", name="FailsAlone", arguments={"rows": 6})
     results = run_study(
-        load_study(study), out=tmp_path / "out", jobs=0, backend=backend, watcher=Watcher(say=said.append)
+        load_study(study), out=tmp_path / "out", jobs=0, backend=backend, reporter=Callbacks(say=said.append)
     )
     assert results.judged[0].verdict.verdict == "cannot_tell"
     assert "no model is handed over: no run of a baseline was finished" in said
@@ -404,8 +404,8 @@ def test_every_arm_tries_as_many_settings_and_keeps_the_best_for_all_seeds(tmp_p
 
 def test_all_settings_are_tried_in_one_stage(tmp_path: Path) -> None:
     study, stages = choosing_study(tmp_path / "study"), list[tuple[int, int]]()
-    watcher = Watcher(stage=lambda runs, done: stages.append((len(runs), len(done))))
-    run_study(load_study(study), out=tmp_path / "out", jobs=0, backend=trial_backend(), watcher=watcher)
+    reporter = Callbacks(stage=lambda runs, done: stages.append((len(runs), len(done))))
+    run_study(load_study(study), out=tmp_path / "out", jobs=0, backend=trial_backend(), reporter=reporter)
     tried = 3 * 4 + 1  # rates; general, plain, matched and dosed; untuned
     assert stages == [(tried, 0), (9, 5)]  # the tries of the chosen rates are runs of the study
 

@@ -13,6 +13,7 @@ import pytest
 
 from titrant.api import finish
 from titrant.backends.fake import FakeBackend
+from titrant.config.study import load_study
 from titrant.core.errors import RunFailed, StoreDamaged
 from titrant.experiment import standing
 from titrant.experiment.design import Design, make_design
@@ -133,11 +134,14 @@ def test_results_do_not_stand_once_anything_has_changed(make_study: Make, change
     assert standing_of(study) is None
 
 
-@pytest.mark.parametrize("said", [{"smallest_effect": 0.2}, {"text": "# a remark\n"}])
-def test_another_study_file_is_answered_anew(make_study: Make, said: dict[str, Any]) -> None:
+@pytest.mark.parametrize("said", ["smallest_effect: 0.2\n", "# a remark\n"])
+def test_another_study_file_is_answered_anew(make_study: Make, said: str) -> None:
     study = make_study(**SMALL)
     finish(study.design, study.store)
-    other = replace(study.prepared, study=replace(study.prepared.study, **said))
+    path = study.prepared.study.folder / "study.yaml"
+    as_yaml = [f"{key}: {json.dumps(value)}\n" for key, value in json.loads(path.read_text()).items()]
+    path.write_text("".join(as_yaml) + said)
+    other = replace(study.prepared, study=load_study(path))
     design: Design = make_design(other)
     assert {planned.run.run_id for planned in design.runs} == {planned.run.run_id for planned in study.design.runs}
     assert standing_results(design, study.store) is None

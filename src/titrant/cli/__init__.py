@@ -199,7 +199,9 @@ def score(
     predictions: Annotated[
         Path, typer.Argument(help="rows or a table of id, prediction and references (one text, or a list)")
     ],
-    metric: Annotated[str, typer.Option(help="exact_match, f1, rouge_l, accuracy or last_number")],
+    metric: Annotated[
+        str, typer.Option(help="exact_match, f1, rouge_l, accuracy, last_number, macro_f1 or FILE.py:NAME")
+    ],
     per_item: Annotated[Path | None, typer.Option(help="write each item's score here (JSON Lines)")] = None,
     as_json: AsJson = False,
 ) -> None:

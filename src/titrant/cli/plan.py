@@ -5,20 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
-from titrant.cli.output import number, print_json, print_table
+from titrant.cli.output import number, print_json
 from titrant.cli.run import out_folder
 from titrant.config.study import Study
 from titrant.core.errors import SpecError
 from titrant.core.identity import plain
 from titrant.core.redaction import sayable
-from titrant.experiment import runner
 from titrant.experiment.design import Design, make_design
 from titrant.experiment.forecast import Cost, Outlook, forecast_cost, outlook, pilot_variances
 from titrant.experiment.knowledge_labels import label_lines
 from titrant.experiment.mix import Format, find_run, write_mix
+from titrant.experiment.plan import arm_plans, plan_of
 from titrant.experiment.prepare import prepare_study
+from titrant.experiment.runner import backend_of
 from titrant.experiment.work import OpenRun, open_runs
 from titrant.stats.power import Components
 from titrant.storage.store import Store
@@ -30,14 +31,14 @@ def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], me
     """Print the plan: arms, cost, power."""
     for line in label_lines(study):
         _say(line)
-    prepared = prepare_study(study, backend=runner.DEFAULT_BACKEND.identity, say=_say)
+    prepared = prepare_study(study, backend=backend_of(study).identity, say=_say)
     if study.needs_choosing:
         _say("settings are still to be chosen on validation items: the plan shows the first candidate")
     first = study.candidates()[0]
     design = make_design(prepared, (lambda model, target, name: first) if study.needs_choosing else None)
     root = out_folder(study, out)
     left = open_runs([design], Store.open(root) if (root / "store.json").is_file() else None)
-    backend = runner.default_backend(prepared)
+    backend = backend_of(study)
     if measure:
         _say("measuring a few steps of the longest run")
     cost = forecast_cost(design, jobs=jobs, backend=backend if measure else None, left=left)
@@ -50,7 +51,7 @@ def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], me
     if as_json:
         print_json(
             {
-                "arms": arm_rows(design),
+                "arms": [plain(arm) for arm in arm_plans(design)],
                 "cost": plain(cost),
                 "outlook": [plain(entry) for entry in outlooks],
                 "removed": [plain(entry) for entry in prepared.removed],
@@ -74,48 +75,17 @@ def _pilot(design: Design, root: Path, model: str, target: str) -> Components | 
     return pilot_variances(design, Store.open(root), model, target)
 
 
-def arm_rows(design: Design) -> list[dict[str, Any]]:
-    """Every arm with what a run of it does (the first seed's)."""
-    rows = []
-    for arm in design.arms:
-        run = design.cell(arm, design.prepared.study.arms.seeds[0]).run
-        visits = {draw.source: draw.visits for draw in run.draws}
-        rows.append(
-            {
-                "model": arm.model,
-                "target": arm.target or None,
-                "arm": arm.name,
-                "kind": arm.kind,
-                "target_rows": arm.target_rows,
-                "dose_rows": arm.dose_rows,
-                "steps": run.steps,
-                "tokens": run.tokens,
-                "loss_tokens": run.loss_tokens,
-                "target_visits": visits.get(arm.target, 0),
-                "generalist_visits": sum(visits.values()) - visits.get(arm.target, 0),
-            }
-        )
-    return rows
-
-
 def _print_arms(design: Design) -> None:
-    rows = arm_rows(design)
+    rows = arm_plans(design)
     seeds = design.prepared.study.arms.seeds
-    several = len({(row["model"], row["target"]) for row in rows if row["target"]}) > 1
-    header = ["arm", "kind", "target rows", "dose", "steps", "tokens", "target visits", "generalist visits"]
-    table = []
-    for row in rows:
-        name = f"{row['model']} {row['target'] or ''} {row['arm']}" if several else row["arm"]
-        counts = [row[key] for key in ("target_rows", "dose_rows", "steps", "tokens", "target_visits")]
-        cells = [str(count) for count in (*counts, row["generalist_visits"])]
-        table.append([name, str(row["kind"]).replace("_", " "), *cells])
-    print_table(header, table, left=2)
+    for line in plan_of(design, ()).table():
+        print(line)
     print(f"\n{len(design.arms)} arms, {len(seeds)} seeds, {len(design.distinct)} runs (steps and tokens: of one run)")
     for entry in (*design.prepared.removed, *(r for m in design.prepared.models.values() for r in m.removed)):
         print(f"removed before the draw: {entry.rows} rows of {entry.pool} ({entry.why})")
     for note in design.prepared.not_read:
         print(sayable(note.line))
-    smallest = min((row["steps"] for row in rows if row["steps"] and row["target_rows"]), default=0)
+    smallest = min((row.steps for row in rows if row.steps and row.target_rows), default=0)
     if 0 < smallest < FEWEST_STEPS:
         little = f"under {FEWEST_STEPS} little is learned"
         print(f"warning: the smallest arm of the target takes {smallest} optimiser steps; {little}")
@@ -192,7 +162,7 @@ def write_arm(
     if seed not in study.arms.seeds:
         seeds = ", ".join(map(str, study.arms.seeds))
         raise SpecError("not one of the study's seeds", where="--seed", got=seed, expected=f"one of {seeds}")
-    prepared = prepare_study(study, say=_say)
+    prepared = prepare_study(study, backend=backend_of(study).identity, say=_say)
     for note in prepared.not_read:
         _say(sayable(note.line))
     first = study.candidates()[0]

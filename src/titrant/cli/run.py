@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
 from titrant.api import finish, run_study
 from titrant.cli.output import print_json
-from titrant.cli.progress import Progress
 from titrant.config.study import Study
 from titrant.core.errors import SpecError
+from titrant.experiment.progress import LineReporter, TerminalReporter
 from titrant.experiment.publish import copy_whole
 from titrant.experiment.results import Judged, Results, verdict_object
-from titrant.experiment.runner import Watcher, stored_design
+from titrant.experiment.runner import stored_design
 from titrant.storage.store import Store
 
 
@@ -23,13 +24,12 @@ def out_folder(study: Study, out: Path | None) -> Path:
 
 def run_and_print(study: Study, *, out: Path | None, jobs: int | Literal["auto"], as_json: bool) -> int:
     """Run the study; the exit code."""
-    progress = Progress()
+    reporter = _reporter()
     root = out_folder(study, out)
-    watcher = Watcher(say=progress.say, stage=progress.stage, event=progress.event)
     try:
-        results = run_study(study, out=root, jobs=jobs, watcher=watcher)
+        results = run_study(study, out=root, jobs=jobs, reporter=reporter)
     finally:
-        progress.close()
+        reporter.close()
     return _print_results(results, root, as_json=as_json)
 
 
@@ -37,10 +37,10 @@ def report_and_print(study: Study, *, out: Path | None, as_json: bool) -> int:
     """Judge and report what is stored; the exit code."""
     root = out_folder(study, out)
     if not (root / "store.json").is_file():
-        raise SpecError("there are no results here", where=str(root), fix=f"titrant run {study.path}")
-    progress = Progress()
-    design, store = stored_design(study, out=root, watcher=Watcher(say=progress.say))
-    return _print_results(finish(design, store, watcher=Watcher(say=progress.say)), root, as_json=as_json)
+        raise SpecError("there are no results here", where=str(root), fix=f"titrant run {study.place}")
+    reporter = _reporter()
+    design, store = stored_design(study, out=root, reporter=reporter)
+    return _print_results(finish(design, store, reporter=reporter), root, as_json=as_json)
 
 
 def export_model(study: Study, *, to: Path, arm: str | None, seed: int | None, out: Path | None) -> None:
@@ -49,7 +49,7 @@ def export_model(study: Study, *, to: Path, arm: str | None, seed: int | None, o
 
     root = out_folder(study, out)
     if not (root / "store.json").is_file():
-        raise SpecError("there are no results here", where=str(root), fix=f"titrant run {study.path}")
+        raise SpecError("there are no results here", where=str(root), fix=f"titrant run {study.place}")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise SpecError("the folder is not empty", where=str(to), fix="name a new folder")
     model = root / "model"
@@ -60,10 +60,17 @@ def export_model(study: Study, *, to: Path, arm: str | None, seed: int | None, o
                 copy_whole(model, to)
                 copied = True
     if not copied:
-        progress = Progress()
-        watcher = Watcher(say=progress.say, stage=progress.stage, event=progress.event)
-        export_arm(study, out=root, to=to, arm=arm, seed=seed, watcher=watcher)
+        reporter = _reporter()
+        try:
+            export_arm(study, out=root, to=to, arm=arm, seed=seed, reporter=reporter)
+        finally:
+            reporter.close()
     print(f"{to}: the model in Hugging Face format, with its card (README.md)")
+
+
+def _reporter() -> LineReporter | TerminalReporter:
+    """Bars in a terminal; in a pipe or a file plain lines, since whoever runs a command there reads its log."""
+    return TerminalReporter() if sys.stderr.isatty() else LineReporter()
 
 
 def _print_results(results: Results, root: Path, *, as_json: bool) -> int:

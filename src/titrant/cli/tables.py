@@ -16,12 +16,15 @@ from titrant.core.redaction import sayable
 
 def show_score(predictions: Path, *, metric: str, per_item: Path | None, as_json: bool) -> None:
     """Score a file of predictions."""
+    from titrant.core.plugins import is_path_to_code, load_extension
     from titrant.data.readers import read_rows, table_remarks
     from titrant.scoring.metrics import score_rows
     from titrant.storage.store import write_jsonl
 
     for remark in table_remarks(predictions):
         print(sayable(f"titrant: {predictions}: {remark}"), file=sys.stderr)
+    if is_path_to_code(metric):
+        metric = load_extension(metric, folder=Path.cwd(), kind="metric")
     report = score_rows(read_rows(predictions), metric)
     if per_item is not None:
         write_jsonl(per_item, ({"id": item.id, "score": item.value, "reason": item.reason} for item in report.items))

@@ -150,7 +150,7 @@ def _answers(study: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(
                 path=(*path, "answer"),
                 problem="an answer that is not written can only be graded by its probability",
-                got=metric or "exact_match",
+                got=metric or described(target.get("metric", "exact_match")),
                 expected="metric: graded with answer: loss",
             )
         if answer == "text" and _given(target, "choices"):
@@ -168,6 +168,27 @@ def _columns(study: Mapping[str, Any]) -> Iterator[Problem]:
         for name in columns if isinstance(columns, dict) else ():
             if name not in known and name not in also:
                 yield _unknown((*path, "columns", name), "no such column of a shape", name, known)
+
+
+def _formats(study: Mapping[str, Any]) -> Iterator[Problem]:
+    """A format reads rows by itself."""
+    for path, owner in (*_targets(study), *_sources(study)):
+        for key in ("columns", "text", "facts", "collection"):
+            if _given(owner, "format") and _given(owner, key):
+                problem = f"a format reads the rows of a file by itself, so {key} has no place beside it"
+                yield Problem(path=(*path, key), problem=problem, fix=f"leave {key} or format out")
+
+
+def _one_metric_a_name(study: Mapping[str, Any]) -> Iterator[Problem]:
+    """Two objects of one name would be one metric in every table of results."""
+    seen: dict[str, Any] = {}
+    for path, target in _targets(study):
+        metric = target.get("metric")
+        if metric is None or isinstance(metric, str | dict | list):
+            continue
+        name = str(getattr(metric, "name", None) or getattr(metric, "__name__", type(metric).__name__))
+        if seen.setdefault(name, metric) is not metric:
+            yield Problem(path=(*path, "metric"), problem="another metric has this name", got=name, fix="rename one")
 
 
 def _pools(study: Mapping[str, Any]) -> Iterator[Problem]:
@@ -344,6 +365,8 @@ _CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _collections,
     _answers,
     _columns,
+    _formats,
+    _one_metric_a_name,
     _pools,
     _names_clash,
     _dosed_sources,

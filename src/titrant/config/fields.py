@@ -122,9 +122,10 @@ def _refuse_number(value: Any, expected: str) -> NoReturn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What paths of a study are relative to."""
+    """What paths of a study are relative to, and whether they may lead to code that is then run."""
 
     folder: Path
+    allow_code: bool = False
 
 
 class Place(str):

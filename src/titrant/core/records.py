@@ -499,3 +499,12 @@ class Verdict:
     notes: tuple[str, ...] = ()
     transfer: tuple[Contrast, ...] = ()
     task_weights: Literal["macro", "by_item"] | None = None
+
+    @property
+    def word(self) -> Literal["mix", "train_alone", "no_difference", "cannot_tell"]:
+        """The decision in a word."""
+        return self.verdict
+
+    def __str__(self) -> str:
+        provisional = f" (provisional: {'; '.join(self.provisional_reasons)})" if self.provisional else ""
+        return f"{self.word.replace('_', ' ')}{provisional}: {self.sentence}"

@@ -6,17 +6,19 @@ text: "1" and "01" are two seeds.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from titrant.core.errors import ScoresError
 from titrant.core.records import Contrast, Verdict
 from titrant.decision.rule import decide
 from titrant.stats.contrasts import TaskWeights
 from titrant.stats.evidence import Settings, families, gather
-from titrant.stats.score_file import read_score_file
+from titrant.stats.score_file import ALIASES, read_score_file
 from titrant.stats.table import (
+    OPTIONAL,
     TARGET,
     ScoreTable,
     tables_from_columns,
@@ -60,9 +62,9 @@ def judge(
     if isinstance(scores, str | Path):
         file = read_score_file(Path(scores))
         tables, remarks = file.tables, file.remarks
+        _check_probes(tables)
     else:
-        tables = tables_from_columns(scores)
-    _check_probes(tables)
+        tables = read_scores(scores)
     verdicts = judge_tables(tables, baseline=baseline, matched=matched, settings=chosen)
     worth = worth_of(
         tables[TARGET],
@@ -74,6 +76,87 @@ def judge(
     )
     found = judged_json(verdicts, worth=worth)
     return found | {"read_as": list(remarks)} if remarks else found
+
+
+def verdict_on(
+    scores: str | Path | Mapping[str, Sequence[Any]] | ArrowStream,
+    *,
+    baseline: str | None = None,
+    matched: str | None = None,
+    target_rows: int | None = None,
+    settings: Settings,
+) -> Verdict:
+    """The verdict alone, at the largest target size or at `target_rows`; what stands behind `titrant.judge`."""
+    _check_settings(settings)
+    tables = read_scores(scores)
+    return judge_tables(tables, baseline=baseline, matched=matched, settings=settings, verdict_at=target_rows)[0]
+
+
+@runtime_checkable
+class ArrowStream(Protocol):
+    """A table in memory that speaks Arrow: of pyarrow, pandas 2.2 and later, polars, duckdb."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+
+def read_scores(scores: str | Path | Mapping[str, Sequence[Any]] | ArrowStream) -> Mapping[str, ScoreTable]:
+    """Tables by eval set from a CSV file, from columns, or from a table in memory; `ScoresError` names every fault.
+
+    A column may be called as in scores.parquet (`value`, `arm_kind`). Rows without a score there say so by a reason,
+    and are left out; where rows of several metrics stand together, keep those of one before.
+    """
+    if isinstance(scores, str | Path):
+        tables: Mapping[str, ScoreTable] = read_csv(Path(scores))
+    elif isinstance(scores, Mapping):
+        tables = tables_from_columns({ALIASES.get(name, name): column for name, column in scores.items()})
+    elif isinstance(scores, ArrowStream):
+        tables = tables_from_columns(_columns_of(scores))
+    else:
+        expected = "the path of a CSV file, a dict of columns, or a table of pyarrow, pandas or polars"
+        raise ScoresError("these are no scores", got=type(scores).__name__, expected=expected)
+    _check_probes(tables)
+    return tables
+
+
+def _columns_of(stream: ArrowStream) -> dict[str, Sequence[Any]]:
+    import pyarrow as pa
+
+    try:
+        table = pa.table(stream)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError) as error:
+        raise ScoresError("a table whose columns cannot be read", got=str(error)) from error
+    twice = sorted(name for name, count in Counter(table.column_names).items() if count > 1)
+    if twice:
+        raise ScoresError(f"column {', '.join(twice)} is there twice")
+    if "reason" in table.column_names and "value" in table.column_names:  # scores.parquet: null with a reason
+        table = table.filter(table.column("value").is_valid())
+    _refuse_several_metrics(table)
+    wanted = [
+        name for name in table.column_names if ALIASES.get(name, name) in ("arm", "seed", "item", "score", *OPTIONAL)
+    ]
+    columns = {ALIASES.get(name, name): table.column(name).to_pylist() for name in wanted}
+    # pandas holds whole numbers as floats where one is missing: 0.0 is the seed 0.
+    for name in ("seed", "target_rows", "dose"):
+        columns[name] = [int(v) if isinstance(v, float) and v.is_integer() else v for v in columns.get(name, ())]
+    return {name: values for name, values in columns.items() if values or name in wanted}
+
+
+def _refuse_several_metrics(table: Any) -> None:
+    """A run's own scores hold a row for every metric: which of them decides, only the caller knows."""
+    if "metric" not in table.column_names:
+        return
+    named: dict[Any, dict[Any, None]] = {}
+    sets = table.column("eval_set").to_pylist() if "eval_set" in table.column_names else [TARGET] * len(table)
+    for eval_set, metric in zip(sets, table.column("metric").to_pylist(), strict=True):
+        named.setdefault(eval_set, {})[metric] = None
+    for eval_set, metrics in named.items():
+        if len(metrics) > 1:
+            raise ScoresError(
+                f"scores of several metrics stand together in eval set {eval_set!r}",
+                got=", ".join(map(str, metrics)),
+                expected="the rows of one metric",
+                fix='keep one: table.filter(pyarrow.compute.field("metric") == "accuracy")',
+            )
 
 
 def judge_tables(

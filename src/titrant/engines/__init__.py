@@ -1,6 +1,7 @@
-"""Where runs execute: worker processes on this machine."""
+"""Where runs execute: worker processes on this machine, or an engine of the user's."""
 
 from titrant.engines.job import Event, RunJob
-from titrant.engines.local import BackendSpec, execute
+from titrant.engines.local import BackendSpec, LocalEngine, execute
+from titrant.engines.protocol import Engine
 
-__all__ = ["BackendSpec", "Event", "RunJob", "execute"]
+__all__ = ["BackendSpec", "Engine", "Event", "LocalEngine", "RunJob", "execute"]

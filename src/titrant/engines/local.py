@@ -6,41 +6,53 @@ a run holds its claim in the store (a lock that dies with the process), so that 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import importlib
+import inspect
 import multiprocessing
 import os
+import pickle
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from titrant.backends.protocol import Backend
 from titrant.core.environment import gpus_of
-from titrant.core.errors import Interrupted, RunFailed, TitrantError
+from titrant.core.errors import Interrupted, RunFailed, SpecError, TitrantError
+from titrant.core.plugins import Extension, extension_of, import_file, load_extension
+from titrant.core.records import Numerics, PreparedModel
 from titrant.core.redaction import guard_output, redacted
 from titrant.engines.job import Event, RunJob, do_run, save_trained, weights_folder
-from titrant.engines.placement import Place, places
+from titrant.engines.placement import Place, places, workers_for
 from titrant.storage.store import Ledger, Store
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 600.0  # to write a checkpoint after a signal
 _HEEDED = (signal.SIGINT, signal.SIGTERM)
+_MOST_JOBS = 1024
+_BYTES_PER_PARAMETER = 24  # fp32: base, masters, two moments, a step's sum; bf16: copy that computes, its gradients
+_BYTES_PER_PROCESS = 7 << 28  # libraries, the activations of a micro-batch, logits of a chunk
+_STARTING = threading.Lock()  # one worker is started at a time, whichever thread asks: see `_without_main`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendSpec:
-    """How a worker makes its backend: a callable by module and name, and its arguments (picklable).
+    """How a worker makes its backend: a callable by module (or `.py` file) and name, and its arguments (picklable).
 
     `known_as` is its name in runs' names, where that is to outlast a move of the module. `device` is what the study
-    says of the device: `cuda:N` places all workers on that GPU.
+    says of the device: `cuda:N` places all workers on that GPU. `made`: a backend that is there already, for one given
+    as an object. `revision`: what changes with the code, where it comes from outside.
     """
 
     module: str
@@ -48,16 +60,121 @@ class BackendSpec:
     arguments: dict[str, Any] = field(default_factory=dict)
     known_as: str = ""
     device: str = "auto"
+    made: Any = None
+    revision: str = ""
 
     @property
     def identity(self) -> str:
-        """What stands for this backend in the name of every run that it trains."""
-        return self.known_as or f"{self.module}:{self.name}"
+        """What stands for this backend in the name of every run that it trains: equal where the same code trains.
+
+        >>> BackendSpec(module="titrant.backends.fake", name="FakeBackend").identity
+        'titrant.backends.fake:FakeBackend'
+        """
+        place = Path(self.module).name if self.module.endswith(".py") else self.module
+        return (self.known_as or f"{place}:{self.name}") + (f"@{self.revision}" if self.revision else "")
 
     def make(self) -> Backend:
         """The backend; imports what it needs."""
-        backend: Backend = getattr(importlib.import_module(self.module), self.name)(**self.arguments)
+        if self.made is not None:
+            ready: Backend = self.made
+            return ready
+        if self.module.endswith(".py"):
+            found: Any = import_file(Path(self.module))[0]
+        else:
+            found = importlib.import_module(self.module)
+        for part in self.name.split("."):
+            found = getattr(found, part)
+        is_made = isinstance(getattr(found, "train", None), types.MethodType)  # an object, not a class or a function
+        backend: Backend = found if is_made else found(**self.arguments)
         return backend
+
+
+def backend_spec(backend: Any, *, folder: Path, numerics: Numerics | None = None) -> BackendSpec:
+    """The spec of a backend from outside: a path to code, a class, or an object that is made already. A class or
+    function that has a parameter `numerics` gets what runs compute with, others get nothing.
+
+    Worker processes make a class anew and unpickle an object, so either has to be importable there: not defined at a
+    prompt or in the script that runs, unless `LocalEngine(jobs=0)` works in this process.
+    """
+    if isinstance(backend, BackendSpec):
+        return backend
+    if isinstance(backend, str) and not isinstance(backend, Extension):
+        backend = load_extension(backend, folder=folder, kind="backend")
+    found = backend if isinstance(backend, Extension) else extension_of(backend, kind="backend")
+    revision = "+".join(filter(None, (found.revision, found.digest[:16])))
+    makes = callable(found.made) and not isinstance(getattr(found.made, "train", None), types.MethodType)
+    wants = makes and "numerics" in inspect.signature(found.made).parameters
+    arguments = {"numerics": numerics} if wants else {}
+    if found.folder is None:
+        made = found.made(**arguments) if makes else found.made
+        return BackendSpec(module="python", name=str(found), made=made, revision=revision)
+    place, _, name = str(found).rpartition(":")
+    module = str((found.folder / Path(place).expanduser()).resolve()) if place.endswith(".py") else place
+    return BackendSpec(module=module, name=name, arguments=arguments, revision=revision)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEngine:
+    """Worker processes on this machine: one a GPU, else as many as cores and free memory carry, unless `jobs` says.
+
+    `jobs`: how many processes, "auto", or 0 to work in this process (a debugger and a backend made in a notebook need
+    that). It changes how soon a study is done and never a result. Works in a notebook, in a thread, and in a script
+    without an `if __name__ == "__main__":`, since workers do not import the caller's main module.
+
+    >>> LocalEngine(jobs=2)
+    LocalEngine(jobs=2)
+    """
+
+    name: ClassVar[str] = "local"
+    revision: ClassVar[str] = "1"
+    jobs: int | Literal["auto"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.jobs != "auto" and (not isinstance(self.jobs, int) or not 0 <= self.jobs <= _MOST_JOBS):
+            expected = f'"auto", or a whole number, 0 to {_MOST_JOBS}'
+            raise SpecError("not a number of jobs", where="LocalEngine.jobs", got=self.jobs, expected=expected)
+
+    def workers(self, runs: int, *, model: PreparedModel, numerics: Numerics, device: str = "auto") -> int:
+        """How many processes `runs` get, at least 1. `device`: what the study says of it (`cuda:1` is one GPU)."""
+        if self.jobs != "auto":
+            return max(1, self.jobs)
+        return workers_for(
+            runs,
+            threads=numerics.threads,
+            cores=len(os.sched_getaffinity(0)),
+            gpus=max(1, len(gpus_of(device))) if numerics.device == "cuda" else 0,
+            memory_bytes=_available_bytes(),
+            run_bytes=model.parameters * _BYTES_PER_PARAMETER + _BYTES_PER_PROCESS,
+        )
+
+    def execute(
+        self,
+        jobs: Sequence[RunJob],
+        *,
+        root: Path,
+        backend: BackendSpec,
+        on_event: Callable[[Event], None] = lambda _: None,
+        weights_only: bool = False,
+    ) -> None:
+        """Do every run that is not done yet; see `Engine.execute`."""
+        if not jobs:
+            return
+        model = max((job.model for job in jobs), key=lambda model: model.parameters)
+        count = (
+            0
+            if self.jobs == 0
+            else self.workers(len(jobs), model=model, numerics=jobs[0].run.numerics, device=backend.device)
+        )
+        execute(jobs, root=root, backend=backend, processes=count, on_event=on_event, weights_only=weights_only)
+
+
+def _available_bytes() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 8 << 30
+    found = {line.split(":")[0]: line.split()[1] for line in lines if ":" in line}
+    return int(found.get("MemAvailable", 8 << 20)) * 1024
 
 
 def execute(
@@ -80,6 +197,7 @@ def execute(
     if processes == 0:
         _work(list(jobs), root, backend, on_event, _Signals(), weights_only, after_run=lambda: None)
         return
+    _refuse_what_stays_here(backend)
     workers = []
     signals = _Signals()
     with signals:
@@ -93,6 +211,25 @@ def execute(
                     worker.process.kill()
                 worker.process.join()
                 worker.events.close()
+
+
+def _refuse_what_stays_here(backend: BackendSpec) -> None:
+    """A backend made at a prompt or in the running script cannot be made again in a worker, which imports neither."""
+    if backend.made is None:
+        return
+    try:
+        sent = pickle.dumps(backend)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        reason = str(error)
+    else:
+        if b"__main__" not in sent:
+            return
+        reason = "it is defined in the script that runs, or at a prompt"
+    raise SpecError(
+        f"the backend {backend.name} cannot be sent to worker processes ({reason})",
+        where="backend",
+        fix="LocalEngine(jobs=0), which works in this process; or define it in a module or a file, and name its path",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,11 +260,31 @@ def _started(
     )
     signal.pthread_sigmask(signal.SIG_BLOCK, _HEEDED)
     try:
-        process.start()
+        with _without_main():
+            process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEEDED)
         theirs.close()
     return _Worker(process=process, events=ours)
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Start processes that do not import this one's main module.
+
+    A spawned process runs the main script again, so that classes defined there can be unpickled. A script that calls
+    `titrant.run` at its top would start a study in every worker, and multiprocessing ends that with an error about an
+    `if __name__` that nobody expects to need. Workers need nothing of the script: what they get is ours, or is named by
+    a module or a file. multiprocessing finds the script through `sys.modules`, where a nameless module stands
+    meanwhile.
+    """
+    with _STARTING:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 def _watch(workers: Sequence[_Worker], on_event: Callable[[Event], None], signals: _Signals) -> None:

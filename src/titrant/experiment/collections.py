@@ -20,11 +20,13 @@ from titrant.config.fields import Place
 from titrant.config.study import Collection, RungSpec, Study, Target
 from titrant.core.errors import DataError
 from titrant.core.identity import fingerprint, hash_text
+from titrant.core.plugins import Extension
 from titrant.core.records import Example, Item, RawRow
 from titrant.data import readers
 from titrant.data.readers import ReadingNotes
 from titrant.scoring.sheets import GRADED
 from titrant.tasks import Rung, RungRule, TaskInstance
+from titrant.tasks.sets import load_task_set
 
 TokensOf = Callable[[str], int]
 
@@ -474,7 +476,16 @@ def _read_skill(name: str, target: Target) -> CollectionRows:
     assert said.skill is not None
     share = target.validation if isinstance(target.validation, float) else None
     path = _skill_file(Path(str(said.place)), said.skill)
-    data = tasks.load_skill(readers.read_rows(path), said.skill, validation_share=share)
+    if isinstance(said.skill, Extension):
+        data = load_task_set(
+            readers.read_rows(path),
+            said.skill,
+            test_share=said.test_share,
+            validation_share=share,
+            max_answer_tokens=target.max_answer_tokens,
+        )
+    else:
+        data = tasks.load_skill(readers.read_rows(path), said.skill, validation_share=share)
     rows = tuple(replace(row, source=name) for row in data.train)
 
     def mine(items: Sequence[Item]) -> tuple[Item, ...]:
@@ -495,9 +506,9 @@ def _read_skill(name: str, target: Target) -> CollectionRows:
 
 def _skill_file(place: Path, skill: str) -> Path:
     """The set's file: the place itself, or where the public data keep it in a folder."""
-    file = tasks.SKILL_SETS[skill].file
-    if not place.is_dir():
+    if not place.is_dir() or isinstance(skill, Extension):
         return place
+    file = tasks.SKILL_SETS[skill].file
     found = [path for path in (place / file, place / Path(file).name) if path.is_file()]
     if not found:
         raise DataError("the folder does not hold the set's rows", where=str(place), expected=file)

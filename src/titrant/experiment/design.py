@@ -79,7 +79,7 @@ def sizes_of(prepared: PreparedStudy, model: str, target: str) -> tuple[int, ...
         if size > available:
             raise MixError(
                 f"{size} rows of the target {target!r} were asked, {available} are left",
-                where=f"{prepared.study.path}: arms.target_rows",
+                where=f"{prepared.study.place}: arms.target_rows",
                 got=size,
                 expected=f"at most {available} (validation, test and too long rows are not among them)",
                 fix=f"ask for at most {available}, or bring more rows",
@@ -255,7 +255,7 @@ def _dose(prepared: PreparedStudy, model: str, source: str, asked_dose: AskedDos
     if rows == 0:
         raise MixError(
             f"a dose of {asked_dose.tokens} tokens holds no row of {source!r}",
-            where=f"{prepared.study.path}: arms.doses.{source}",
+            where=f"{prepared.study.place}: arms.doses.{source}",
             fix="ask for more tokens",
         )
     return Dose(source=source, rows=rows, asked_tokens=asked_dose.tokens, selection=selection)
@@ -268,7 +268,7 @@ def _check_dose(prepared: PreparedStudy, model: str, dose: Dose) -> None:
         raise MixError(
             f"a dose of {dose.rows} rows of {dose.source!r} is larger than what is left of it: {pool.left} of "
             f"{pool.read} rows{f', each at most {repeats} times' if repeats > 1 else ''}",
-            where=f"{prepared.study.path}: arms.doses.{dose.source}",
+            where=f"{prepared.study.place}: arms.doses.{dose.source}",
             got=dose.rows,
             expected=f"at most {pool.left * repeats}",
             fix=f"ask for at most {pool.left * repeats} rows, bring more, or set generalist.{dose.source}.repeats",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, get_args
 
 from titrant.core.errors import DataError, SpecError
 from titrant.core.identity import fingerprint, plain
@@ -16,6 +16,28 @@ from titrant.experiment.design import Design, PlannedRun
 from titrant.storage.store import write_bytes, write_json
 
 Format = Literal["messages", "alpaca", "prompt-completion"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+class Mix(NamedTuple):
+    """One arm's exact rows, and what was asked and got. Unpacks as `rows, sidecar`.
+
+    `rows` are plain dicts in the order of their first visit in training; each carries `source` and `id`. A row stands
+    once, or as often as the dose repeats it. `sidecar` holds the arm, the seed, asked and got counts of each source,
+    steps, tokens, training settings and a fingerprint of the rows.
+    """
+
+    rows: list[dict[str, Any]]
+    sidecar: dict[str, Any]
+
+    def write(self, path: str | Path) -> WrittenMix:
+        """Write the rows as JSON Lines, and the sidecar beside them as PATH.mix.json."""
+        out = Path(path)
+        text = "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in self.rows)
+        write_bytes(out, text.encode("ascii"))
+        sidecar = out.with_name(out.name + ".mix.json")
+        write_json(sidecar, self.sidecar)
+        return WrittenMix(path=out, sidecar=sidecar, rows=len(self.rows), facts=self.sidecar)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,21 +67,25 @@ def find_run(
 def write_mix(
     planned: PlannedRun, out: Path, *, form: Format = "messages", not_read: Sequence[FileNote] = ()
 ) -> WrittenMix:
-    """Write the run's rows as JSON Lines and a sidecar with asked and got counts, fingerprint and what was not read.
+    """Write the run's rows as JSON Lines and a sidecar with asked and got counts, fingerprint and what was not read."""
+    return mix_of(planned, form=form, not_read=not_read).write(out)
 
-    Rows stand in the order of their first visit in training; each carries `source` and `id`. Passes and steps are in
-    the sidecar: a file holds a row once, or as often as the dose repeats it. Plain text stands as `text` in every form:
-    nothing is asked in it, and all of it is learned.
+
+def mix_of(planned: PlannedRun, *, form: Format = "messages", not_read: Sequence[FileNote] = ()) -> Mix:
+    """The run's rows, in the order of their first visit in training, with what was asked and got.
+
+    Passes and steps are in the sidecar. Plain text stands as `text` in every form: nothing is asked in it, and all of
+    it is learned.
     """
     assert planned.plan is not None, "the untuned model has no rows"
+    if form not in FORMATS:
+        raise SpecError("no such format", where="format", got=form, expected=", ".join(FORMATS))
     seen: dict[int, None] = {}
     for step in planned.plan.steps:
         seen.update(dict.fromkeys(step))
     rows = [_row(planned.examples[index], form) for index in seen]
-    text = "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows)
-    write_bytes(out, text.encode("ascii"))
     run = planned.run
-    facts = {
+    sidecar = {
         "arm": run.arm.name,
         "seed": run.seed,
         "format": form,
@@ -76,9 +102,7 @@ def write_mix(
         "recipe_id": run.recipe_id,
         "not_read": [plain(note) for note in not_read],
     }
-    sidecar = out.with_name(out.name + ".mix.json")
-    write_json(sidecar, facts)
-    return WrittenMix(path=out, sidecar=sidecar, rows=len(rows), facts=facts)
+    return Mix(rows=rows, sidecar=sidecar)
 
 
 def _row(example: Example, form: Format) -> dict[str, Any]:

@@ -206,6 +206,11 @@ def unread_files(study: Study) -> list[str]:
     return said
 
 
+def numerics_of(study: Study) -> Numerics:
+    """What the study's runs compute with on this machine."""
+    return current_numerics(study.numerics.dtype, study.numerics.threads, study.numerics.device)
+
+
 def prepare_study(
     study: Study,
     *,
@@ -218,7 +223,7 @@ def prepare_study(
     `backend` is the identity of what will train (`engines.BackendSpec.identity`): a part of every run's name.
     `answers_kept`: the study has been run, so that another metric needs no training.
     """
-    numerics = current_numerics(study.numerics.dtype, study.numerics.threads, study.numerics.device)
+    numerics = numerics_of(study)
     prepared_model: dict[str, PreparedModel] = {}
 
     def model(name: str) -> PreparedModel:
@@ -403,7 +408,13 @@ def _apart(items: Sequence[Item], part: str = "validation") -> tuple[Item, ...]:
 
 def _examples(path: str, said: Target, *, source: str, notes: ReadingNotes) -> tuple[Example, ...]:
     rows = readers.load_examples(
-        path, source=source, task=source, columns=said.columns, instruction=said.instruction, notes=notes
+        path,
+        source=source,
+        task=source,
+        columns=said.columns,
+        instruction=said.instruction,
+        shape=said.format,
+        notes=notes,
     )
     if not rows:
         raise DataError("the file holds no rows", where=path, expected="at least one row")
@@ -427,6 +438,7 @@ def _items(
         columns=target.columns,
         instruction=target.instruction,
         notes=notes,
+        shape=target.format,
     )
     if not items:
         raise DataError("the file holds no rows", where=path, expected="at least one test item")

@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from titrant.config.study import Study
-from titrant.core.environment import gpus_of
 from titrant.core.errors import SpecError, StoreDamaged, StoreMismatch
 from titrant.core.identity import plain
-from titrant.core.records import Arm, Run, TrainingSettings
-from titrant.engines import BackendSpec, Event, execute
+from titrant.core.plugins import Extension
+from titrant.core.records import Arm, PreparedModel, Run, TrainingSettings
+from titrant.engines import BackendSpec, Engine, Event, LocalEngine
 from titrant.engines.job import weights_folder
-from titrant.engines.placement import balanced_order, workers_for
+from titrant.engines.local import backend_spec
+from titrant.engines.placement import balanced_order
 from titrant.experiment.design import Design, PlannedRun, make_design, verdict_size
-from titrant.experiment.prepare import DEFAULT_BACKEND_IDENTITY, PreparedStudy, prepare_study
+from titrant.experiment.prepare import DEFAULT_BACKEND_IDENTITY, PreparedStudy, numerics_of, prepare_study
 from titrant.experiment.publish import publish_model
 from titrant.experiment.results import (
     FailedCell,
@@ -51,16 +51,30 @@ DEFAULT_BACKEND = BackendSpec(
     module="titrant.backends.hf.backend", name="HuggingFaceBackend", known_as=DEFAULT_BACKEND_IDENTITY
 )
 _TRAINING_COST = 5  # of a token in training, where one of a prompt costs 1: backward, weights' update, fewer shared
-_BYTES_PER_PARAMETER = 24  # fp32: base, masters, two moments, a step's sum; bf16: copy that computes, its gradients
-_BYTES_PER_PROCESS = 7 << 28  # libraries, the activations of a micro-batch, logits of a chunk
+
+
+class Reporter(Protocol):
+    """Who is told how a study gets on. Nothing that it does or says changes a result; what it raises ends the study."""
+
+    def say(self, text: str) -> None:
+        """One line about a stage, for people."""
+        ...
+
+    def stage(self, runs: Sequence[PlannedRun], done: Set[str]) -> None:
+        """A stage begins: all of its runs, and the ids of those that are done already."""
+        ...
+
+    def event(self, event: Event) -> None:
+        """Something happened to a run."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watcher:
-    """What a run of a study tells whoever watches: lines, the runs of a stage, and events of runs."""
+class Callbacks:
+    """A reporter made of functions; what is left out is told nobody. `Callbacks()` is silent."""
 
     say: Callable[[str], None] = lambda _: None
-    stage: Callable[[Sequence[PlannedRun], set[str]], None] = lambda runs, done: None
+    stage: Callable[[Sequence[PlannedRun], Set[str]], None] = lambda runs, done: None
     event: Callable[[Event], None] = lambda _: None
 
 
@@ -81,37 +95,36 @@ def run_study(
     *,
     out: Path,
     presenter: Presenter,
-    jobs: int | Literal["auto"] = "auto",
-    backend: BackendSpec | None = None,
-    watcher: Watcher | None = None,
+    engine: Engine | None = None,
+    backend: BackendSpec | Extension | None = None,
+    reporter: Reporter | None = None,
 ) -> Results:
     """Run what is not done, then judge, report and keep the model. The same study again changes nothing."""
-    watcher = watcher or Watcher()
-    prepared = prepare_study(
-        study, backend=(backend or DEFAULT_BACKEND).identity, say=watcher.say, answers_kept=has_answers(out)
-    )
+    reporter = reporter or Callbacks()
+    engine = engine or _engine_of(study)
+    spec = backend_of(study, backend)
+    prepared = prepare_study(study, backend=spec.identity, say=reporter.say, answers_kept=has_answers(out))
     first = make_design(prepared, _candidate(study, 0) if study.needs_choosing else None)
     store = Store.open(out)
-    backend = backend or default_backend(prepared)
-    design = _choose(prepared, store, backend, jobs, watcher) if study.needs_choosing else first
+    design = _choose(prepared, store, spec, engine, reporter) if study.needs_choosing else first
     _refuse_other_numerics(store, design)
-    _execute([design], store, backend, jobs, watcher)
+    _execute([design], store, spec, engine, reporter)
     with store.locked("results"):  # two runners on one store end together
-        results = standing_results(design, store) or _judge(design, store, presenter, watcher)
-        _keep_model(results, store, backend, jobs, presenter, watcher)
+        results = standing_results(design, store) or _judge(design, store, presenter, reporter)
+        _keep_model(results, store, spec, engine, presenter, reporter)
     return results
 
 
-def finish(design: Design, store: Store, *, presenter: Presenter, watcher: Watcher | None = None) -> Results:
+def finish(design: Design, store: Store, *, presenter: Presenter, reporter: Reporter | None = None) -> Results:
     """Score, judge and report what is stored; trains nothing. Waits while another process does."""
     with store.locked("results"):
-        return _judge(design, store, presenter, watcher or Watcher())
+        return _judge(design, store, presenter, reporter or Callbacks())
 
 
-def _judge(design: Design, store: Store, presenter: Presenter, watcher: Watcher) -> Results:
+def _judge(design: Design, store: Store, presenter: Presenter, reporter: Reporter) -> Results:
     """`finish` for who holds the lock of the results: two at once would leave one's verdict beside the other's page,
     and count one judgement twice."""
-    watcher.say("scoring and judging")
+    reporter.say("scoring and judging")
     scores, failed = collect(design, store)
     judged = judge_results(design, scores, store)
     if not judged:
@@ -154,10 +167,10 @@ def has_answers(out: Path) -> bool:
     return (out / MARKER).is_file() and bool(Store.open(out).finished())
 
 
-def stored_design(study: Study, *, out: Path, watcher: Watcher | None = None) -> tuple[Design, Store]:
+def stored_design(study: Study, *, out: Path, reporter: Reporter | None = None) -> tuple[Design, Store]:
     """The design of a study that has been run, with the settings that its stored validation scores chose."""
-    watcher = watcher or Watcher()
-    prepared = prepare_study(study, backend=DEFAULT_BACKEND.identity, say=watcher.say, answers_kept=has_answers(out))
+    reporter = reporter or Callbacks()
+    prepared = prepare_study(study, backend=backend_of(study).identity, say=reporter.say, answers_kept=has_answers(out))
     store = Store.open(out)
     if not study.needs_choosing:
         return make_design(prepared), store
@@ -172,20 +185,27 @@ def export_arm(
     presenter: Presenter,
     arm: str | None,
     seed: int | None,
-    watcher: Watcher | None = None,
+    reporter: Reporter | None = None,
 ) -> None:
     """Put an arm's model at `to`, trained again to the same bits where its weights were not kept."""
-    design, store = stored_design(study, out=out, watcher=watcher)
+    design, store = stored_design(study, out=out, reporter=reporter)
     # whoever judges also lets weights go that its verdict does not need, so nobody may until these are copied
     with store.locked("results"):
-        _export(design, store, to=to, presenter=presenter, arm=arm, seed=seed, watcher=watcher or Watcher())
+        _export(design, store, to=to, presenter=presenter, arm=arm, seed=seed, reporter=reporter or Callbacks())
 
 
 def _export(
-    design: Design, store: Store, *, to: Path, presenter: Presenter, arm: str | None, seed: int | None, watcher: Watcher
+    design: Design,
+    store: Store,
+    *,
+    to: Path,
+    presenter: Presenter,
+    arm: str | None,
+    seed: int | None,
+    reporter: Reporter,
 ) -> None:
     study = design.prepared.study
-    results = _judge(design, store, presenter, watcher)
+    results = _judge(design, store, presenter, reporter)
     judged = results.judged[0]
     chosen = recommended_arm(results, judged)
     if arm is not None:
@@ -199,62 +219,71 @@ def _export(
         raise SpecError("not one of the study's seeds", where="--seed", got=seed, expected=str(study.arms.seeds))
     planned = design.cell(chosen, chosen_seed)
     if not weights_folder(store, planned.run.run_id).is_dir():
-        backend = default_backend(design.prepared)
+        backend = backend_of(study)
         job = job_of(planned, design.prepared, keep_weights=True)
-        execute([job], root=store.root, backend=backend, processes=1, weights_only=True)
+        LocalEngine(1).execute([job], root=store.root, backend=backend, weights_only=True)
     card = presenter.card(planned, judged, results)
     publish_model(to, planned, store, card=card, only_check=False)
     if study.keep_weights != "all":
         shutil.rmtree(weights_folder(store, planned.run.run_id), ignore_errors=True)
 
 
-def default_backend(prepared: PreparedStudy) -> BackendSpec:
+def backend_of(study: Study, given: BackendSpec | Extension | None = None) -> BackendSpec:
+    """What trains and answers: what was given, else the study's own, else Hugging Face models on this machine."""
+    own = given if given is not None else study.backend
+    if own is not None:
+        return backend_spec(own, folder=study.folder, numerics=numerics_of(study))
+    return default_backend(study)
+
+
+def default_backend(study: Study) -> BackendSpec:
     """What trains where nobody said otherwise, with the study's numerics and on the device that it names."""
-    arguments = {**DEFAULT_BACKEND.arguments, "numerics": prepared.numerics}
-    return replace(DEFAULT_BACKEND, arguments=arguments, device=prepared.study.numerics.device)
+    arguments = {**DEFAULT_BACKEND.arguments, "numerics": numerics_of(study)}
+    return replace(DEFAULT_BACKEND, arguments=arguments, device=study.numerics.device)
+
+
+def _engine_of(study: Study) -> Engine:
+    """Who works on runs: the study's own engine, else workers on this machine."""
+    if not isinstance(study.engine, Extension):
+        return LocalEngine()
+    own: Engine = study.engine.made
+    return own
 
 
 def jobs_for(prepared: PreparedStudy, jobs: int | Literal["auto"], runs: int) -> int:
     """How many worker processes: one a GPU, else as many as cores and free memory carry, unless the user said."""
-    if jobs != "auto":
-        return max(1, jobs)
-    numerics = prepared.numerics
-    largest = max(entry.model.parameters for entry in prepared.models.values())
-    return workers_for(
-        runs,
-        threads=numerics.threads,
-        cores=len(os.sched_getaffinity(0)),
-        gpus=max(1, len(gpus_of(prepared.study.numerics.device))) if numerics.device == "cuda" else 0,
-        memory_bytes=_available_bytes(),
-        run_bytes=largest * _BYTES_PER_PARAMETER + _BYTES_PER_PROCESS,
+    return LocalEngine(jobs).workers(
+        runs, model=_largest(prepared), numerics=prepared.numerics, device=prepared.study.numerics.device
     )
+
+
+def _largest(prepared: PreparedStudy) -> PreparedModel:
+    return max((entry.model for entry in prepared.models.values()), key=lambda model: model.parameters)
 
 
 # -------------------------------------------------------------------------------------------------------------- stages
 
 
-def _execute(
-    designs: Sequence[Design], store: Store, backend: BackendSpec, jobs: int | Literal["auto"], watcher: Watcher
-) -> None:
+def _execute(designs: Sequence[Design], store: Store, backend: BackendSpec, engine: Engine, reporter: Reporter) -> None:
     """Do what is not done of designs of one prepared study."""
     prepared = designs[0].prepared
     runs, left = runs_of(designs), open_runs(designs, store)
     again = [one for one in left if one.kind == "train_again"]
     if again:
-        watcher.say(
+        reporter.say(
             f"{len(again)} finished runs are asked more and their weights were not kept: they are trained again, to "
             "the same weights, and answer what is new"
         )
-    watcher.stage(runs, {planned.run.run_id for planned in runs} - {one.planned.run.run_id for one in left})
-    processes = 0 if jobs == 0 else jobs_for(prepared, jobs, len(left))
-    order = balanced_order([_cost(one, prepared) for one in left], max(1, processes))
+    reporter.stage(runs, {planned.run.run_id for planned in runs} - {one.planned.run.run_id for one in left})
+    workers = engine.workers(max(1, len(left)), model=_largest(prepared), numerics=prepared.numerics)
+    order = balanced_order([_cost(one, prepared) for one in left], workers)
     keep = set[str]().union(*(_candidates_for_the_model(design, store) for design in designs))
-    execute(
+    engine.execute(
         [left[place].job(prepared, keep_weights=left[place].planned.run.run_id in keep) for place in order],
         root=store.root,
         backend=backend,
-        processes=processes,
-        on_event=watcher.event,
+        on_event=reporter.event,
+        weights_only=False,
     )
     unfinished = [path.name for path in (store.root / "work").glob("[!.]*")]
     finished = store.finished() if unfinished else {}
@@ -274,9 +303,7 @@ def _candidate(study: Study, index: int) -> Callable[[str, str, str], TrainingSe
     return lambda model, target, name: settings
 
 
-def _choose(
-    prepared: PreparedStudy, store: Store, backend: BackendSpec, jobs: int | Literal["auto"], watcher: Watcher
-) -> Design:
+def _choose(prepared: PreparedStudy, store: Store, backend: BackendSpec, engine: Engine, reporter: Reporter) -> Design:
     """Try every learning rate and number of passes for every arm at the first seed, and keep each arm's best on the
     validation items. Every arm has as many tries; the tries that are kept are runs of the study."""
     designs = _tries(prepared)
@@ -284,8 +311,8 @@ def _choose(
         _refuse_other_numerics(store, design)
     settings = prepared.study.candidates()
     tried = ", ".join(f"learning rate {one.learning_rate:g} and {one.passes} passes" for one in settings)
-    watcher.say(f"trying on validation items: {tried}")
-    _execute(designs, store, backend, jobs, watcher)
+    reporter.say(f"trying on validation items: {tried}")
+    _execute(designs, store, backend, engine, reporter)
     return make_design(prepared, _chosen(prepared, store))
 
 
@@ -316,7 +343,10 @@ def _tries(prepared: PreparedStudy) -> list[Design]:
 def replace_seeds(prepared: PreparedStudy, seeds: tuple[int, ...]) -> PreparedStudy:
     """The same bench for other seeds, and with the same arms: a dose in tokens keeps the rows that fit at all seeds."""
     arms = prepared.study.arms.model_copy(update={"seeds": seeds})
-    study, dose_seeds = replace(prepared.study, arms=arms), prepared.dose_seeds or prepared.study.arms.seeds
+    study, dose_seeds = (
+        prepared.study.model_copy(update={"arms": arms}),
+        prepared.dose_seeds or prepared.study.arms.seeds,
+    )
     return replace(prepared, study=study, dose_seeds=dose_seeds)
 
 
@@ -384,9 +414,9 @@ def _keep_model(
     results: Results,
     store: Store,
     backend: BackendSpec,
-    jobs: int | Literal["auto"],
+    engine: Engine,
     presenter: Presenter,
-    watcher: Watcher,
+    reporter: Reporter,
 ) -> None:
     """Put the recommended arm's model at model/ (model/<model>/<target>/ for several), and let the other weights go."""
     study = results.design.prepared.study
@@ -398,7 +428,7 @@ def _keep_model(
         runs = [results.design.cell(recommended_arm(results, judged), seed) for seed in study.arms.seeds if named]
         planned = next((run for run in runs if run.run.run_id in finished), None)
         if planned is None:
-            watcher.say("no model is handed over: no run of a baseline was finished")
+            reporter.say("no model is handed over: no run of a baseline was finished")
             continue
         folder = store.root / "model"
         if len(results.judged) > 1:
@@ -407,9 +437,9 @@ def _keep_model(
         if publish_model(folder, planned, store, card=card, only_check=True):
             continue
         if not weights_folder(store, planned.run.run_id).is_dir():
-            watcher.say(f"training the recommended arm {planned.run.arm.name} again for its weights")
+            reporter.say(f"training the recommended arm {planned.run.arm.name} again for its weights")
             job = job_of(planned, results.design.prepared, keep_weights=True)
-            execute([job], root=store.root, backend=backend, processes=0 if jobs == 0 else 1, weights_only=True)
+            engine.execute([job], root=store.root, backend=backend, on_event=reporter.event, weights_only=True)
         publish_model(folder, planned, store, card=card, only_check=False)
     if study.keep_weights == "recommended":
         shutil.rmtree(store.root / "weights", ignore_errors=True)
@@ -421,12 +451,3 @@ def recommended_arm(results: Results, judged: Judged) -> Arm:
     verdict = judged.verdict
     arms = {arm.name: arm for arm in results.design.arms if arm.model == judged.model and arm.target == judged.target}
     return arms[verdict.arm if verdict.arm is not None else judged.better_baseline]
-
-
-def _available_bytes() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 8 << 30
-    found = {line.split(":")[0]: line.split()[1] for line in lines if ":" in line}
-    return int(found.get("MemAvailable", 8 << 20)) * 1024

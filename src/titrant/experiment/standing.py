@@ -101,6 +101,7 @@ def inputs_digest(design: Design, store: Store) -> str:
         {
             "titrant": [titrant.__version__, REVISIONS, _code_digest()],
             "study": [prepared.study.text, prepared.study.effective()],
+            "code": [extension.identity for extension in prepared.study.code],
             "files": [*_file_hashes(prepared)],
             "prompts": [
                 file_hash(str(source.prompts_also_in))

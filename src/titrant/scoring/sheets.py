@@ -20,6 +20,7 @@ from titrant.core.errors import StoreDamaged
 from titrant.core.identity import fingerprint
 from titrant.core.records import Arm, Item, Run, Score
 from titrant.scoring import metrics
+from titrant.scoring.metrics.extension import is_batch, item_values, outside_lines
 from titrant.stats.table import ScoreTable, TableArm
 
 Floats = NDArray[np.float64]
@@ -349,13 +350,17 @@ class SheetScorer:
         self.requests = tuple(requests[key] for key in sheet.keys)
         place = _numbered(sheet.keys)
         self._answer_N = np.array([place[item.key] for item in sheet.items], dtype=np.intp)
-        chosen = [line for line, item in enumerate(sheet.items) if item.answer == "choices"]
+        outside = outside_lines(sheet.items, sheet.metrics)
+        self._outside = [line for lines in outside.values() for line in lines]
+        self._batches = [lines for (metric, *_), lines in outside.items() if is_batch(metric)]
+        own = set(self._outside)
+        chosen = [line for line, item in enumerate(sheet.items) if item.answer == "choices" and line not in own]
         self._graded = np.array([line for line in chosen if sheet.metrics[line] == GRADED], dtype=np.intp)
         self._gains = np.array([line for line in chosen if sheet.metrics[line] == SUBJECT_GAIN], dtype=np.intp)
         beside = (GRADED, SUBJECT_GAIN)
         self._chosen = np.array([line for line in chosen if sheet.metrics[line] not in beside], dtype=np.intp)
         self._prior_N = np.array([place[prior_key(sheet.items[line])] for line in self._gains], dtype=np.intp)
-        self._texts = [line for line, item in enumerate(sheet.items) if item.answer == "text"]
+        self._texts = [line for line, item in enumerate(sheet.items) if item.answer == "text" and line not in own]
         self._losses = np.array([line for line, item in enumerate(sheet.items) if item.answer == "loss"], dtype=np.intp)
         self._right = self._right_choices(self._chosen)
         self._gold = self._right_choices(self._graded)
@@ -374,6 +379,7 @@ class SheetScorer:
         values_N = np.full(len(self.sheet), np.nan)
         reasons: dict[int, str] = {}
         self._score_choices(answers, values_N, reasons)
+        self._score_outside(answers, values_N)
         for line in self._texts:
             found = self._text(line, answers.written(self._answer_N[line]))
             if found.value is None:
@@ -413,11 +419,33 @@ class SheetScorer:
             values_N[self._gains], unknown = subject_gain_batch(asked, prior, self._gold_of_gains)
             reasons |= {int(self._gains[line]): reason for line, reason in unknown.items()}
 
+    def _score_outside(self, answers: AnswerColumns, values_N: Floats) -> None:
+        """Lines of metrics from outside, and of those over all answers of a run."""
+        said = {line: self._said(answers, line) for line in self._outside}
+        for lines in self._batches:
+            values_N[lines] = item_values(
+                self.sheet.metrics[lines[0]],
+                [said.pop(line) for line in lines],
+                [self.sheet.items[line].references for line in lines],
+            )
+        for line, text in said.items():
+            values_N[line] = self._text(line, text).value
+
+    def _said(self, answers: AnswerColumns, line: int) -> str:
+        """What was answered to a line's item: the text that was written, or that of the choice that was made."""
+        item, place = self.sheet.items[line], int(self._answer_N[line])
+        if item.answer == "text":
+            return answers.written(place)
+        choice = int(answers.choice_I[place])
+        if item.choices is None or choice < 0:
+            raise StoreDamaged("an item with choices has an answer without a choice")
+        return item.choices[choice]
+
     def _text(self, line: int, text: str) -> metrics.TextScore:
         key = (line, text)
         if key not in self._text_worth:
             item = self.sheet.items[line]
-            self._text_worth[key] = metrics.score_text(item.metric, text, item.references)
+            self._text_worth[key] = metrics.score_answer(item, text)
         return self._text_worth[key]
 
     def _right_choices(self, lines: NDArray[np.intp]) -> NDArray[np.bool_]:

@@ -23,15 +23,15 @@ class TaskInstance:
 
     row_id: str
     task: str
-    dataset: str
-    kind: str
     prompt: str
     references: tuple[str, ...]
-    choices: tuple[str, ...] | None
-    metric: str
-    group: str | None
-    split: str | None
     origin: Origin
+    dataset: str = ""
+    kind: str = ""
+    choices: tuple[str, ...] | None = None
+    metric: str = "exact_match"
+    group: str | None = None
+    split: str | None = None
 
 
 def as_examples(instances: Sequence[TaskInstance], *, source: str) -> tuple[Example, ...]:

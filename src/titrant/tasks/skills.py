@@ -8,7 +8,7 @@ is such, and a specialist may have learned the answer rather than the skill.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -133,7 +133,6 @@ class SkillData:
     `unreadable` are rows of the source without a question or an answer (Disfl-QA has some): they ask nothing.
     """
 
-    skill_set: SkillSet
     train: tuple[Example, ...]
     validation: tuple[Item, ...]
     test: tuple[Item, ...]
@@ -162,6 +161,26 @@ def load_skill(rows: Iterable[RawRow], name: str, *, validation_share: float | N
             train.append(_instance(row, skill_set))
         else:
             test.append(_instance(row, skill_set))
+    return skill_data(
+        name,
+        train,
+        test,
+        validation_share=validation_share,
+        max_answer_tokens=skill_set.max_answer_tokens,
+        unreadable=tuple(unreadable),
+    )
+
+
+def skill_data(
+    name: str,
+    train: Sequence[TaskInstance],
+    test: Sequence[TaskInstance],
+    *,
+    validation_share: float | None,
+    max_answer_tokens: int,
+    unreadable: tuple[Origin, ...],
+) -> SkillData:
+    """Training rows that ask nothing that a test item asks, and items marked where a training row has their answer."""
     if not train or not test:
         raise DataError(f"{name} has {len(train)} training rows and {len(test)} test items")
     asked = {_folded(instance.prompt) for instance in test}
@@ -171,17 +190,14 @@ def load_skill(rows: Iterable[RawRow], name: str, *, validation_share: float | N
     if validation_share is not None:
         parted = split_by_text(kept, share=validation_share, name="validation")
         kept, validation = list(parted.train), parted.held_out
-    items = as_items(test, eval_set="target", target=name, max_answer_tokens=skill_set.max_answer_tokens)
+    items = as_items(test, eval_set="target", target=name, max_answer_tokens=max_answer_tokens)
     tagged = mark_answer_seen(items, (reference for instance in kept for reference in instance.references))
     return SkillData(
-        skill_set=skill_set,
         train=as_examples(kept, source=name),
-        validation=as_items(
-            validation, eval_set="validation", target=name, max_answer_tokens=skill_set.max_answer_tokens
-        ),
+        validation=as_items(validation, eval_set="validation", target=name, max_answer_tokens=max_answer_tokens),
         test=tagged,
         removed=removed,
-        unreadable=tuple(unreadable),
+        unreadable=unreadable,
     )
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from titrant.core.errors import DataError, RowsRefused
+from titrant.core.plugins import Extension, line_of
 from titrant.core.records import RawRow, Role, Turn
 from titrant.data.readers.cells import is_filled, parsed_cell, text_of
 from titrant.data.readers.options import Options, chosen, option_columns, options_of
@@ -302,7 +303,12 @@ def read_row(shape: Shape, row: Row, instruction: str | None) -> Reading:
 
 
 def shape_of(raw: RawRow, *, columns: ColumnMap | None, instruction: str | None, shape: str | None = None) -> Shape:
-    """The shape of a file, from its first row; `DataError` names the columns present and how to map them."""
+    """The shape of a file, from its first row; `DataError` names the columns present and how to map them.
+
+    `shape` is the name of one that is forced, or a format from outside.
+    """
+    if isinstance(shape, Extension):
+        return _shape_by_format(shape)
     row = Row(raw, columns or {})
     _check_columns(row)
     if shape is not None:
@@ -344,6 +350,26 @@ def shape_of(raw: RawRow, *, columns: ColumnMap | None, instruction: str | None,
             fix="leave instruction out, or map the columns, as in columns: {text: body, label: team}",
         )
     return found
+
+
+def _shape_by_format(form: Extension) -> Shape:
+    """The shape that a format from outside makes of a row: what it returns is read as a row of a known shape."""
+
+    def read(row: Row, instruction: str | None) -> Reading:
+        try:
+            values = form.made(row.raw.values)
+        except Exception as error:
+            place = line_of(error, form.made)
+            told = f" ({place})" if place else ""
+            problem = f"the format {form} raised {type(error).__name__}: {error}{told}"
+            raise DataError(problem, got=row.present) from error
+        if not isinstance(values, Mapping):
+            raise DataError(f"the format {form} gave no row", got=values, expected="a mapping of columns to values")
+        made = RawRow(values=values, origin=row.raw.origin)
+        found = shape_of(made, columns=None, instruction=instruction)
+        return found.read(Row(made, {}), instruction)
+
+    return Shape(name=str(form), needs=(), may=(), instruction="may", read=read)
 
 
 def _check_columns(row: Row) -> None:

@@ -43,7 +43,7 @@ def read_pool(study: Study, name: str, *, notes: ReadingNotes | None = None) -> 
         return PoolRows(file=HeldRows(rows), place=said.facts.rows, licence=words, non_commercial=non_commercial)
     if said.source is None:
         assert path is not None, "the study file has been checked"
-        shape = None if said.rows is not None else "text"
+        shape = said.format if said.rows is not None else "text"
         return PoolRows(
             file=_file(study, name, path, columns=said.columns, shape=shape, leaves_out_faults=False, notes=notes),
             place=path,
@@ -61,8 +61,8 @@ def read_pool(study: Study, name: str, *, notes: ReadingNotes | None = None) -> 
             study,
             name,
             path,
-            columns=said.columns or _fitting(card, path),
-            shape=None,
+            columns=None if said.format is not None else said.columns or _fitting(card, path),
+            shape=said.format,
             leaves_out_faults=True,
             notes=notes,
         ),

@@ -9,15 +9,20 @@ from titrant.scoring.metrics.choices import (
     majority_label,
     token_probability,
 )
+from titrant.scoring.metrics.extension import BATCH_METRICS, BatchMetric, MacroF1, Metric, score_answer
 from titrant.scoring.metrics.one_number import is_one_number, states_one_number
 from titrant.scoring.metrics.score import ItemScore, ScoreReport, score_rows
 from titrant.scoring.metrics.text import METRICS, TextScore, accuracy, number_in, score_text
 from titrant.scoring.metrics.trial import MOST_FAILED, Trial, try_metric
 
 __all__ = [
+    "BATCH_METRICS",
     "METRICS",
     "MOST_FAILED",
+    "BatchMetric",
     "ItemScore",
+    "MacroF1",
+    "Metric",
     "ScoreReport",
     "TextScore",
     "Trial",
@@ -30,6 +35,7 @@ __all__ = [
     "majority_accuracy",
     "majority_label",
     "number_in",
+    "score_answer",
     "score_rows",
     "score_text",
     "states_one_number",

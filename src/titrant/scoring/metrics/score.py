@@ -6,11 +6,13 @@ import json
 import re
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from titrant.core.errors import ScoresError
-from titrant.core.records import RawRow
+from titrant.core.plugins import Extension
+from titrant.core.records import Item, RawRow
+from titrant.scoring.metrics.extension import BATCH_METRICS, is_batch, item_values, score_item
 from titrant.scoring.metrics.text import METRICS, score_text
 
 _MAX_PROBLEMS = 20
@@ -18,12 +20,17 @@ _MAX_PROBLEMS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemScore:
-    """The score of one prediction: `value` 0 to 1, or None with the reason; references that could not be read."""
+    """The score of one prediction: `value` 0 to 1, or None with the reason; references that could not be read.
+
+    Where the metric is over all answers, `answer` holds this one with its references, and `value` is what the item
+    contributes to the metric: then it may lie outside 0 to 1, and the mean of all is the metric.
+    """
 
     id: str
     value: float | None
     reason: str | None
     unread_references: int = 0
+    answer: tuple[str, tuple[str, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +50,16 @@ class ScoreReport:
 
 
 def score_rows(rows: Iterable[RawRow], metric: str) -> ScoreReport:
-    """Score rows `{"id", "prediction", "references": […]}` by a metric of `METRICS`; an id must stand once.
+    """Score rows `{"id", "prediction", "references": […]}` by a metric of `METRICS` or from outside; ids stand once.
 
     `references` may be one text, and in a table a cell with a text or a JSON list of texts.
 
     `ScoresError` names the place of each row that cannot be scored, up to 20 at once. An empty prediction is a
     prediction. A row without an id is called by its line.
     """
-    if metric not in METRICS:
-        raise ScoresError("no such metric", where="--metric", got=metric, expected=", ".join(METRICS))
+    if metric not in METRICS and not is_batch(metric) and not isinstance(metric, Extension):
+        known = ", ".join((*METRICS, *BATCH_METRICS))
+        raise ScoresError("no such metric", where="metric", got=metric, expected=known)
     problems: list[ScoresError] = []
     places: dict[str, str] = {}
     items: list[ItemScore] = []
@@ -72,6 +80,8 @@ def score_rows(rows: Iterable[RawRow], metric: str) -> ScoreReport:
         raise problems[0]
     if problems:
         raise ScoresError(f"{len(problems)} problems:" + "".join(f"\n  {problem}" for problem in problems))
+    if is_batch(metric) and items:
+        items = _over_all(items, metric)
     values = [item.value for item in items if item.value is not None]
     reasons = [item.reason for item in items if item.value is None and item.reason is not None]
     return ScoreReport(
@@ -87,12 +97,38 @@ def score_rows(rows: Iterable[RawRow], metric: str) -> ScoreReport:
 def _item_score(row: RawRow, metric: str) -> ItemScore:
     prediction, references = _text(row, "prediction"), _references(row)
     name = _value(row, "id")
-    score = score_text(metric, prediction, references)
-    return ItemScore(
-        id=name if isinstance(name, str) and name else str(row.origin.line),
-        value=score.value,
-        reason=score.reason,
-        unread_references=score.unread_references,
+    called = name if isinstance(name, str) and name else str(row.origin.line)
+    if is_batch(metric):  # its value comes when all are read
+        return ItemScore(id=called, value=None, reason=None, answer=(prediction, tuple(references)))
+    if isinstance(metric, Extension):
+        score = score_item(metric, prediction, _item(row, called, references, metric))
+    else:
+        score = score_text(metric, prediction, references)
+    return ItemScore(id=called, value=score.value, reason=score.reason, unread_references=score.unread_references)
+
+
+def _over_all(items: list[ItemScore], metric: str) -> list[ItemScore]:
+    """Every item with what it contributes to a metric over all of them."""
+    answers = [item.answer for item in items if item.answer is not None]
+    values = item_values(metric, [said for said, _ in answers], [accepted for _, accepted in answers])
+    return [replace(item, value=float(value)) for item, value in zip(items, values, strict=True)]
+
+
+def _item(row: RawRow, called: str, references: list[str], metric: str) -> Item:
+    """What a metric that wants the item gets of a row: its id, its references and its place."""
+    return Item(
+        key=called,
+        row_id=called,
+        eval_set="target",
+        target="",
+        task="",
+        turns=(),
+        references=tuple(references),
+        choices=None,
+        answer="text",
+        metric=metric,
+        max_answer_tokens=0,
+        origin=row.origin,
     )
 
 
