@@ -231,7 +231,7 @@ def test_the_scores_of_a_run_are_judged_as_they_are(folder: Path, tmp_path: Path
     [
         (7, "these are no scores (got 'int'; expected the path of a CSV file, a dict of columns, or a table of"),
         ({"arm": ["a"], "seed": [0], "item": [0]}, "no column score"),
-        (pa.table({"arm": ["a"], "seed": [0], "item": [0], "score": [1.5]}), "score 1.5 is not a number from 0 to 1"),
+        (pa.table({"arm": ["a"], "seed": [0], "item": [0], "score": [1.5]}), "score '1.5' is not a number from 0 to 1"),
         ("absent.csv", "absent.csv: no such file"),
     ],
 )

@@ -126,7 +126,7 @@ def test_the_device_of_a_study_reaches_its_workers(tmp_path: Path, monkeypatch: 
 
     from titrant.config.study import load_study
     from titrant.experiment.prepare import prepare_study
-    from titrant.experiment.runner import jobs_for, real_backend
+    from titrant.experiment.runner import default_backend, jobs_for
 
     monkeypatch.setattr("titrant.core.environment._capabilities", lambda: (90, 90, 90))
     monkeypatch.setattr("titrant.core.environment._version", lambda name: "2.13.0")
@@ -134,5 +134,5 @@ def test_the_device_of_a_study_reaches_its_workers(tmp_path: Path, monkeypatch: 
     found = []
     for device in ("cuda", "cuda:2"):
         prepared = prepare_study(load_study(write_study(tmp_path / "study", numerics={"device": device})))
-        found.append((prepared.numerics.device, real_backend(prepared).device, jobs_for(prepared, "auto", 9)))
+        found.append((prepared.numerics.device, default_backend(prepared.study).device, jobs_for(prepared, "auto", 9)))
     assert found == [("cuda", "cuda", 3), ("cuda", "cuda:2", 1)]

@@ -9,7 +9,7 @@ from fake_study import fake_prepare, page_as_text, trial_backend, write_study
 
 from titrant.api import run_study
 from titrant.config.study import load_study
-from titrant.experiment.results import Results
+from titrant.experiment.results import Results, better_baseline, target_tables
 from titrant.experiment.runner import recommended_arm
 from titrant.report.model_card import model_card
 from titrant.tokens import Renderer
@@ -106,5 +106,6 @@ def test_without_a_verdict_for_a_mix_the_better_baseline_is_handed_over_and_the_
     assert recommended_arm(results, judged).name == expected
     told = replace(judged.verdict, arm="6+general:4")
     assert recommended_arm(results, replace(judged, verdicts=(told,))).name == "6+general:4"
+    tables = target_tables(results.scores, judged.model, judged.target, judged.metric)
     alike = replace(judged.verdict, matched=judged.verdict.baseline)
-    assert recommended_arm(results, replace(judged, verdicts=(alike,))).name == judged.verdict.baseline
+    assert better_baseline(tables["target"], alike, task_weights="macro") == judged.verdict.baseline

@@ -11,13 +11,13 @@ import fake_study
 import hub_mirror
 import pytest
 
+from titrant.api import run_study
 from titrant.config.study import load_study
 from titrant.core.errors import DataError
 from titrant.data.readers import read_rows
 from titrant.engines import BackendSpec
 from titrant.experiment import prepare
 from titrant.experiment.prepare import file_hash
-from titrant.experiment.runner import run_study
 
 ROW = '{"prompt": "p", "completion": "c"}\n'
 
@@ -113,7 +113,7 @@ def test_a_pool_in_a_folder_with_other_things_is_trained_and_reported(
         load_study(path),
         out=tmp_path / "out",
         jobs=0,
-        backend=BackendSpec(module="titrant.backends.protocol", name="FakeBackend"),
+        backend=BackendSpec(module="titrant.backends.fake", name="FakeBackend"),
     )
     assert (tmp_path / "out" / "report.html").is_file()
 

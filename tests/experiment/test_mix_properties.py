@@ -106,7 +106,7 @@ def test_what_is_drawn_adds_up_nests_and_holds_no_test_item_whatever_the_files_o
         for planned in design.runs:
             arm = planned.run.arm
             for entry in planned.run.draws:
-                assert entry.requests == entry.got
+                assert entry.asked == entry.got
             if planned.plan is not None:
                 assert drawn[(arm.name, planned.run.seed)].total() == arm.target_rows + arm.dose_rows
                 assert sum(entry.visits for entry in planned.run.draws) == sum(map(len, planned.plan.steps))

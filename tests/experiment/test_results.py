@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from fake_study import fake_prepare, write_rows, write_study
 
+from titrant.api import run_study
 from titrant.config.study import load_study
 from titrant.core.records import Verdict
 from titrant.engines import BackendSpec
 from titrant.experiment import results
 from titrant.experiment.results import better_baseline, weighed_means
-from titrant.experiment.runner import run_study
 from titrant.stats.contrasts import TaskWeights
 from titrant.stats.table import ScoreTable, TableArm
 
@@ -103,7 +103,7 @@ def test_a_studys_choices_are_made_with_its_own_weights(
         load_study(path),
         out=tmp_path / "out",
         jobs=0,
-        backend=BackendSpec(module="titrant.backends.protocol", name="FakeBackend"),
+        backend=BackendSpec(module="titrant.backends.fake", name="FakeBackend"),
     )
     assert {eval_set for eval_set, _ in asked} == {"validation", "target"}
     assert {used for _, used in asked} == {weights}

@@ -180,9 +180,7 @@ def test_a_chosen_answer_is_right_only_where_it_is_the_gold_choice(
 ) -> None:
     items = [item(right, metric=metric, choices=choices, right=right) for right in choices]
     for number, chosen in enumerate(choices):
-        rows = [
-            {"item_key": key, "choice": number, "choice_logprobs": [-1.0] * len(choices)} for key in sorted(choices)
-        ]
+        rows = [{"request": key, "choice": number, "choice_logprobs": [-1.0] * len(choices)} for key in sorted(choices)]
         found = scored(items, rows, toy_study)
         values = {s.item: s.value for s in map(found.score, range(len(found.sheet))) if s.metric == metric}
         assert values == {right: float(right == chosen) for right in choices}

@@ -14,7 +14,8 @@ from fake_study import toy_model, write_rows, write_study
 from titrant.config.study import load_study
 from titrant.core.errors import DataError, TemplateRefusal
 from titrant.core.records import PreparedModel
-from titrant.experiment.prepare import PreparedStudy, asked, prepare_study
+from titrant.experiment.prepare import PreparedStudy, prepare_study
+from titrant.experiment.requests import eval_requests
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -132,7 +133,7 @@ def test_a_test_item_that_the_template_refuses_is_named_and_never_left_out(read:
     renderer = prepared.models["toy-model"].renderer
     twice = replace(items[0], key="twice", turns=(items[0].turns[0], items[0].turns[0]))
     with pytest.raises(TemplateRefusal, match=r"test\.jsonl:\d+: .*user, user") as caught:
-        asked(renderer, (*items, twice))
+        eval_requests(renderer, (*items, twice))
     assert f"1 of {len(items) + 1} test items" in str(caught.value)
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from titrant.api import finish
 from titrant.cli.tables import show_check
 from titrant.config.study import load_study
 from titrant.core.errors import DataError, SpecError
 from titrant.experiment.prepare import prepare_study
 from titrant.experiment.results import verdict_object
-from titrant.experiment.runner import finish, has_answers
+from titrant.experiment.runner import has_answers
 from titrant.scoring.metrics.text import METRICS, NO_ROUGE_TOKENS, TextScore
 
 Make = Callable[..., Any]

@@ -9,6 +9,7 @@ from fake_study import STUDY, fake_prepare, write_study
 
 from replication.names import KeptNames
 from titrant.config.study import load_study
+from titrant.core.revisions import REVISIONS
 from titrant.experiment.design import make_design
 from titrant.experiment.prepare import prepare_study
 
@@ -28,6 +29,7 @@ def test_a_run_is_kept_under_the_name_that_it_had_in_the_first_format(
     answer: str, metric: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
+    monkeypatch.setitem(REVISIONS, "generation", 1)  # that of the first format; a raised one names text anew
     target = {**STUDY["target"], "answer": answer, "metric": metric}
     prepared = prepare_study(load_study(write_study(tmp_path / "study", target=target)))
     names = KeptNames(prepared)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from titrant.config.study import Study
 from titrant.core.errors import DataError
+from titrant.core.plugins import Extension
 from titrant.core.records import Example, Item
+from titrant.scoring.metrics.extension import is_batch, score_answer
 from titrant.scoring.metrics.text import METRICS
-from titrant.scoring.metrics.trial import MOST_FAILED, Trial, try_metric
+from titrant.scoring.metrics.trial import MOST_FAILED, Trial, Unread, try_metric
 from titrant.tasks.labels import look_alike_line, look_alikes
 
 _OTHER_METRICS = {
@@ -51,7 +53,22 @@ def target_trials(name: str, items: Sequence[Item], *, study: Study) -> tuple[Ta
         judged = tuple(item for item in items if item.answer == "text" and item.metric == metric)
         trial = try_metric(metric, [item.references for item in judged])
         found.append(TargetTrial(target=name, trial=trial, items=judged, by_task=by_task))
+    outside = [item for item in items if item.answer == "text" and isinstance(item.metric, Extension)]
+    for metric in dict.fromkeys(item.metric for item in outside if not is_batch(item.metric)):
+        judged = tuple(item for item in outside if item.metric == metric)
+        found.append(TargetTrial(target=name, trial=_own_answers(metric, judged), items=judged, by_task=by_task))
     return tuple(found)
+
+
+def _own_answers(metric: str, items: Sequence[Item]) -> Trial:
+    """A metric from outside, of which nothing is known but what it says: a right answer has to be worth 1 to it."""
+    unread = []
+    for number, item in enumerate(items):
+        scored = score_answer(item, item.references[0])
+        if scored.value != 1.0:
+            told = scored.reason if scored.value is None else f"its own right answer scores {scored.value:g}, not 1"
+            unread.append(Unread(item=number, reference=item.references[0], reason=told or "no value"))
+    return Trial(metric=metric, items=len(items), unread=tuple(unread), merged=())
 
 
 def trial_lines(entry: TargetTrial) -> list[str]:

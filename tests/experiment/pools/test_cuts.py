@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import titrant.data.readers.large
 from titrant.config.study import load_study
-from titrant.experiment import pool_cuts
 from titrant.experiment.design import make_design
 from titrant.experiment.doses import largest_dose
+from titrant.experiment.pools import cuts
 from titrant.experiment.prepare import PreparedStudy, prepare_study
 
 COMMON = "every letter that reaches this office before noon on a working day is read"  # 14 words
@@ -29,7 +29,7 @@ SIZES = (0, 15_000, 1 << 40)
 @pytest.fixture(autouse=True)
 def _no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
-    monkeypatch.setattr(pool_cuts, "_RESERVE", 2)
+    monkeypatch.setattr(cuts, "_RESERVE", 2)
     plain = titrant.data.readers.large.LARGE_BYTES
     yield
     titrant.data.readers.large.LARGE_BYTES = plain

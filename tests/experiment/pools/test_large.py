@@ -15,15 +15,15 @@ import titrant.data.readers.large
 from titrant.config.study import load_study
 from titrant.core.errors import DataError
 from titrant.data.readers import ReadingNotes, fetch_rows, index_rows, load_examples
-from titrant.experiment import pool_cuts
 from titrant.experiment.design import make_design
+from titrant.experiment.pools import cuts
 from titrant.experiment.prepare import PreparedStudy, prepare_study
 
 
 @pytest.fixture(autouse=True)
 def _few_to_spare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
-    monkeypatch.setattr(pool_cuts, "_RESERVE", 2)
+    monkeypatch.setattr(cuts, "_RESERVE", 2)
 
 
 def all_large(monkeypatch: pytest.MonkeyPatch) -> None:
