@@ -335,6 +335,60 @@ def contrast_batch(
     )
 
 
+def shared_seeds_contrast(
+    values_BASI: NDArray[np.floating[Any]],
+    ran_AS: NDArray[np.bool_],
+    layout: Layout,
+    *,
+    arm: int,
+    baseline: int,
+    overlap: float = 0.0,
+) -> Spread:
+    """One contrast, shape B×1, over the seeds at which both arms ran; other arms lend to the seed variance where they
+    ran at the same seeds. Without such a seed everything is NaN, with `df` 0."""
+    seeds = np.flatnonzero(ran_AS[arm] & ran_AS[baseline])
+    leading = values_BASI.shape[:-3]
+    if not len(seeds):
+        nothing, zero = np.full((*leading, 1), np.nan), np.zeros((*leading, 1))
+        return Spread(
+            difference=nothing,
+            standard_error=nothing,
+            df=zero,
+            item=zero,
+            seed=zero,
+            error=zero,
+            constant=np.zeros((*leading, 1), dtype=bool),
+            unseen=zero,
+            n_clusters=layout.n_clusters,
+            n_seeds=0,
+            method="no seed in common",
+        )
+    lenders = [other for other in range(len(ran_AS)) if other not in (arm, baseline) and ran_AS[other, seeds].all()]
+    cut = values_BASI[..., [baseline, arm, *lenders], :, :][..., seeds, :]
+    return contrast_batch(moments(cut, layout), [1], 0, overlap=overlap)
+
+
+def joined_spreads(spreads: Sequence[Spread]) -> Spread:
+    """Spreads of single contrasts side by side, along the last axis."""
+
+    def joined(name: str) -> Floats:
+        return np.concatenate([getattr(spread, name) for spread in spreads], axis=-1)
+
+    return Spread(
+        difference=joined("difference"),
+        standard_error=joined("standard_error"),
+        df=joined("df"),
+        item=joined("item"),
+        seed=joined("seed"),
+        error=joined("error"),
+        constant=np.concatenate([spread.constant for spread in spreads], axis=-1),
+        unseen=joined("unseen"),
+        n_clusters=spreads[0].n_clusters,
+        n_seeds=min(spread.n_seeds for spread in spreads),
+        method=", or ".join(dict.fromkeys(spread.method for spread in spreads)),
+    )
+
+
 def _parts(moments: Moments, arms: Sequence[int], baseline: int | NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
     """Differences of seed means, and the items' and the error's variance of the mean difference; B×K×S, B×K, B×K."""
     index = list(arms)

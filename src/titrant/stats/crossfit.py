@@ -48,8 +48,10 @@ def cross_fitted(
     doses: Sequence[int],
     baselines: Sequence[int],
     smallest_effect: float,
+    candidate_BK: NDArray[np.bool_] | None = None,
 ) -> CrossFit:
     """Gains over each of R baselines. `doses` are arms from the smallest dose to the largest: ties go to the smaller.
+    `candidate_BK` says which of them may be chosen (None: all); a study without any has no gain.
 
     The first and third seed are one half, the second and fourth the other, and so on; one seed is not split.
 
@@ -74,10 +76,14 @@ def cross_fitted(
     # parts P in an order in which the part with the other items and the other seeds stands at the mirrored place
     part_BAP = np.concatenate(parts, axis=-1)
     dose_BKP, base_BRP = part_BAP[..., list(doses), :], part_BAP[..., list(baselines), :]
-    best_BP = dose_BKP.argmax(-2)
-    near = dose_BKP.max(-2, keepdims=True) - dose_BKP <= smallest_effect
+    may_BKP = np.ones((len(doses), 1), dtype=bool) if candidate_BK is None else candidate_BK[..., None]
+    choice_BKP = np.where(may_BKP, dose_BKP, -np.inf)
+    best_BP = choice_BKP.argmax(-2)
+    near_BKP = may_BKP & (choice_BKP.max(-2, keepdims=True) - dose_BKP <= smallest_effect)
+    any_B1 = may_BKP.any(-2)
     return CrossFit(
-        best=_measured(dose_BKP, base_BRP, best_BP), smallest=_measured(dose_BKP, base_BRP, near.argmax(-2))
+        best=np.where(any_B1, _measured(dose_BKP, base_BRP, best_BP), np.nan),
+        smallest=np.where(any_B1, _measured(dose_BKP, base_BRP, near_BKP.argmax(-2)), np.nan),
     )
 
 

@@ -10,7 +10,18 @@ import numpy as np
 
 from titrant.core.errors import ScoresError
 from titrant.core.records import Contrast, Estimate, NextStep
-from titrant.stats.contrasts import Floats, Layout, Spread, TaskWeights, bounds, contrast_batch, layout, moments
+from titrant.stats.contrasts import (
+    Floats,
+    Layout,
+    Spread,
+    TaskWeights,
+    bounds,
+    contrast_batch,
+    joined_spreads,
+    layout,
+    moments,
+    shared_seeds_contrast,
+)
 from titrant.stats.crossfit import CrossFit, cross_fitted, halves
 from titrant.stats.family import FamilyBounds, correlations, simultaneous
 from titrant.stats.numbers import Against, DoseEvidence, Evidence, Kept, Unscored, unknown_estimate
@@ -184,11 +195,11 @@ def gather(
         smallest_detectable=None,
         estimand=settings.estimand,
         steps_matched=settings.steps_matched or table.arms[arms[0]].kind == "matched",
-        kept=tuple(kept for eval_set in retention for kept in _kept(eval_set, family, settings)),
-        transfer=tuple(contrast for eval_set in transfer for contrast in _transfer(eval_set, family, settings)),
+        kept=tuple(kept for eval_set in retention for kept in retention_of(eval_set, family, settings)),
+        transfer=tuple(contrast for eval_set in transfer for contrast in transfer_of(eval_set, family, settings)),
         task_weights=settings.task_weights if cut.tasks is not None else None,
         failed_runs=whole.missing_runs,
-        notes=_notes(whole, cut, plan, settings),
+        notes=notes_of(whole, cut, plan, settings),
         unscored=settings.unscored,
     )
     return _with_prospects(evidence, numbers, plan, len(cut.seeds), settings)
@@ -283,52 +294,13 @@ def _ragged_side(
     """Where runs are missing, every contrast takes the seeds that its two arms share, so the method is its own too, and
     the family is Holm's."""
     pairs = [_pair(table, plan, dose, baseline, settings) for dose in doses]
-    spread = _joined(pairs)
+    spread = joined_spreads(pairs)
     return spread, simultaneous(spread, None, level=settings.level), tuple(pair.method for pair in pairs)
 
 
 def _pair(table: ScoreTable, plan: Layout, arm: int, baseline: int, settings: Settings) -> Spread:
-    seeds = _common(table, [arm, baseline])
-    if not seeds:
-        nothing = np.full(1, np.nan)
-        zero = np.zeros(1)
-        return Spread(
-            difference=nothing,
-            standard_error=nothing,
-            df=zero,
-            item=zero,
-            seed=zero,
-            error=zero,
-            constant=np.zeros(1, dtype=bool),
-            unseen=zero,
-            n_clusters=plan.n_clusters,
-            n_seeds=0,
-            method="no seed in common",
-        )
-    # Other arms lend to the seed variance where they ran at the same seeds.
-    lenders = [
-        other for other in range(len(table.arms)) if other not in (arm, baseline) and table.ran[other, seeds].all()
-    ]
-    cut = table.values_ASI[np.ix_([baseline, arm, *lenders], seeds)]
-    return contrast_batch(moments(cut, plan), [1], 0, overlap=settings.overlap or 0.0)
-
-
-def _joined(spreads: Sequence[Spread]) -> Spread:
-    def joined(name: str) -> Floats:
-        return np.concatenate([getattr(spread, name) for spread in spreads], axis=-1)
-
-    return Spread(
-        difference=joined("difference"),
-        standard_error=joined("standard_error"),
-        df=joined("df"),
-        item=joined("item"),
-        seed=joined("seed"),
-        error=joined("error"),
-        constant=np.concatenate([spread.constant for spread in spreads], axis=-1),
-        unseen=joined("unseen"),
-        n_clusters=spreads[0].n_clusters,
-        n_seeds=min(spread.n_seeds for spread in spreads),
-        method=", or ".join(dict.fromkeys(spread.method for spread in spreads)),
+    return shared_seeds_contrast(
+        table.values_ASI, table.ran, plan, arm=arm, baseline=baseline, overlap=settings.overlap or 0.0
     )
 
 
@@ -343,7 +315,7 @@ def _gaps(
     if bool(table.ran.all()):
         gap = contrast_batch(moments(table.values_ASI, plan), doses, best, overlap=settings.overlap or 0.0)
     else:
-        gap = _joined([_pair(table, plan, dose, best, settings) for dose in doses])
+        gap = joined_spreads([_pair(table, plan, dose, best, settings) for dose in doses])
     less, more = bounds(gap, 1 - settings.level)
     itself = np.array([dose == best for dose in doses])
     return np.where(itself, 0.0, -more), np.where(itself, 0.0, -less)
@@ -446,7 +418,7 @@ def _againsts(
     return found
 
 
-def _kept(table: ScoreTable, family: Family, settings: Settings) -> list[Kept]:
+def retention_of(table: ScoreTable, family: Family, settings: Settings) -> list[Kept]:
     """Retention of every dose against the plain baseline, with single intervals."""
     known = {arm.name for arm in table.arms}
     doses = [name for name in family.doses if name in known]
@@ -476,7 +448,7 @@ def _kept(table: ScoreTable, family: Family, settings: Settings) -> list[Kept]:
     return found
 
 
-def _transfer(table: ScoreTable, family: Family, settings: Settings) -> list[Contrast]:
+def transfer_of(table: ScoreTable, family: Family, settings: Settings) -> list[Contrast]:
     """The family's contrasts on another target's items, simultaneous over the doses, against each baseline that was
     asked them."""
     known = {arm.name for arm in table.arms}
@@ -495,7 +467,7 @@ def _transfer(table: ScoreTable, family: Family, settings: Settings) -> list[Con
     return [side[dose].contrast for dose in range(len(doses)) for side in sides]
 
 
-def _notes(whole: Completed, table: ScoreTable, plan: Layout, settings: Settings) -> tuple[str, ...]:
+def notes_of(whole: Completed, table: ScoreTable, plan: Layout, settings: Settings) -> tuple[str, ...]:
     notes = []
     if table.tasks is not None:
         told = "every task weighs the same" if settings.task_weights == "macro" else "every item weighs the same"

@@ -111,7 +111,7 @@ def complete(table: ScoreTable, *, drop_incomplete: bool = False, allow_missing_
     if not drop_incomplete:
         holes = lacking if allow_missing_runs else ~table.present_ASI
         if holes.any():
-            raise _holes_error(table, holes)
+            raise _holes_error(table, holes, whole_runs=allow_missing_runs)
     whole_I = ~lacking.any((0, 1))
     if not whole_I.any():
         raise ScoresError(
@@ -128,7 +128,7 @@ def complete(table: ScoreTable, *, drop_incomplete: bool = False, allow_missing_
     )
 
 
-def _holes_error(table: ScoreTable, holes_ASI: NDArray[np.bool_]) -> ScoresError:
+def _holes_error(table: ScoreTable, holes_ASI: NDArray[np.bool_], *, whole_runs: bool) -> ScoresError:
     total = int(holes_ASI.sum())
     lines = []
     for arm, seed in np.argwhere(holes_ASI.any(-1)):
@@ -143,8 +143,11 @@ def _holes_error(table: ScoreTable, holes_ASI: NDArray[np.bool_]) -> ScoresError
     shown = "\n  ".join([*lines[:MOST_PROBLEMS], *_seeds_written_twice(table.seeds)])
     return ScoresError(
         f"{total} missing {'cell' if total == 1 else 'cells'} in eval set {table.eval_set!r} "
-        f"(every arm needs every seed and the same items):\n  {shown}\n",
-        fix="add the scores, or say --drop-incomplete to leave out incomplete items and count them",
+        f"({'every run needs the same items' if whole_runs else 'every arm needs every seed and the same items'}):"
+        f"\n  {shown}\n",
+        fix="score these items too, or leave out all scores of the run until it is whole"
+        if whole_runs
+        else "add the scores, or say --drop-incomplete to leave out incomplete items and count them",
     )
 
 
