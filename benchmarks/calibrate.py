@@ -4,6 +4,7 @@
     python benchmarks/calibrate.py --only coverage      one part, no page
     python benchmarks/calibrate.py --quick              few cells and studies, no page
     python benchmarks/calibrate.py --method always-cannot-tell    a method that must fail
+    python benchmarks/calibrate.py --only sequential --method uncorrected-looks    another one
 
 The exit code is 1 when a bar is missed.
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from calibration_cells import Cell
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("coverage", "wrong", "firm", "exchange")
+PARTS = ("coverage", "wrong", "firm", "exchange", "sequential")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
 """For the worker processes: arrays come and go by the thousand, and giving their memory back each time took the system
@@ -36,8 +37,14 @@ STORED = ROOT / "benchmarks" / "data" / "six-seeds.parquet"
 TRIED = (
     "src/titrant/stats/simulation.py",
     "src/titrant/decision/rule.py",
-    *(f"src/titrant/stats/{name}.py" for name in ("contrasts", "family", "crossfit", "weigh", "power", "exchange")),
-    *(f"benchmarks/{name}.py" for name in ("calibration_cells", "calibration_exchange", "rivals")),
+    *(
+        f"src/titrant/stats/{name}.py"
+        for name in ("contrasts", "family", "crossfit", "weigh", "power", "exchange", "looks", "replay")
+    ),
+    *(
+        f"benchmarks/{name}.py"
+        for name in ("calibration_cells", "calibration_exchange", "calibration_sequential", "rivals")
+    ),
 )
 """The code that a cell's numbers depend on: when one of these changes, every cell is measured afresh."""
 
@@ -81,7 +88,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one cell in thirteen, 400 studies each")
     parser.add_argument("--studies", type=int, default=4000, help="studies in a cell")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, one thread each")
-    parser.add_argument("--method", default="titrant", help="titrant | always-cannot-tell")
+    parser.add_argument("--method", default="titrant", help="titrant | always-cannot-tell | uncorrected-looks")
     parser.add_argument(
         "--stored", default=str(STORED), help="a scores.parquet of real runs, to resample (default: ours; none: none)"
     )
@@ -101,6 +108,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def _tasks(options: argparse.Namespace) -> Iterator[Task]:
     from calibration_cells import coverage_cells, firm_cells, wrong_cells
     from calibration_exchange import exchange_cells
+    from calibration_sequential import sequential_cells
 
     from titrant.core.identity import fingerprint, hash_file
 
@@ -109,6 +117,7 @@ def _tasks(options: argparse.Namespace) -> Iterator[Task]:
         "wrong": lambda: wrong_cells(options.stored),
         "firm": firm_cells,
         "exchange": exchange_cells,
+        "sequential": lambda: sequential_cells(options.stored),
     }
     code = [hash_file(ROOT / name) for name in TRIED]
     if options.stored is not None:

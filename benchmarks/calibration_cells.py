@@ -20,7 +20,7 @@ from titrant.stats.crossfit import halves
 from titrant.stats.simulation import SimulatedStudies, World, batches, contrast_variances, item_groups, standard_error
 from titrant.stats.weigh import weigh
 
-Purpose = Literal["coverage", "wrong", "firm", "exchange"]
+Purpose = Literal["coverage", "wrong", "firm", "exchange", "sequential"]
 Codes = NDArray[np.intp]
 LEVEL = 0.95
 ALLOWED_ERRORS = 3.0
@@ -126,6 +126,10 @@ def measure(cell: Cell, *, studies: int, seed: int, method: str) -> dict[str, An
         from calibration_exchange import measure_exchange
 
         return measure_exchange(cell, studies=studies // 2, seed=seed)
+    if cell.purpose == "sequential":
+        from calibration_sequential import measure_sequential
+
+        return measure_sequential(cell, studies=studies, seed=seed, method=method)
     if cell.wanted is not None:
         promised = promise(cell)
         if promised is None:

@@ -13,6 +13,7 @@ TITLES = {
     "wrong": "Wrong verdicts",
     "firm": "Firm and right where `plan` promises it",
     "exchange": "The exchange rate",
+    "sequential": "Wrong verdicts of staged studies",
 }
 BARS = {
     "coverage": "Bar: at least 93.5%; with 5 seeds or more at most 97%. Width is the median one; beside it, how many "
@@ -23,6 +24,8 @@ BARS = {
     "without any effect at a smallest effect at which `plan` says that `no_difference` can be had.",
     "exchange": "Bar: the interval holds the true rate in at least 90%; where the curve is flat, at least 90% say that "
     "the rate cannot be pinned down.",
+    "sequential": "Bar: at most 5%, over all looks together. Beside it, the same studies judged once at all seeds, and "
+    "judged at every look without correction. Wrong is as above.",
 }
 
 

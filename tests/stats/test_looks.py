@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy import special
@@ -90,7 +92,7 @@ def test_dunnett_s_points_are_those_of_his_table(doses: int, published: float) -
 def test_dunnett_lies_between_bonferroni_and_a_single_test(tail: float) -> None:
     tails = [dunnett_tail(tail, doses) for doses in range(1, 13)]
     assert all(tail / doses <= one <= tail for doses, one in enumerate(tails, start=1))
-    assert all(more < fewer for fewer, more in zip(tails, tails[1:], strict=False))
+    assert all(more < fewer for fewer, more in pairwise(tails))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ def ladder(most: int) -> tuple[int, ...]:
 
 
 def _power(tail: float, time: float) -> float:
-    return tail * time**1.5
+    return float(tail * time**1.5)
 
 
 def _obrien_fleming(tail: float, time: float) -> float:
@@ -67,8 +68,8 @@ SPENDING: dict[str, Callable[[float, float], float]] = {
     "obrien_fleming": _obrien_fleming,
     "pocock": _pocock,
 }
-"""How much of a tail is spent by time 0 < t <= 1, by name: one line adds another. The first is what studies use: O'Brien
-and Fleming's spends next to nothing early and costs more runs, Pocock's spends so much early that little is left."""
+"""How much of a tail is spent by time 0 < t <= 1, by name: one line adds another. The first is what studies use:
+O'Brien and Fleming's spends next to nothing early and costs more runs, Pocock's so much that little is left."""
 
 
 @lru_cache(maxsize=512)
@@ -111,7 +112,7 @@ def crossing_probability(times: Sequence[float], points: Sequence[float]) -> flo
 
 
 def _times(looks: tuple[int, ...], most: int) -> tuple[float, ...]:
-    if not looks or looks[0] < 1 or looks[-1] > most or any(a >= b for a, b in zip(looks, looks[1:], strict=False)):
+    if not looks or looks[0] < 1 or looks[-1] > most or any(a >= b for a, b in pairwise(looks)):
         raise ValueError(f"looks must rise from 1 seed or more to at most {most}, got {looks}")
     return tuple(seeds / most for seeds in looks)
 
@@ -191,7 +192,7 @@ def dunnett_tail(tail: float, doses: int, *, correlation: float = 0.5) -> float:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """One look: its seeds, and the tails of its claims. At level 95%, all looks together spend 2.5% on `better` (over
-    all doses) and on `strict` (ruled out by one of two baselines), and 5% on `single` (ruled out by both, or inside)."""
+    all doses) and on `strict` (ruled out by one of two baselines), and 5% on `single` (ruled out by both; inside)."""
 
     seeds: int
     better: float

@@ -30,6 +30,7 @@ from titrant.stats.contrasts import (
     as_seen,
     bounds,
     contrast_batch,
+    joined_spreads,
     layout,
     moments,
     overlap_factor,
@@ -48,7 +49,9 @@ CLEARLY_STRONGER = 1.0
 """Where nothing looks worth mixing and one baseline leads by so many standard errors, it alone rules doses out."""
 
 GIVE_UP_BELOW = 0.05
-"""A study stops where the chance that its last look settles it is smaller: see `_chance_of_firm`."""
+"""A study stops where the chance that its last look settles it is smaller: see `_chance_of_firm`. Simulated, this
+costs at most one verdict in a hundred, and saves up to a third of what studies cost that are too weak for their
+question (docs/staged.md)."""
 
 FEWEST_TO_CLAIM = 3
 """A contrast claims nothing from fewer seeds that both arms have."""
@@ -83,7 +86,7 @@ class Replay:
     """What the ladder says of every study.
 
     `code_B` indexes advice.WORDS. `look_B` counts the looks taken (0: only the screen, or not even that), `seeds_B` are
-    the seeds of the last one, the screen counted (0: none). `over_B`: firm, given up (`given_up_B`) or at the last look.
+    the seeds of the last one, the screen counted (0: none). `over_B`: firm, given up (`given_up_B`) or at the end.
     `active_BA`: the arms that the next look needs, and `next_seeds_B` its seeds (0: over). `read_BA` are the seeds of
     each arm that the ladder called for, up to the last look taken. `ruled_out_BK` as the rule has it, over all looks.
 
@@ -380,7 +383,7 @@ def _seen(
             if not doses:
                 continue
             spread = _against(own, ran_AS[arms], plan, [local[dose] for dose in doses], local[baseline], design)
-            cell = np.ix_(chosen, columns, [side])
+            cell = np.ix_(chosen, np.array(columns), np.array([side]))
             for name in _PARTS:
                 parts[name][cell] = getattr(spread, name)[..., None]
             constant[cell] = spread.constant[..., None]
@@ -433,8 +436,6 @@ def _against(
     """Doses against one baseline; where runs are missing, each contrast takes the seeds that its two arms have."""
     if bool(ran_AS.all()):
         return contrast_batch(moments(scores_bASI, plan), doses, baseline, overlap=design.overlap)
-    from titrant.stats.contrasts import joined_spreads
-
     return joined_spreads(
         [
             shared_seeds_contrast(scores_bASI, ran_AS, plan, arm=dose, baseline=baseline, overlap=design.overlap)
@@ -602,14 +603,14 @@ def _choose_arms(state: _State, seen: _Seen, design: StagedDesign, sums: _Sums, 
     doses_bK = open_bK & (near_bK | ~promising_b1)
     # Mixing: a baseline is needed until every dose that goes on is better than it, and the gain over it is enough.
     open_claim = (doses_bK[..., None] & ~(state.low_BKR[live] > 0)).any(-2)
-    needed_bR = open_claim | ~(state.gain_best_BR[live] >= delta)
+    needed_bR: Bools = np.asarray(open_claim | ~(state.gain_best_BR[live] >= delta))
     if n_bases == 2:
         mean_bA = sums.means(live, state.read_BA[live])
         apart = mean_bA[:, 1] - mean_bA[:, 0]
         error = np.nanmean(np.where(np.isnan(state.error_BKR[live]), 0.0, state.error_BKR[live]).max(-1), axis=-1)
         weaker_bR = np.stack([apart, -apart], axis=-1) > CLEARLY_STRONGER * error[:, None]
-        needed_bR = np.where(promising_b1, needed_bR, ~weaker_bR)
+        needed_bR = np.asarray(np.where(promising_b1, needed_bR, ~weaker_bR))
     else:
-        needed_bR = np.where(promising_b1, needed_bR, True)
+        needed_bR = np.ones_like(needed_bR)
     needed_bR[~needed_bR.any(-1)] = True
     state.active_BA[live] = np.concatenate([needed_bR, doses_bK], axis=-1)
