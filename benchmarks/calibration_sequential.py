@@ -28,6 +28,9 @@ from titrant.stats.replay import Replay, StagedDesign, replay
 from titrant.stats.simulation import SimulatedStudies, World, batches, standard_error
 
 MOST = 20
+CELLS = 12_000_000
+"""Scores at once: studies that are at the same look are computed together."""
+
 FAILED = 0.1
 """The share of runs that fail, where some do."""
 
@@ -49,7 +52,7 @@ def measure_sequential(cell: Cell, *, studies: int, seed: int, method: str) -> d
     }
     wrong: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in ways}
     codes, costs = [], []
-    for number, made in enumerate(batches(cell.world, studies=studies, seed=seed)):
+    for number, made in enumerate(batches(cell.world, studies=studies, seed=seed, cells=CELLS)):
         failed = _failures(cell, made, rng_for(seed, "sequential", "failed", number))
         for name, looks in ways.items():
             code_B, found = judged(cell, made, looks(cell), failed)

@@ -62,7 +62,7 @@ def judge(
     if isinstance(scores, str | Path):
         file = read_score_file(Path(scores))
         tables, remarks = file.tables, file.remarks
-        _check_probes(tables)
+        check_eval_sets(tables)
     else:
         tables = read_scores(scores)
     verdicts = judge_tables(tables, baseline=baseline, matched=matched, settings=chosen)
@@ -114,7 +114,7 @@ def read_scores(scores: str | Path | Mapping[str, Sequence[Any]] | ArrowStream) 
     else:
         expected = "the path of a CSV file, a dict of columns, or a table of pyarrow, pandas or polars"
         raise ScoresError("these are no scores", got=type(scores).__name__, expected=expected)
-    _check_probes(tables)
+    check_eval_sets(tables)
     return tables
 
 
@@ -196,7 +196,7 @@ def _check_settings(settings: Settings) -> None:
         raise ScoresError("the level must lie between 0.5 and 1", got=settings.level, fix="0.95 is usual")
 
 
-def _check_probes(tables: Mapping[str, ScoreTable]) -> None:
+def check_eval_sets(tables: Mapping[str, ScoreTable]) -> None:
     """A misspelt eval set would be left out without a word."""
     for name in tables:
         kind, _, rest = name.partition(":")

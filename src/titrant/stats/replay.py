@@ -24,6 +24,7 @@ from scipy import special
 
 from titrant.stats.numbers import RuleNumbers, Ruling, rule
 from titrant.stats.contrasts import (
+    FEW_SEEDS,
     Floats,
     Layout,
     Spread,
@@ -368,27 +369,26 @@ def _seen(
     parts["df"], parts["unseen"] = np.zeros(shape), np.zeros(shape)
     constant, common = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=np.intp)
     method = ""
-    for members, on_A, ran_AS in _alike(on_bA, ran_bAS):
-        arms = np.flatnonzero(on_A)
-        scores = values_BASI[live[members]][:, arms, :seeds]
-        local = {int(arm): place for place, arm in enumerate(arms)}
-        doses = [int(arm) for arm in arms if arm >= n_bases]
-        sides = [(int(arm), int(arm)) for arm in arms if arm < n_bases]
-        # The leader differs from study to study, so each leader's studies are compared with it on their own.
-        sides += [(n_bases, int(arm)) for arm in np.unique(leader_b[members]) if on_A[arm]]
-        columns = [arm - n_bases for arm in doses]
-        for side, baseline in sides:
-            chosen = members if side < n_bases else members[leader_b[members] == baseline]
-            own = scores if side < n_bases else scores[leader_b[members] == baseline]
-            if not doses:
-                continue
-            spread = _against(own, ran_AS[arms], plan, [local[dose] for dose in doses], local[baseline], design)
-            cell = np.ix_(chosen, np.array(columns), np.array([side]))
+    for group in _groups(on_bA, ran_bAS, leader_b):
+        members, arms = group.members, group.arms
+        doses = arms[arms >= n_bases]
+        scores = values_BASI[live[members]][:, arms if len(arms) < on_bA.shape[-1] else slice(None), :seeds]
+        found = moments(scores, plan) if group.ran_AS is None else None
+        for side in (*arms[arms < n_bases], n_bases):
+            base_b = leader_b[members] if side == n_bases else np.full(len(members), side)
+            local, base = np.searchsorted(arms, doses), np.searchsorted(arms, base_b)
+            if found is not None:
+                spread = contrast_batch(found, list(local), base, overlap=design.overlap)
+            else:
+                spread = _over_shared_seeds(scores, group, plan, local, int(base[0]), design)
+            takes_part = on_bA[np.ix_(members, doses)] & on_bA[members, base_b][:, None]
+            cell = np.ix_(members, doses - n_bases, np.array([side]))
             for name in _PARTS:
-                parts[name][cell] = getattr(spread, name)[..., None]
-            constant[cell] = spread.constant[..., None]
-            shared = [int((ran_AS[dose] & ran_AS[baseline]).sum()) for dose in doses]
-            common[cell] = np.broadcast_to(np.array(shared)[None, :, None], (len(chosen), len(doses), 1))
+                nothing = 0.0 if name in ("df", "unseen") else np.nan
+                parts[name][cell] = np.where(takes_part, getattr(spread, name), nothing)[..., None]
+            constant[cell] = (takes_part & spread.constant)[..., None]
+            shared_bK = (ran_bAS[np.ix_(members, doses)] & ran_bAS[members, base_b][:, None]).sum(-1)
+            common[cell] = np.where(takes_part, shared_bK, 0)[..., None]
             method = max(method, spread.method, key=len)
     seen_seeds = int(common[common > 0].min()) if (common > 0).any() else 0
     spreads = [
@@ -416,29 +416,52 @@ def _seen(
     )
 
 
-def _alike(on_bA: Bools, ran_bAS: Bools) -> Iterator[tuple[Ints, Bools, Bools]]:
-    """Studies by which arms take part and which of their runs are there: those of one kind are computed at once."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """Studies that are computed at once: `members` among the live ones, the `arms` to look at, and which of their runs
+    are there (None: all)."""
+
+    members: Ints
+    arms: Ints
+    ran_AS: Bools | None
+
+
+def _groups(on_bA: Bools, ran_bAS: Bools, leader_b: Ints) -> Iterator[_Group]:
+    """With few seeds, arms lend to each other's variance, so only those that take part in a study may be there. Later a
+    contrast knows its own two arms only: all studies go at once, and what takes no part is left out afterwards."""
     there_bAS = ran_bAS & on_bA[..., None]
-    key = np.concatenate([on_bA, there_bAS.reshape(len(on_bA), -1)], axis=-1)
-    _, first, kind_b = np.unique(key, axis=0, return_index=True, return_inverse=True)
-    for kind, study in enumerate(first):
-        yield np.flatnonzero(kind_b.reshape(-1) == kind), on_bA[study], there_bAS[study]
+    whole_b = (there_bAS == on_bA[..., None]).all((-1, -2))
+    together = ran_bAS.shape[-1] > FEW_SEEDS
+    if together and whole_b.any():
+        yield _Group(members=np.flatnonzero(whole_b), arms=np.arange(on_bA.shape[-1]), ran_AS=None)
+    key = np.concatenate(
+        [on_bA, there_bAS.reshape(len(on_bA), -1), np.where(whole_b, 0, leader_b)[:, None]], axis=-1, dtype=np.int64
+    )
+    left = np.flatnonzero(~whole_b) if together else np.arange(len(on_bA))
+    if not len(left):
+        return
+    _, first, kind_b = np.unique(key[left], axis=0, return_index=True, return_inverse=True)
+    for kind, place in enumerate(first):
+        study, arms = left[place], np.flatnonzero(on_bA[left[place]])
+        members = left[kind_b.reshape(-1) == kind]
+        yield _Group(members=members, arms=arms, ran_AS=None if whole_b[study] else ran_bAS[study, arms])
 
 
-def _against(
+def _over_shared_seeds(
     scores_bASI: NDArray[np.floating[Any]],
-    ran_AS: Bools,
+    group: _Group,
     plan: Layout,
-    doses: list[int],
+    doses: Ints,
     baseline: int,
     design: StagedDesign,
 ) -> Spread:
-    """Doses against one baseline; where runs are missing, each contrast takes the seeds that its two arms have."""
-    if bool(ran_AS.all()):
-        return contrast_batch(moments(scores_bASI, plan), doses, baseline, overlap=design.overlap)
+    """Where runs are missing, each contrast takes the seeds that its two arms have (such a group has one leader)."""
+    assert group.ran_AS is not None
     return joined_spreads(
         [
-            shared_seeds_contrast(scores_bASI, ran_AS, plan, arm=dose, baseline=baseline, overlap=design.overlap)
+            shared_seeds_contrast(
+                scores_bASI, group.ran_AS, plan, arm=int(dose), baseline=baseline, overlap=design.overlap
+            )
             for dose in doses
         ]
     )
@@ -612,5 +635,5 @@ def _choose_arms(state: _State, seen: _Seen, design: StagedDesign, sums: _Sums, 
         needed_bR = np.asarray(np.where(promising_b1, needed_bR, ~weaker_bR))
     else:
         needed_bR = np.ones_like(needed_bR)
-    needed_bR[~needed_bR.any(-1)] = True
+    needed_bR[~np.asarray(needed_bR.any(-1))] = True
     state.active_BA[live] = np.concatenate([needed_bR, doses_bK], axis=-1)
