@@ -28,6 +28,9 @@ app = typer.Typer(
 StudyFile = Annotated[Path, typer.Argument(help="the study file (YAML)", show_default=False)]
 Out = Annotated[Path | None, typer.Option(help="the folder for everything that comes out (default: titrations/<name>)")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object instead of text")]
+Failed = Annotated[
+    list[str] | None, typer.Option(help="ARM=SEED, a run that failed and has no scores; may be given several times")
+]
 Jobs = Annotated[str, typer.Option(help="worker processes: a number or auto; it never changes a result")]
 
 
@@ -216,25 +219,61 @@ def judge(
     scores: Annotated[list[Path], typer.Argument(help="CSV files: arm, seed, item, score, ...")],
     baseline: Annotated[str | None, typer.Option(help="the arm without a dose")] = None,
     matched: Annotated[str | None, typer.Option(help="the arm without a dose that took as many steps")] = None,
-    smallest_effect: Annotated[float, typer.Option(help="the difference that matters to you, 0 to 1")] = 0.01,
-    level: Annotated[float, typer.Option(help="confidence level")] = 0.95,
+    smallest_effect: Annotated[
+        float | None, typer.Option(help="the difference that matters to you, 0 to 1 (default: 0.01)")
+    ] = None,
+    level: Annotated[float | None, typer.Option(help="confidence level (default: 0.95)")] = None,
     drop_incomplete: Annotated[bool, typer.Option(help="drop items that some run lacks, and count them")] = False,
     by_item: Annotated[bool, typer.Option(help="weigh every item the same, not every task")] = False,
+    staged: Annotated[Path | None, typer.Option(help="judge by this protocol: its looks, its arms, its level")] = None,
+    failed: Failed = None,
     as_json: AsJson = False,
 ) -> None:
     """The verdict on anyone's scores, one line a file."""
+    if staged is not None or failed:
+        from titrant.cli.staged import show_staged_judgements
+
+        show_staged_judgements(
+            scores,
+            protocol=staged,
+            failed=failed or [],
+            others={
+                "--baseline": baseline is not None,
+                "--matched": matched is not None,
+                "--smallest-effect": smallest_effect is not None,
+                "--level": level is not None,
+                "--drop-incomplete": drop_incomplete,
+                "--by-item": by_item,
+            },
+            as_json=as_json,
+        )
+        return
     from titrant.cli.tables import show_judgements
 
     show_judgements(
         scores,
         baseline=baseline,
         matched=matched,
-        smallest_effect=smallest_effect,
-        level=level,
+        smallest_effect=0.01 if smallest_effect is None else smallest_effect,
+        level=0.95 if level is None else level,
         drop_incomplete=drop_incomplete,
         by_item=by_item,
         as_json=as_json,
     )
+
+
+@app.command("next", epilog="Example: titrant next --protocol protocol.json --scores scores.csv --json")
+def next_(
+    protocol: Annotated[Path, typer.Option(help="arms, smallest effect and the most seeds (JSON)")],
+    scores: Annotated[Path, typer.Option(help="CSV: arm, seed, item, score, ...; it may be empty")],
+    shards: Annotated[int, typer.Option(help="workers: at least so many runs are named, while there are any")] = 1,
+    failed: Failed = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask and tell, for any trainer: the runs to do next, or stop and the verdict."""
+    from titrant.cli.staged import show_next
+
+    show_next(protocol, scores, shards=shards, failed=failed or [], as_json=as_json)
 
 
 @app.command(epilog="Example: titrant probe facts.jsonl --model org/name --out labels.jsonl --prompts 4")

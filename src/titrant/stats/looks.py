@@ -29,7 +29,9 @@ SCREEN_SEEDS = 2
 LADDER = (3, 4, 5, 6, 8, 10, 12, 15, 20)
 """Seeds at which a study is looked at: often while seeds are few and each tells much, seldom later."""
 
-FEWEST_SEEDS, MOST_SEEDS = 3, 200
+FIRST_LOOK, MOST_SEEDS = 3, 200
+"""The first look is at three seeds or more."""
+
 NODES = 256
 FARTHEST = 8.5
 """Paths lower than this many standard deviations are left out: fewer than one in 10^16 gets there."""
@@ -43,8 +45,8 @@ def ladder(most: int) -> tuple[int, ...]:
     >>> ladder(7)
     (3, 4, 5, 6, 7)
     """
-    if not FEWEST_SEEDS <= most <= MOST_SEEDS:
-        raise ValueError(f"most must be {FEWEST_SEEDS} to {MOST_SEEDS} seeds, got {most}")
+    if not FIRST_LOOK <= most <= MOST_SEEDS:
+        raise ValueError(f"most must be {FIRST_LOOK} to {MOST_SEEDS} seeds, got {most}")
     return (*(seeds for seeds in LADDER if seeds < most), most)
 
 

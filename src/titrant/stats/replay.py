@@ -548,7 +548,9 @@ def _settle(state: _State, seen: _Seen, design: StagedDesign, look: Look, live: 
     # The contrast is dose minus leader; the gap is leader minus dose.
     state.gap_low_BK[live] = np.where(itself, 0.0, -high_gap)
     state.gap_high_BK[live] = np.where(itself, 0.0, -low_gap)
-    ruled = (state.high_single_BKR[live] < delta).all(-1) | (state.high_strict_BKR[live] < delta).any(-1)
+    ruled: Bools = np.asarray(
+        (state.high_single_BKR[live] < delta).all(-1) | (state.high_strict_BKR[live] < delta).any(-1)
+    )
     state.ruled_out_BK[live] = ruled
     # A dose that is not worth the smallest effect is no candidate, though it may be better than nothing: its lower
     # bound is quoted at 0 at most.
@@ -623,7 +625,7 @@ def _choose_arms(state: _State, seen: _Seen, design: StagedDesign, sums: _Sums, 
     lead_b1 = np.where(open_bK, worst_bK, -np.inf).max(-1, keepdims=True)
     promising_b1 = lead_b1 >= delta
     near_bK = worst_bK >= lead_b1 - design.behind * np.nan_to_num(state.gap_error_BK[live])
-    doses_bK = open_bK & (near_bK | ~promising_b1)
+    doses_bK: Bools = np.asarray(open_bK & (near_bK | ~promising_b1))
     # Mixing: a baseline is needed until every dose that goes on is better than it, and the gain over it is enough.
     open_claim = (doses_bK[..., None] & ~(state.low_BKR[live] > 0)).any(-2)
     needed_bR: Bools = np.asarray(open_claim | ~(state.gain_best_BR[live] >= delta))
