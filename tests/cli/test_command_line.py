@@ -30,6 +30,7 @@ VERBS = (
     "advise",
     "score",
     "judge",
+    "next",
     "doctor",
     "sources",
     "breadth",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -69,6 +69,13 @@ def test_a_look_left_out_leaves_its_error_to_the_next() -> None:
     whole, fewer = nominal_tails((3, 4, 5), most=20, tail=0.05), nominal_tails((3, 5), most=20, tail=0.05)
     assert fewer[0] == whole[0]
     assert fewer[1] > whole[2]
+
+
+def test_every_pair_of_looks_spends_the_tail_and_no_more() -> None:
+    for first, last in combinations(range(3, 11), 2):
+        tails = nominal_tails((first, last), most=last, tail=0.05)
+        points = tuple(-special.ndtri(tails))
+        assert crossing_probability((first / last, 1.0), points) == pytest.approx(0.05, abs=1e-6)
 
 
 def test_tails_hold_for_simulated_seeds() -> None:

@@ -160,8 +160,8 @@ def next_runs(
     shards: int = 1,
 ) -> NextRuns:
     """What to run next, or the verdict. `scores` is a CSV as `judge` reads it, or columns; it may be empty. `failed`
-    runs have no scores and never will. With more `shards` than runs that the next look lacks, runs of later looks of
-    the same arms are added, so that no worker idles. Raises SpecError and ScoresError.
+    runs have no scores and never will. With more `shards` than runs that the next look lacks, runs of the look after it
+    are added, of the same arms, so that no worker idles. Raises SpecError and ScoresError.
 
     >>> protocol = {"arms": {"plain": {"dose": 0}, "d96": {"dose": 96}}, "smallest_effect": 0.05, "most": 10}
     >>> found = next_runs(protocol)
@@ -335,10 +335,10 @@ def _waiting(protocol: Protocol, found: Replay) -> tuple[str, ...]:
 
 
 def _requests(protocol: Protocol, runs: _Runs, found: Replay, shards: int) -> Iterator[RunRequest]:
-    """Runs that the next look lacks, seed by seed, so that pairs are complete early; then runs of later looks until
-    every worker has one."""
+    """Runs that the next look lacks, seed by seed, so that pairs are complete early; then runs of the look after it
+    until every worker has one."""
     active, needed, given = np.flatnonzero(found.active_BA[0]), int(found.next_seeds_B[0]), 0
-    for seed in range(protocol.most):
+    for seed in range(_asked_ahead(protocol, needed)):
         for arm in active:
             if runs.known[arm, seed]:
                 continue
@@ -346,6 +346,11 @@ def _requests(protocol: Protocol, runs: _Runs, found: Replay, shards: int) -> It
                 return
             given += 1
             yield RunRequest(arm=protocol.arms[arm].name, seed=protocol.seeds[seed])
+
+
+def _asked_ahead(protocol: Protocol, needed: int) -> int:
+    """Seeds up to which `next` gives runs out: those of the look after the one that waits, and no further."""
+    return next((seeds for seeds in protocol.ladder if seeds > needed), protocol.most)
 
 
 def _runs(protocol: Protocol, table: ScoreTable | None, failed: Sequence[RunRequest], where: str | None) -> _Runs:
@@ -396,8 +401,7 @@ def _check_order(protocol: Protocol, runs: _Runs, found: Replay, where: str | No
     """An arm with a seed that nobody asked for yet, while one before it is missing: the ladder would wait for ever.
     Workers may finish in any order within what `next` can have given them: the next look and the one after it."""
     needed = int(found.next_seeds_B[0])
-    later = [seeds for seeds in protocol.ladder if seeds > needed]
-    given = later[0] if later else protocol.most
+    given = _asked_ahead(protocol, needed)
     for arm in np.flatnonzero(found.active_BA[0]):
         missing = np.flatnonzero(~runs.known[arm, :needed])
         if not len(missing):
