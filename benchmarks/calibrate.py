@@ -74,11 +74,27 @@ def main(arguments: list[str] | None = None) -> int:
     print_table(rows)
     if options.page is not None:
         write_page(rows, Path(options.page), studies=options.studies, stored=options.stored)
+    if options.record is not None:
+        _record(rows, options)
     missed = [row["name"] for row in rows if any(share["passed"] is False for share in row["shares"].values())]
     for name in missed:
         print(f"MISSED: {name}")
     print(f"{len(rows)} cells, {len(missed)} missed")
     return 1 if missed else 0
+
+
+def _record(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    """All numbers, and how they came about."""
+    import json
+    from datetime import date
+
+    parts = "".join(f" --only {part}" for part in options.only or ()) + (
+        f' --match "{options.match}"' if options.match else ""
+    )
+    command = f"python benchmarks/calibrate.py{parts} --studies {options.studies}"
+    result = {"date": date.today().isoformat(), "command": command, "studies": options.studies, "rows": rows}
+    options.record.parent.mkdir(parents=True, exist_ok=True)
+    options.record.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -93,6 +109,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--stored", default=str(STORED), help="a scores.parquet of real runs, to resample (default: ours; none: none)"
     )
     parser.add_argument("--folder", default=str(ROOT / "build" / "calibration"), help="where results are kept")
+    parser.add_argument(
+        "--record", type=Path, help="write every cell's numbers here too, as JSON with date and command"
+    )
     parser.add_argument("--page", help="where the page goes (default: docs/calibration.md, when everything is run)")
     options = parser.parse_args(arguments)
     if options.stored == "none":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ def cells(monkeypatch):
     """The module of cells; it lies beside the command."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield importlib.import_module("calibration_cells")
-    for name in [name for name in sys.modules if name.startswith("calibrat") or name == "rivals"]:
+    for name in [name for name in sys.modules if name.startswith("calibrat") or name in ("rivals", "staged_designs")]:
         del sys.modules[name]
 
 
@@ -147,6 +148,71 @@ def test_real_runs_are_part_of_the_calibration_unless_left_out(cells) -> None:
     with_them, without = (calibrate._options(arguments) for arguments in ([], ["--stored", "none"]))
     assert Path(with_them.stored).is_file()
     assert without.stored is None
+
+
+def sequential(doses: int, *, matched: bool, text: str):
+    """One sequential cell of the plain worlds, by a part of its name."""
+    found = importlib.import_module("calibration_sequential")
+    world = World(seeds=20, items=100, seeds_share=0.5)
+    return found, next(cell for cell in found._truths(world, doses=doses, matched=matched) if text in cell.name)
+
+
+@pytest.mark.parametrize(
+    ("doses", "matched", "text"),
+    [
+        (1, False, "of 4 errors"),
+        (1, True, "only steps gain"),
+        (4, True, "of 2 errors"),
+        (12, False, "no gain"),
+    ],
+)
+def test_staged_studies_are_seldom_wrong(cells, doses, matched, text) -> None:
+    _, cell = sequential(doses, matched=matched, text=text)
+    result = cells.measure(cell, studies=300, seed=1, method="titrant")
+    assert passed(result), (cell.name, result["shares"])
+    assert 0 < result["runs"] < 0.9
+
+
+def test_looks_without_correction_fail_the_calibration(cells) -> None:
+    _, cell = sequential(1, matched=False, text="of 4 errors")
+    result = cells.measure(cell, studies=600, seed=1, method="uncorrected-looks")
+    assert not passed(result)
+    assert result["shares"]["wrong"]["value"] > 0.1
+    assert result["shares"]["wrong"]["value"] == result["rivals"]["uncorrected looks"]["value"]
+
+
+def test_a_staged_study_costs_less_than_the_grid_and_is_nearly_as_often_right(cells, tmp_path) -> None:
+    designs = importlib.import_module("staged_designs")
+    assert designs.main(["--studies", "150", "--out", str(tmp_path / "designs.json")]) == 0
+    rows = json.loads((tmp_path / "designs.json").read_text())["rows"]
+    found = {(row["setting"], row["world"], row["design"]): row for row in rows}
+    worlds = [world for world in dict.fromkeys(row["world"] for row in rows) if "exactly" not in world]
+    for setting, most, mean in (("all variance", 0.62, 0.37), ("a quarter of the variance", 0.35, 0.25)):
+        staged = [found[setting, world, "staged"] for world in worlds]
+        assert max(row["cost_of_one_size"] for row in staged) < most
+        assert sum(row["cost_of_one_size"] for row in staged) / len(staged) < mean
+        for world in worlds:
+            grid, ours = (found[setting, world, design] for design in ("fixed grid of 20 seeds", "staged"))
+            assert ours["right"] >= grid["right"] - 0.06 - 3 * 0.04
+            assert ours["wrong"] <= 0.05
+    assert found["all variance", "no effect", "successive halving by mean"]["wrong"] > 0.3
+
+
+def test_the_sequential_grid_holds_every_edge_that_is_asked_for(cells) -> None:
+    found = importlib.import_module("calibration_sequential")
+    path = str(BENCHMARKS / "data" / "six-seeds.parquet")
+    grid = list(found.sequential_cells(path))
+    names = [cell.name for cell in grid]
+    assert len(set(names)) == len(names)
+    assert {len(cell.world.gains) for cell in grid} >= {1, 2, 3, 4, 12}
+    assert {cell.world.correlation for cell in grid} >= {0.0, 0.3, 0.5, 0.9}
+    kinds = {cell.world.kind for cell in grid}
+    assert kinds >= {"graded", "binary", "heavy_tails", "overlapping_draws", "rare_changes", "stored"}
+    assert any(cell.world.group_items for cell in grid)
+    assert any(dict(cell.details).get("failed") for cell in grid)
+    assert any(cell.estimand == "these rows" for cell in grid)
+    for text in ("only steps gain", "exactly the smallest effect", "smallest effect of 0.05 errors"):
+        assert any(text in name for name in names)
 
 
 def test_rare_changes_do_not_make_a_verdict_firm(cells) -> None:
