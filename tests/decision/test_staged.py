@@ -18,6 +18,7 @@ from titrant.decision.staged import (
     NextRuns,
     RunRequest,
     judge_staged,
+    looks_taken,
     next_runs,
     next_runs_json,
     protocol_json,
@@ -202,6 +203,36 @@ def test_no_p_value_is_quoted_that_holds_for_one_look_only() -> None:
     assert found.verdict is not None
     assert all(contrast.p is None and contrast.p_adjusted is None for contrast in found.verdict.contrasts)
     assert "holds over all looks" in " ".join(found.verdict.notes)
+
+
+def test_every_look_is_told_as_it_stood() -> None:
+    trainer = Trainer(protocol(48, 96, 192), 0.0, 0.06, -0.15)
+    found = trainer.finish()
+    fixed, tables = read_protocol(trainer.fixed), read_scores(trainer.columns())
+    looks = looks_taken(fixed, tables)
+    assert [look.look for look in looks] == list(range(1, found.look + 1))
+    assert [look.seeds for look in looks] == list(fixed.ladder[: found.look])
+    assert [look.verdict for look in looks[:-1]] == ["cannot_tell"] * (found.look - 1)
+    assert found.verdict is not None
+    assert looks[-1].verdict == found.verdict.verdict
+    assert looks[-1].contrasts == found.verdict.contrasts
+    assert (looks[-1].waiting, looks[-1].ruled_out) == (found.waiting, found.ruled_out)
+    assert len({look.fingerprint for look in looks}) == len(looks)
+    # The same looks, to the bit, while the study was under way and from the finished grid.
+    assert looks_taken(fixed, read_scores(trainer.columns(trainer.grid()))) == looks
+    early = [run for run in trainer.done if int(run[1]) < 4]
+    assert looks_taken(fixed, read_scores(trainer.columns(early))) == looks[:2]
+
+
+def test_another_score_gives_a_look_another_fingerprint() -> None:
+    trainer = firm_trainer()
+    trainer.finish()
+    fixed, before = (
+        read_protocol(trainer.fixed),
+        looks_taken(read_protocol(trainer.fixed), read_scores(trainer.columns())),
+    )
+    trainer.scores[0, 0, 0] = 1 - trainer.scores[0, 0, 0]
+    assert looks_taken(fixed, read_scores(trainer.columns()))[0].fingerprint != before[0].fingerprint
 
 
 # ----------------------------------------------------------------------------------------------------- kinds of studies

@@ -8,6 +8,7 @@ beyond the two files.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from titrant.core.errors import ScoresError, SpecError
+from titrant.core.identity import fingerprint
 from titrant.core.records import Contrast, Estimate, NextStep, Verdict
 from titrant.decision.judge import RETENTION, TRANSFER, check_probes, read_csv, verdict_json
-from titrant.decision.rule import FEWEST_SEEDS, Against, DoseEvidence, Evidence, decide
+from titrant.decision.rule import FEWEST_SEEDS, WORDS, Against, DoseEvidence, Evidence, decide
 from titrant.stats.contrasts import Layout, TaskWeights, joined_spreads, layout, shared_seeds_contrast
 from titrant.stats.crossfit import halves
 from titrant.stats.evidence import (
@@ -34,7 +36,7 @@ from titrant.stats.evidence import (
     retention_of,
     transfer_of,
 )
-from titrant.stats.looks import FIRST_LOOK, MOST_SEEDS, SPENDING, ladder, plan_looks
+from titrant.stats.looks import FIRST_LOOK, MOST_SEEDS, SPENDING, Look, ladder, plan_looks
 from titrant.stats.power import Costs, Design, pilot_components, ways_on
 from titrant.stats.replay import Replay, StagedDesign, replay
 from titrant.stats.table import TARGET, ScoreTable, complete, tables_from_columns
@@ -128,6 +130,22 @@ class NextRuns:
     waiting: tuple[str, ...]
     ruled_out: tuple[str, ...]
     ended: Ended | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookTaken:
+    """One look, as a ledger keeps it: the scores it read (`fingerprint`), its tails, and what is claimed by then over
+    all looks. `contrasts` carry the intervals as they stood."""
+
+    look: int
+    seeds: int
+    fingerprint: str
+    tails: Look
+    verdict: str
+    better: tuple[str, ...]
+    ruled_out: tuple[str, ...]
+    waiting: tuple[str, ...]
+    contrasts: tuple[Contrast, ...]
 
 
 def staged_design(protocol: Protocol) -> StagedDesign:
@@ -267,31 +285,8 @@ def next_runs_of_tables(
         raise SpecError("not a number of workers", where="--shards", got=shards, expected="1 or more")
     check_probes(tables)
     runs = _runs(protocol, tables.get(TARGET), failed, where)
-    if runs.table.items:
-        plan = layout(
-            len(runs.table.items),
-            groups=runs.table.groups,
-            tasks=runs.table.tasks,
-            task_weights=protocol.task_weights,
-        )
-        found = replay(
-            runs.values_ASI[None],
-            plan,
-            staged_design(protocol),
-            first_half_I=halves(runs.table.items, runs.table.groups),
-            ran_BAS=runs.ran_AS[None],
-            failed_BAS=runs.failed_AS[None],
-        )
-    else:
-        plan = layout(1)
-        found = replay(
-            np.zeros((1, len(protocol.arms), protocol.most, 1)),
-            plan,
-            staged_design(protocol),
-            first_half_I=np.array([True]),
-            ran_BAS=np.zeros((1, len(protocol.arms), protocol.most), dtype=bool),
-            failed_BAS=runs.failed_AS[None],
-        )
+    plan = _layout(protocol, runs)
+    found = _replayed(protocol, runs, plan)
     over, next_seeds = bool(found.over_B[0]), int(found.next_seeds_B[0])
     _check_order(protocol, runs, found, where, finished=finished)
     asked_A = np.where(found.active_BA[0], next_seeds, found.read_BA[0])
@@ -315,6 +310,74 @@ def next_runs_of_tables(
         ruled_out=tuple(arm.name for arm, out in zip(protocol.doses, found.ruled_out_BK[0], strict=True) if out),
         ended=_ended(found),
     )
+
+
+def _layout(protocol: Protocol, runs: _Runs) -> Layout:
+    return layout(
+        max(len(runs.table.items), 1),
+        groups=runs.table.groups,
+        tasks=runs.table.tasks,
+        task_weights=protocol.task_weights,
+    )
+
+
+def _replayed(protocol: Protocol, runs: _Runs, plan: Layout, *, up_to: int | None = None) -> Replay:
+    """The ladder on these runs, or on their first `up_to` seeds. Before the first score there is one item of which
+    nothing is known: what is asked for does not depend on it."""
+    values_ASI, half_I = runs.values_ASI, halves(runs.table.items, runs.table.groups)
+    if not runs.table.items:
+        values_ASI, half_I = np.zeros((len(protocol.arms), protocol.most, 1)), np.array([True])
+    seen_S = np.arange(protocol.most) < (protocol.most if up_to is None else up_to)
+    return replay(
+        values_ASI[None],
+        plan,
+        staged_design(protocol),
+        first_half_I=half_I,
+        ran_BAS=(runs.ran_AS & seen_S)[None],
+        failed_BAS=(runs.failed_AS & seen_S)[None],
+    )
+
+
+def looks_taken(
+    protocol: Protocol, tables: Mapping[str, ScoreTable], *, failed: Sequence[RunRequest] = ()
+) -> tuple[LookTaken, ...]:
+    """Every look that these scores allow, in order: what a ledger keeps of each, and a report draws."""
+    runs = _runs(protocol, tables.get(TARGET), failed, None)
+    plan, taken = _layout(protocol, runs), []
+    for seeds, tails in zip(protocol.ladder, staged_design(protocol).looks, strict=True):
+        found = _replayed(protocol, runs, plan, up_to=seeds)
+        if found.seeds_B[0] != seeds:
+            break
+        better_K = (found.low_BKR[0] > 0).all(-1)
+        doses = [_dose(protocol, runs, found, index) for index in range(len(protocol.doses))]
+        taken.append(
+            LookTaken(
+                look=int(found.look_B[0]),
+                seeds=seeds,
+                fingerprint=_fingerprint(protocol, runs, found),
+                tails=tails,
+                verdict=WORDS[int(found.code_B[0])],
+                better=tuple(arm.name for arm, is_better in zip(protocol.doses, better_K, strict=True) if is_better),
+                ruled_out=tuple(
+                    arm.name for arm, out in zip(protocol.doses, found.ruled_out_BK[0], strict=True) if out
+                ),
+                waiting=_waiting(protocol, found),
+                contrasts=tuple(
+                    side.contrast for dose in doses for side in (dose.plain, dose.matched) if side is not None
+                ),
+            )
+        )
+    return tuple(taken)
+
+
+def _fingerprint(protocol: Protocol, runs: _Runs, found: Replay) -> str:
+    """Of all scores that the ladder has read, and whose they are."""
+    read = [
+        [arm.name, protocol.seeds[seed], hashlib.sha256(runs.values_ASI[place, seed].tobytes()).hexdigest()]
+        for place, arm in enumerate(protocol.arms)
+        for seed in np.flatnonzero(runs.ran_AS[place, : found.read_BA[0, place]])
+    ]
+    return fingerprint([runs.table.items, read])
 
 
 def _ended(found: Replay) -> Ended | None:
