@@ -30,7 +30,7 @@ from titrant.stats.contrasts import layout
 from titrant.stats.crossfit import halves
 from titrant.stats.looks import Look, dunnett_tail, ladder, plan_looks
 from titrant.stats.replay import StagedDesign, replay
-from titrant.stats.simulation import World, batches
+from titrant.stats.simulation import SimulatedStudies, World, batches
 
 RESULT = Path(__file__).resolve().parent / "results" / "staged-designs.json"
 SEED, MOST, LEVEL, ITEMS = 20261201, 20, 0.95, 200
@@ -47,10 +47,12 @@ is worth beside right or wrong."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a design said, and what it cost as a share of the family's grid."""
+    """What a design said, what it cost as a share of the family's grid, and how far the gain that it quotes for a mix is
+    from the truth about the arm it chose, over plain training (NaN elsewhere)."""
 
     code_B: NDArray[np.intp]
     cost_B: NDArray[np.float64]
+    error_B: NDArray[np.float64]
 
 
 def worlds(delta: float) -> dict[str, tuple[World, tuple[str, ...], tuple[str, ...]]]:
@@ -88,7 +90,7 @@ FAMILY_SHARE = float(COSTS.sum() / (COSTS.sum() + costs(TARGET_ROWS // 2).sum())
 # ------------------------------------------------------------------------------------------------------------- designs
 
 
-def _replayed(scores_BASI: NDArray[np.float64], looks: tuple[Look, ...], delta: float) -> Found:
+def _replayed(made: SimulatedStudies, looks: tuple[Look, ...], delta: float) -> Found:
     design = StagedDesign(
         looks=looks,
         most=MOST,
@@ -98,8 +100,11 @@ def _replayed(scores_BASI: NDArray[np.float64], looks: tuple[Look, ...], delta: 
         set_aside=len(looks) > 1,
     )
     half_I = halves([f"item {number}" for number in range(ITEMS)])
-    found = replay(scores_BASI, layout(ITEMS), design, first_half_I=half_I)
-    return Found(code_B=found.code_B, cost_B=found.read_BA @ COSTS / COSTS.sum() / MOST)
+    found = replay(made.scores, layout(ITEMS), design, first_half_I=half_I)
+    off_BK = np.where(found.chosen_BK, found.difference_BKR[..., 0] - made.gains, np.nan)
+    error_B = np.nansum(off_BK, axis=-1)
+    error_B[~found.chosen_BK.any(-1)] = np.nan
+    return Found(code_B=found.code_B, cost_B=found.read_BA @ COSTS / COSTS.sum() / MOST, error_B=error_B)
 
 
 def _looks(tail: Callable[[float, float], float]) -> tuple[Look, ...]:
@@ -126,12 +131,12 @@ def _mixture_tail(tail: float, time: float) -> float:
     return float(special.ndtr(-bound(time, float(np.exp(best)))))
 
 
-def _halving(scores_BASI: NDArray[np.float64], looks: tuple[Look, ...], delta: float) -> Found:
+def _halving(made: SimulatedStudies, looks: tuple[Look, ...], delta: float) -> Found:
     """Successive halving by mean, as tuners do: 2 seeds of all doses, 4 of the better half, 8 of the best one, which is
     mixed if its mean is above both baselines'."""
-    mean_BAS = scores_BASI.mean(-1)
-    left_BK = np.ones((len(scores_BASI), len(DOSES)), dtype=bool)
-    runs_BA = np.zeros((len(scores_BASI), 2 + len(DOSES)))
+    mean_BAS = made.scores.mean(-1)
+    left_BK = np.ones((len(mean_BAS), len(DOSES)), dtype=bool)
+    runs_BA = np.zeros((len(mean_BAS), 2 + len(DOSES)))
     for seeds, keep in ((2, 2), (4, 1), (8, 1)):
         runs_BA[:, :2] = seeds
         runs_BA[:, 2:] = np.where(left_BK, seeds, runs_BA[:, 2:])
@@ -141,7 +146,10 @@ def _halving(scores_BASI: NDArray[np.float64], looks: tuple[Look, ...], delta: f
         left_BK = score_BK >= worst
     better_B = score_BK.max(-1) > over_BA[:, :2].max(-1)
     code_B = np.where(better_B, rule.WORDS.index("mix"), rule.WORDS.index("train_alone"))
-    return Found(code_B=code_B, cost_B=runs_BA @ COSTS / COSTS.sum() / MOST)
+    best_BK = score_BK == score_BK.max(-1, keepdims=True)
+    off_B = np.where(best_BK, over_BA[:, 2:] - over_BA[:, :1] - made.gains, 0.0).sum(-1)
+    error_B = np.where(better_B, off_B, np.nan)
+    return Found(code_B=code_B, cost_B=runs_BA @ COSTS / COSTS.sum() / MOST, error_B=error_B)
 
 
 DESIGNS: dict[str, tuple[Callable[..., Found], tuple[Look, ...]]] = {
@@ -164,10 +172,11 @@ def measured(studies: int) -> list[dict[str, Any]]:
             found: dict[str, list[Found]] = {design: [] for design in DESIGNS}
             for made in batches(world, studies=studies, seed=SEED, cells=12_000_000):
                 for design, (way, looks) in DESIGNS.items():
-                    found[design].append(way(made.scores, looks, delta))
+                    found[design].append(way(made, looks, delta))
             for design, parts in found.items():
                 word_B = np.array(rule.WORDS)[np.concatenate([part.code_B for part in parts])]
                 cost = float(np.concatenate([part.cost_B for part in parts]).mean())
+                errors = np.concatenate([part.error_B for part in parts])
                 row = {
                     "setting": setting,
                     "world": name,
@@ -175,6 +184,7 @@ def measured(studies: int) -> list[dict[str, Any]]:
                     "right": float(np.isin(word_B, right).mean()),
                     "wrong": float(np.isin(word_B, wrong).mean()),
                     "open": float((word_B == "cannot_tell").mean()),
+                    "gain_quoted_too_high_by": float(np.nanmean(errors)) if "mix" in right else None,
                     "cost_of_one_size": cost,
                     "cost_of_two_sizes": cost * FAMILY_SHARE if "grid" not in design else 1.0,
                 }
