@@ -47,8 +47,8 @@ is worth beside right or wrong."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a design said, what it cost as a share of the family's grid, and by how much the gain that it quotes for a mix
-    is more than the chosen arm's true one, over plain training (NaN elsewhere)."""
+    """What a design said, what it cost as a share of the family's grid, and by how much the gain that it quotes for a
+    mix is more than the chosen arm's true one, over plain training (NaN elsewhere)."""
 
     code_B: NDArray[np.intp]
     cost_B: NDArray[np.float64]
