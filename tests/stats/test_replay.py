@@ -173,6 +173,29 @@ def _waits(values: np.ndarray, plan: StagedDesign, seeds: int) -> np.ndarray:
     return (found.next_seeds_B[:, None] > 0) & ~found.active_BA[:, 2:] & ~found.ruled_out_BK
 
 
+def test_a_dose_that_waits_counts_until_it_is_ruled_out() -> None:
+    """A middle dose set aside early keeps `train_alone` from being said: nobody knows yet that it is worth nothing."""
+    values, plan = scores(0.02, 0.0, -0.02, studies=80, seeds=20), design(3, most=20)
+    found = played(values, plan)
+    alone = found.code_B == rule.WORDS.index("train_alone")
+    assert alone.sum() > 10
+    assert found.ruled_out_BK[alone].all()
+    some_wait = (found.read_BA[:, 2:] < found.seeds_B[:, None]) & ~found.ruled_out_BK
+    assert some_wait.any()
+    assert not alone[some_wait.any(-1)].any()
+
+
+@pytest.mark.parametrize("lost", [(2,), (3,), (2, 3), (0,), (1,), (0, 1, 2, 3)])
+def test_arms_none_of_whose_runs_is_there_do_not_break_it(lost: tuple[int, ...]) -> None:
+    values, plan = scores(0.1, 0.0, studies=4), design(2)
+    failed = np.zeros(values.shape[:3], dtype=bool)
+    failed[:, list(lost)] = True
+    found = played(np.where(failed[..., None], 0.0, values), plan, ran_BAS=~failed, failed_BAS=failed)
+    assert found.over_B.all()
+    assert (found.code_B != rule.WORDS.index("mix")).all() or lost == (3,)
+    assert np.isfinite(found.low_BKR).all()
+
+
 def test_a_baseline_that_no_open_claim_needs_stops() -> None:
     """The dose is far above the plain baseline and near the matched one: only the matched one is still a question."""
     values = scores(0.24, matched=0.21, studies=30, seeds=20)

@@ -362,8 +362,9 @@ def _seen(
     on_bA = state.active_BA[live]
     ran_bAS = ran_BAS[live, :, :seeds]
     means_bA = sums.means(live, np.where(on_bA, seeds, 0))
-    may_lead = on_bA[:, n_bases:] & ~np.isnan(means_bA[:, n_bases:])
-    leader_b = np.where(may_lead, means_bA[:, n_bases:], -np.inf).argmax(-1) + n_bases
+    # A dose none of whose runs is there leads only where no other takes part; scores lie within 0 and 1.
+    score_bK = np.nan_to_num(means_bA[:, n_bases:], nan=-1.0)
+    leader_b = np.where(on_bA[:, n_bases:], score_bK, -np.inf).argmax(-1) + n_bases
     shape = (len(live), n_doses, n_bases + 1)
     parts = {name: np.full(shape, np.nan) for name in _PARTS}
     parts["df"], parts["unseen"] = np.zeros(shape), np.zeros(shape)
@@ -556,7 +557,7 @@ def _settle(state: _State, seen: _Seen, design: StagedDesign, look: Look, live: 
     # bound is quoted at 0 at most.
     capped = np.minimum(state.low_BKR[live], 0.0)
     state.low_BKR[live] = np.where(ruled[..., None], capped, state.low_BKR[live])
-    found = judged(state, design, live)
+    found = _ruling(state, design, live)
     state.code_B[live], state.chosen_BK[live] = found.code_B, found.chosen_BK
     state.look_B[live] = number
     firm = found.code_B > 0
@@ -567,8 +568,8 @@ def _settle(state: _State, seen: _Seen, design: StagedDesign, look: Look, live: 
         state.over_B[live] |= hopeless
 
 
-def judged(state: _State | Replay, design: StagedDesign, live: Ints | slice = slice(None)) -> Ruling:
-    """The rule of every verdict on the bounds of these studies."""
+def _ruling(state: _State, design: StagedDesign, live: Ints) -> Ruling:
+    """The rule of every verdict, on the bounds of these studies."""
     difference_BK = state.difference_BKR[live][..., 0]
     return rule(
         RuleNumbers(
