@@ -399,6 +399,18 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         next_runs(protocol(96), tmp_path / "none.csv")
     with pytest.raises(SpecError, match=r"none\.json: no such file"):
         next_runs(tmp_path / "none.json")
+    with pytest.raises(SpecError, match="no such file"):
+        next_runs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "header", [b"arm;seed;item;score\n", b"arm,seed,item\n", b"arm,seed,item,score,score\n", b"\xff\xfe"]
+)
+def test_a_header_that_could_never_hold_scores_is_refused_before_the_first(tmp_path: Path, header: bytes) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_bytes(header)
+    with pytest.raises(ScoresError, match=r"scores\.csv:1: "):
+        next_runs(protocol(96), path)
 
 
 def test_no_workers_are_refused() -> None:

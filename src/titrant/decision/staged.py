@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from titrant.core.errors import ScoresError, SpecError
 from titrant.core.identity import fingerprint
 from titrant.core.records import Contrast, Estimate, NextStep, Verdict
-from titrant.decision.judge import RETENTION, TRANSFER, check_probes, read_csv, verdict_json
+from titrant.decision.judge import RETENTION, TRANSFER, check_probes, csv_columns, read_csv, verdict_json
 from titrant.decision.rule import FEWEST_SEEDS, WORDS, Against, DoseEvidence, Evidence, decide
 from titrant.stats.contrasts import Layout, TaskWeights, joined_spreads, layout, shared_seeds_contrast
 from titrant.stats.crossfit import halves
@@ -224,14 +224,19 @@ def read_scores(scores: str | Path | Mapping[str, Sequence[Any]] | None) -> dict
         path = Path(scores)
         if not path.is_file():
             raise ScoresError("no such file", where=str(path), fix="begin with an empty file, or one with a header")
-        return {} if _only_a_header(path) else read_csv(path)
+        return read_csv(path) if _has_rows(path) else {}
     return tables_from_columns(scores) if any(len(column) for column in scores.values()) else {}
 
 
-def _only_a_header(path: Path) -> bool:
+def _has_rows(path: Path) -> bool:
+    """Whether anything stands below the header. A header alone must be one: else the first scores would be refused."""
     with path.open("rb") as file:
-        file.readline()
-        return not any(line.strip() for line in file)
+        header = file.readline()
+        if any(line.strip() for line in file):
+            return True
+    if header.strip():
+        csv_columns(path)
+    return False
 
 
 def next_runs_json(found: NextRuns) -> dict[str, Any]:
@@ -765,10 +770,10 @@ def read_protocol(source: str | Path | Mapping[str, Any]) -> Protocol:
 
 
 def _read_object(path: Path) -> Any:
+    if not path.is_file():
+        raise SpecError("no such file", where=str(path), expected="a protocol (JSON)")
     try:
         return json.loads(path.read_bytes(), object_pairs_hook=_once_each)
-    except FileNotFoundError:
-        raise SpecError("no such file", where=str(path), expected="a protocol (JSON)") from None
     except json.JSONDecodeError as error:
         raise SpecError(
             "not JSON",
