@@ -37,9 +37,10 @@ STORED = ROOT / "benchmarks" / "data" / "six-seeds.parquet"
 TRIED = (
     "src/titrant/stats/simulation.py",
     "src/titrant/decision/rule.py",
+    "src/titrant/decision/replay.py",
     *(
         f"src/titrant/stats/{name}.py"
-        for name in ("contrasts", "family", "crossfit", "weigh", "power", "exchange", "looks", "replay")
+        for name in ("contrasts", "family", "crossfit", "weigh", "power", "exchange", "looks")
     ),
     *(
         f"benchmarks/{name}.py"

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from titrant.core.identity import rng_for
 from titrant.decision import rule
+from titrant.decision.replay import Replay, StagedDesign, replay
 from titrant.stats.contrasts import layout
 from titrant.stats.crossfit import halves
 from titrant.stats.looks import Look, dunnett_tail, ladder, plan_looks
-from titrant.stats.replay import Replay, StagedDesign, replay
 from titrant.stats.simulation import SimulatedStudies, World, batches, standard_error
 
 MOST = 20

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from scipy import optimize, special
 
 from titrant.decision import rule
+from titrant.decision.replay import StagedDesign, replay
 from titrant.stats.contrasts import layout
 from titrant.stats.crossfit import halves
 from titrant.stats.looks import Look, dunnett_tail, ladder, plan_looks
-from titrant.stats.replay import StagedDesign, replay
 from titrant.stats.simulation import SimulatedStudies, World, batches
 
 RESULT = Path(__file__).resolve().parent / "results" / "staged-designs.json"

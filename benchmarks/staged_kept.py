@@ -23,14 +23,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from replication.kept import KeptRun, read_kept
 
+from replication.kept import KeptRun, read_kept
 from titrant.core.identity import rng_for
 from titrant.decision import rule
+from titrant.decision.replay import StagedDesign, replay
 from titrant.stats.contrasts import layout
 from titrant.stats.crossfit import halves
 from titrant.stats.looks import Look, dunnett_tail, ladder, plan_looks
-from titrant.stats.replay import StagedDesign, replay
 
 ROOT = Path(__file__).resolve().parent.parent
 SCORES, RESULT = ROOT / "studies" / "paper" / "scores", ROOT / "benchmarks" / "results" / "staged-kept.json"

@@ -22,8 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from titrant.core.errors import ScoresError, SpecError
 from titrant.core.identity import fingerprint
 from titrant.core.records import Contrast, Estimate, NextStep, Verdict
-from titrant.decision.judge import RETENTION, TRANSFER, check_probes, csv_columns, read_csv, verdict_json
-from titrant.decision.rule import FEWEST_SEEDS, WORDS, Against, DoseEvidence, Evidence, decide
+from titrant.decision.judge import RETENTION, TRANSFER, check_eval_sets, read_csv, verdict_json
+from titrant.decision.replay import Replay, StagedDesign, replay
+from titrant.decision.rule import FEWEST_SEEDS, WORDS, decide
 from titrant.stats.contrasts import Layout, TaskWeights, joined_spreads, layout, shared_seeds_contrast
 from titrant.stats.crossfit import halves
 from titrant.stats.evidence import (
@@ -37,8 +38,9 @@ from titrant.stats.evidence import (
     transfer_of,
 )
 from titrant.stats.looks import FIRST_LOOK, MOST_SEEDS, SPENDING, Look, ladder, plan_looks
+from titrant.stats.numbers import Against, DoseEvidence, Evidence
 from titrant.stats.power import Costs, Design, pilot_components, ways_on
-from titrant.stats.replay import Replay, StagedDesign, replay
+from titrant.stats.score_file import check_header
 from titrant.stats.table import TARGET, ScoreTable, complete, tables_from_columns
 
 Ended = Literal["firm", "given_up", "last_look"]
@@ -216,8 +218,8 @@ def judge_staged(
     return found
 
 
-def read_scores(scores: str | Path | Mapping[str, Sequence[Any]] | None) -> dict[str, ScoreTable]:
-    """Tables by probe; none where a file, or columns, hold a header and nothing else."""
+def read_scores(scores: str | Path | Mapping[str, Sequence[Any]] | None) -> Mapping[str, ScoreTable]:
+    """Tables by eval set; none where a file, or columns, hold a header and nothing else."""
     if scores is None:
         return {}
     if isinstance(scores, str | Path):
@@ -235,7 +237,7 @@ def _has_rows(path: Path) -> bool:
         if any(line.strip() for line in file):
             return True
     if header.strip():
-        csv_columns(path)
+        check_header(path)
     return False
 
 
@@ -288,7 +290,7 @@ def next_runs_of_tables(
     `finished`: nothing runs any more, so every gap among an arm's seeds is an error."""
     if shards < 1:
         raise SpecError("not a number of workers", where="--shards", got=shards, expected="1 or more")
-    check_probes(tables)
+    check_eval_sets(tables)
     runs = _runs(protocol, tables.get(TARGET), failed, where)
     plan = _layout(protocol, runs)
     found = _replayed(protocol, runs, plan)

@@ -57,12 +57,8 @@ def read_score_file(path: Path) -> ScoreFile:
         raise ScoresError("no such file", where=str(path), got=str(path.absolute()))
     if path.stat().st_size == 0:
         raise ScoresError("the file is empty", where=str(path), expected="a header and rows of scores")
-    form = _form(path)
-    wanted = [name for name in form.columns if name in (*REQUIRED, *OPTIONAL)]
-    twice = sorted(name for name, count in Counter(wanted).items() if count > 1)
-    if twice:
-        raise ScoresError(f"column {', '.join(twice)} is there twice", where=f"{path}:{form.line}", got=form.header)
-    required_columns(wanted, lambda row: f"{path}:{form.line}", shown=form.header)
+    form = check_header(path)
+    wanted = _ours(form)
     try:
         table = arrow_csv.read_csv(
             path,
@@ -81,6 +77,21 @@ def read_score_file(path: Path) -> ScoreFile:
     values = np.array([number_of(name) for name in texts.names] + [np.nan])
     tables = build_tables(named, values[texts.codes], place=_places(path, form.line), texts=texts)
     return ScoreFile(tables=tables, remarks=tuple(_remarks(form, texts)))
+
+
+def check_header(path: Path) -> _Form:
+    """How the table is written; an error where a column that is needed lacks, or one of ours is there twice."""
+    form = _form(path)
+    wanted = _ours(form)
+    twice = sorted(name for name, count in Counter(wanted).items() if count > 1)
+    if twice:
+        raise ScoresError(f"column {', '.join(twice)} is there twice", where=f"{path}:{form.line}", got=form.header)
+    required_columns(wanted, lambda row: f"{path}:{form.line}", shown=form.header)
+    return form
+
+
+def _ours(form: _Form) -> list[str]:
+    return [name for name in form.columns if name in (*REQUIRED, *OPTIONAL)]
 
 
 def _remarks(form: _Form, texts: Coded) -> list[str]:

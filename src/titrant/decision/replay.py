@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from titrant.stats.numbers import RuleNumbers, Ruling, rule
+from titrant.decision.rule import Ruling, rule
 from titrant.stats.contrasts import (
     FEW_SEEDS,
     Floats,
@@ -39,6 +39,7 @@ from titrant.stats.contrasts import (
 )
 from titrant.stats.crossfit import cross_fitted
 from titrant.stats.looks import SCREEN_SEEDS, Look
+from titrant.stats.numbers import RuleNumbers
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.intp]
@@ -290,9 +291,10 @@ def _hold_what_lacks_runs(state: _State, known_BAS: Bools, seeds: int) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sums:
     """Weighted means over the items of each half, and over all, summed over seeds up to each: any number of seeds is a
-    difference away."""
+    difference away. P counts the halves of seeds: each arm's first, third, fifth run, and those between."""
 
-    half_BASH: Floats
+    half_BAPSH: Floats
+    half_runs_BAPS: Ints
     whole_BAS: Floats
     runs_BAS: Ints
 
@@ -304,17 +306,21 @@ class _Sums:
         with np.errstate(invalid="ignore", divide="ignore"):
             half = (np.asarray(values_BASI, dtype=np.float64) @ weights_IH) / np.where(total_H > 0, total_H, np.nan)
         whole = np.asarray(values_BASI, dtype=np.float64) @ plan.weight_I
+        # By an arm's own runs and not by seeds, so that a failed run never empties a half.
+        turn_BAS = ran_BAS.cumsum(-1) % 2
+        part_BAPS = np.stack([ran_BAS & (turn_BAS == turn) for turn in (1, 0)], axis=-2)
         return cls(
-            half_BASH=(half * ran_BAS[..., None]).cumsum(-2),
+            half_BAPSH=(half[:, :, None] * part_BAPS[..., None]).cumsum(-2),
+            half_runs_BAPS=part_BAPS.cumsum(-1),
             whole_BAS=(whole * ran_BAS).cumsum(-1),
             runs_BAS=ran_BAS.cumsum(-1),
         )
 
     def halves(self, live: Ints, seeds_b: Ints) -> Floats:
-        """Means of each half over the first so many seeds of each study, b×A×H."""
-        place = (seeds_b - 1)[:, None, None]
-        total = np.take_along_axis(self.half_BASH[live], place[..., None], axis=2)[:, :, 0]
-        runs = np.take_along_axis(self.runs_BAS[live], place, axis=2)
+        """Means of each half of the items over each half of the first so many seeds of each study, b×A×P×H."""
+        place = (seeds_b - 1)[:, None, None, None]
+        total = np.take_along_axis(self.half_BAPSH[live], place[..., None], axis=3)[:, :, :, 0]
+        runs = np.take_along_axis(self.half_runs_BAPS[live], place, axis=3)
         found: Floats = total / np.where(runs > 0, runs, np.nan)
         return found
 
@@ -472,16 +478,17 @@ def _gains(
     design: StagedDesign, state: _State, sums: _Sums, live: Ints, on_bA: Bools, seeds: int
 ) -> tuple[Floats, Floats]:
     """Cross-fitted gains over each baseline, of the doses that take part and are not ruled out, over the seeds that the
-    baseline has (one that stopped has fewer). Two means of halves are two items to the cross-fit."""
+    baseline has (one that stopped has fewer). Two means of halves of the items are two
+    items to the cross-fit, and those of halves of the seeds two seeds."""
     n_bases = design.baselines
     best, smallest = (np.full((len(live), n_bases), np.nan) for _ in range(2))
     candidate_bK = on_bA[:, n_bases:] & ~state.ruled_out_BK[live]
     for baseline in range(n_bases):
         has_b = np.minimum(state.read_BA[live, baseline], seeds)
-        half_bAH = sums.halves(live, has_b)
-        may_bK = candidate_bK & ~np.isnan(half_bAH[:, n_bases:]).any(-1)
+        half_bAPH = sums.halves(live, has_b)
+        may_bK = candidate_bK & ~np.isnan(half_bAPH[:, n_bases:]).any((-1, -2))
         fit = cross_fitted(
-            np.nan_to_num(half_bAH),
+            np.nan_to_num(half_bAPH),
             layout(2),
             np.array([True, False]),
             doses=list(range(n_bases, n_bases + design.doses)),
@@ -489,7 +496,7 @@ def _gains(
             smallest_effect=design.smallest_effect,
             candidate_BK=may_bK,
         )
-        without = np.isnan(half_bAH[:, baseline]).any(-1)
+        without = np.isnan(half_bAPH[:, baseline]).any((-1, -2))
         best[:, baseline] = np.where(without, np.nan, fit.best[:, 0])
         smallest[:, baseline] = np.where(without, np.nan, fit.smallest[:, 0])
     return best, smallest

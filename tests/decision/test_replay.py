@@ -10,9 +10,9 @@ import pytest
 
 from titrant.core.identity import rng_for
 from titrant.decision import rule
+from titrant.decision.replay import Replay, StagedDesign, replay
 from titrant.stats.contrasts import layout
 from titrant.stats.looks import Look, ladder, plan_looks
-from titrant.stats.replay import Replay, StagedDesign, replay
 from titrant.stats.simulation import World, simulate
 from titrant.stats.weigh import weigh
 
