@@ -156,8 +156,8 @@ def test_memory_is_looked_after_at_every_step_and_forward_and_moves_no_bit(
         language_model = trained(backend, plan, folder)
         found: list[object] = []
         for answer, asked in (
-            (language_model.choose, [QUESTION]),
-            (language_model.write, PROMPTS),
+            (language_model.loglikelihood, [QUESTION]),
+            (language_model.generate, PROMPTS),
             (language_model.losses, plan.rows),
         ):
             counts.append(len(sizes))
@@ -303,7 +303,7 @@ def test_lack_of_memory_fails_the_run_and_not_the_study(toy: PreparedModel, monk
     def lacking(*arguments: object, **options: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("titrant.backends.hf.backend.write", lacking)
+    monkeypatch.setattr("titrant.backends.hf.backend.generate", lacking)
     language_model = HuggingFaceBackend(current_numerics(dtype="fp32", device="cpu")).untuned(toy)
     with pytest.raises(RunFailed, match="out_of_memory"):
         language_model.generate(PROMPTS)
@@ -354,10 +354,10 @@ def test_weights_stored_in_bf16_stay_in_half_the_memory_and_exact(
     from titrant.backends.hf.models.prepare import prepare
 
     exact = load_model(prepare(str(make_toy_folder(tmp_path / "toy")), cache=tmp_path / "cache", template="plain"))
-    assert backend._in_half_the_memory(exact) is exact
+    assert backend_module._in_half_the_memory(exact) is exact
     for weights in exact.parameters():
         weights.data = weights.data.to(torch.bfloat16).float()
-    half = backend._in_half_the_memory(exact)
+    half = backend_module._in_half_the_memory(exact)
     assert half.dtype == torch.bfloat16
     again = backend.copy_model(half, torch.float32)
     assert all(torch.equal(one, other) for one, other in zip(exact.parameters(), again.parameters(), strict=True))
