@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
+from titrant.config.arms import TokenDose
 from titrant.config.checks import cross_checks
-from titrant.config.study import Study, Target, TokenDose, json_schema, load_study, model_name, study_of
+from titrant.config.study import Study, json_schema, load_study, model_name, study_of
+from titrant.config.target import Target
 from titrant.config.yaml_source import parse_document
 from titrant.core.errors import SpecError
 from titrant.core.identity import canonical_json

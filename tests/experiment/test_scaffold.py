@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from titrant.config.study import Target, load_study
+from titrant.config.study import load_study
+from titrant.config.target import Target
 from titrant.core.errors import DataError, ModelError, SpecError
 from titrant.experiment.scaffold import FEWEST_STEPS, WrittenStudy, write_study
 from titrant.scoring.metrics import try_metric

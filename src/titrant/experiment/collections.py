@@ -17,7 +17,8 @@ from typing import Any
 
 from titrant import tasks
 from titrant.config.fields import Place
-from titrant.config.study import Collection, RungSpec, Study, Target
+from titrant.config.study import Study
+from titrant.config.target import Collection, RungSpec, Target
 from titrant.core.errors import DataError
 from titrant.core.identity import fingerprint, hash_text
 from titrant.core.plugins import Extension

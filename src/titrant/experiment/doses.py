@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from titrant import sampling
-from titrant.config.study import AlteredDose, Study, TokenDose
+from titrant.config.arms import AlteredDose, TokenDose
+from titrant.config.study import Study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

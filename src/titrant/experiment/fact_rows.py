@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from titrant.config.study import FactSource, FactTarget
+from titrant.config.pools import FactSource
+from titrant.config.target import FactTarget
 from titrant.core.errors import DataError
 from titrant.core.records import Example, Item
 from titrant.data import knowledge, readers

@@ -14,8 +14,9 @@ from pathlib import Path
 from titrant import tasks
 from titrant.backends.hf.models.prepare import prepare
 from titrant.config.fields import Place
-from titrant.config.study import Collection as TaskCollection
-from titrant.config.study import Study, Target
+from titrant.config.study import Study
+from titrant.config.target import Collection as TaskCollection
+from titrant.config.target import Target
 from titrant.core.environment import current_numerics
 from titrant.core.errors import DataError, TemplateRefusal
 from titrant.core.identity import fingerprint, hash_file
