@@ -23,7 +23,7 @@ from titrant.core.records import TrainingSettings
 from titrant.engines import BackendSpec, Event, execute
 from titrant.engines.job import read_training
 from titrant.experiment.answers import StoredAnswers
-from titrant.experiment.design import Design, PlannedRun, Settings, make_design
+from titrant.experiment.design import Design, PlannedRun, SettingsOf, make_design
 from titrant.experiment.prepare import VALIDATION_SET, PreparedStudy, prepare_study
 from titrant.experiment.runner import default_backend, jobs_for, replace_seeds
 from titrant.experiment.work import open_runs
@@ -174,11 +174,11 @@ def _by_name(prepared: PreparedStudy, designs: Iterable[Design]) -> dict[str, Pl
     return {names.of(planned): planned for design in designs for planned in design.runs}
 
 
-def _fixed(settings: TrainingSettings) -> Settings:
+def _fixed(settings: TrainingSettings) -> SettingsOf:
     return lambda model, target, name: settings
 
 
-def _chosen(study: Study, rates: Mapping[tuple[str, str], float]) -> Settings:
+def _chosen(study: Study, rates: Mapping[tuple[str, str], float]) -> SettingsOf:
     candidates = {settings.learning_rate: settings for settings in study.candidates()}
 
     def settings(model: str, target: str, name: str) -> TrainingSettings:

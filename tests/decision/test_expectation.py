@@ -7,7 +7,7 @@ import re
 import pytest
 
 from titrant.decision.expectation import DONG, GEKHMAN, SHI, advise
-from titrant.stats.power import Components, Costs, Design, good_enough
+from titrant.stats.power import Components, Costs, PowerDesign, good_enough
 
 ASK = {"target_rows": 256, "doses": (0, 128, 384), "smallest_effect": 0.05, "items": 400}
 
@@ -46,7 +46,9 @@ def test_the_pilot_is_a_design_that_settles_the_question() -> None:
     parts = Components(item=0.02, seed=0.0002, error=0.03, origin="pilot")
     costs = Costs(training_tokens_per_seed=90_000, answer_tokens_per_item=60, tokens_per_minute=30_000)
     pilot = advise(**ASK, components=parts, costs=costs).pilot
-    design = Design(seeds=pilot.seeds, items=pilot.items, doses=1, baselines=2, components=parts, smallest_effect=0.05)
+    design = PowerDesign(
+        seeds=pilot.seeds, items=pilot.items, doses=1, baselines=2, components=parts, smallest_effect=0.05
+    )
     assert good_enough(design)
     assert pilot.dose_rows == 384
     assert pilot.runs == 3 * pilot.seeds

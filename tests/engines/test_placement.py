@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from titrant.engines import BackendSpec, execute, local
-from titrant.engines.placement import Place, balanced_order, places, workers_for
+from titrant.engines.placement import WorkerPlace, balanced_order, places, workers_for
 
 
 @given(
@@ -78,16 +78,16 @@ def test_a_place_is_taken_before_anything_else(monkeypatch: pytest.MonkeyPatch) 
     taken: list[Any] = []
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cores: taken.append((pid, cores)))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
-    Place().take()
+    WorkerPlace().take()
     assert (taken, os.environ["CUDA_VISIBLE_DEVICES"]) == ([], "0,1,2")
-    Place(cores=(3,), gpu="2").take()
+    WorkerPlace(cores=(3,), gpu="2").take()
     assert (taken, os.environ["CUDA_VISIBLE_DEVICES"]) == ([(0, (3,))], "2")
 
 
 def test_workers_run_where_they_are_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers, told by fake places that each has a GPU and the first core of this process."""
     core = min(os.sched_getaffinity(0))
-    chosen = (Place(cores=(core,), gpu="GPU-a"), Place(cores=(core,), gpu="GPU-b"))
+    chosen = (WorkerPlace(cores=(core,), gpu="GPU-a"), WorkerPlace(cores=(core,), gpu="GPU-b"))
     monkeypatch.setattr(local, "_places", lambda jobs, workers, device: chosen[:workers])
     told = tmp_path / "told"
     told.mkdir()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from titrant.core.records import Arm, Item, TrainingSettings, Turn
-from titrant.experiment.measures import Measure, target_measures
+from titrant.experiment.measures import TargetMeasure, target_measures
 from titrant.scoring.sheets import RunScores, Scores, Sheet
 
 
@@ -48,7 +48,7 @@ def scores_of(items: list[Item], *seeds: dict[tuple[str, str], float]) -> Scores
     return Scores(runs)
 
 
-def found(measures: tuple[Measure, ...], metric: str, of: str = "all items") -> tuple[int, float]:
+def found(measures: tuple[TargetMeasure, ...], metric: str, of: str = "all items") -> tuple[int, float]:
     for measure in measures:
         if (measure.metric, measure.of) == (metric, of):
             return measure.items, dict(measure.means)["8"]

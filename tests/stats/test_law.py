@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from titrant.stats.law import ArmMean, fit_law
+from titrant.stats.law import LawPoint, fit_law
 
 SIZES, DOSES = (64, 128, 256, 512), (0, 128, 256, 512)
 
 
-def grid(score, sizes=SIZES, doses=DOSES) -> list[ArmMean]:
+def grid(score, sizes=SIZES, doses=DOSES) -> list[LawPoint]:
     """An arm for every size and dose."""
-    return [ArmMean(target_rows=n, dose_rows=g, mean=score(n, g)) for n in sizes for g in doses]
+    return [LawPoint(target_rows=n, dose_rows=g, mean=score(n, g)) for n in sizes for g in doses]
 
 
 @pytest.mark.parametrize("gamma", [0.8, -0.05])

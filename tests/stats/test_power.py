@@ -14,7 +14,7 @@ from titrant.stats.crossfit import halves
 from titrant.stats.power import (
     Components,
     Costs,
-    Design,
+    PowerDesign,
     assumed_components,
     cheapest_design,
     good_enough,
@@ -25,10 +25,10 @@ from titrant.stats.power import (
 from titrant.stats.weigh import weigh
 
 PARTS = Components(item=0.02, seed=0.0004, error=0.02)
-DESIGN = Design(seeds=3, items=200, doses=3, baselines=2, components=PARTS, smallest_effect=0.02)
+DESIGN = PowerDesign(seeds=3, items=200, doses=3, baselines=2, components=PARTS, smallest_effect=0.02)
 
 
-def simulated(design: Design, gain: float, studies: int, name: str) -> np.ndarray:
+def simulated(design: PowerDesign, gain: float, studies: int, name: str) -> np.ndarray:
     """Studies with exactly the components of the design; the last dose gains."""
     rng = rng_for(2, "tests", name)
     arms = design.baselines + design.doses
@@ -40,7 +40,7 @@ def simulated(design: Design, gain: float, studies: int, name: str) -> np.ndarra
     return values
 
 
-def verdicts(design: Design, gain: float, name: str) -> np.ndarray:
+def verdicts(design: PowerDesign, gain: float, name: str) -> np.ndarray:
     numbers = weigh(
         simulated(design, gain, 400, name),
         layout(design.items),

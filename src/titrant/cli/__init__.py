@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-StudyFile = Annotated[Path, typer.Argument(help="the study file (YAML)", show_default=False)]
+StudyPath = Annotated[Path, typer.Argument(help="the study file (YAML)", show_default=False)]
 Out = Annotated[Path | None, typer.Option(help="the folder for everything that comes out (default: titrations/<name>)")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object instead of text")]
 Failed = Annotated[
@@ -90,7 +90,7 @@ def init(
 
 @app.command(epilog="Example: titrant plan studies/quickstart.yaml")
 def plan(
-    study: StudyFile,
+    study: StudyPath,
     out: Out = None,
     jobs: Jobs = "auto",
     measure: Annotated[bool, typer.Option(help="measure speed and memory on a few training steps")] = True,
@@ -106,7 +106,7 @@ def plan(
     epilog="Example: titrant mix study.yaml --target-rows 48 --dose general=96 --seed 1 --out arm.jsonl --format alpaca"
 )
 def mix(
-    study: StudyFile,
+    study: StudyPath,
     out: Annotated[Path, typer.Option(help="the file to write; a sidecar OUT.mix.json is written beside it")],
     target_rows: Annotated[int, typer.Option(help="the target size of the arm; 0 for generalist alone")],
     dose: Annotated[list[str] | None, typer.Option(help="SOURCE=ROWS; several times for a blend")] = None,
@@ -131,7 +131,7 @@ def mix(
 
 
 @app.command(epilog="Example: titrant run studies/quickstart.yaml --jobs 2")
-def run(study: StudyFile, out: Out = None, jobs: Jobs = "auto", as_json: AsJson = False) -> None:
+def run(study: StudyPath, out: Out = None, jobs: Jobs = "auto", as_json: AsJson = False) -> None:
     """Train what is not done yet, answer, judge, report, and keep the recommended model."""
     from titrant.cli.run import run_and_print
 
@@ -139,7 +139,7 @@ def run(study: StudyFile, out: Out = None, jobs: Jobs = "auto", as_json: AsJson 
 
 
 @app.command(epilog="Example: titrant report studies/quickstart.yaml")
-def report(study: StudyFile, out: Out = None, as_json: AsJson = False) -> None:
+def report(study: StudyPath, out: Out = None, as_json: AsJson = False) -> None:
     """Score, judge and report what is stored, without training."""
     from titrant.cli.run import report_and_print
 
@@ -148,7 +148,7 @@ def report(study: StudyFile, out: Out = None, as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: titrant export studies/quickstart.yaml --to ./my-model")
 def export(
-    study: StudyFile,
+    study: StudyPath,
     to: Annotated[Path, typer.Option(help="an empty or new folder for the model, in Hugging Face format")],
     arm: Annotated[str | None, typer.Option(help="an arm by name (default: the recommended one)")] = None,
     seed: Annotated[int | None, typer.Option(help="one of the study's seeds (default: the first)")] = None,
@@ -161,7 +161,7 @@ def export(
 
 
 @app.command(epilog="Example: titrant check study.yaml")
-def check(study: StudyFile, as_json: AsJson = False) -> None:
+def check(study: StudyPath, as_json: AsJson = False) -> None:
     """Duplicates, test items in pools, and how much of a pool is the target's own kind, with the evidence."""
     from titrant.cli.tables import show_check
 
@@ -184,7 +184,7 @@ def breadth(
 
 @app.command(epilog="Example: titrant advise study.yaml --skill reasoning --breadth narrow")
 def advise(
-    study: StudyFile,
+    study: StudyPath,
     breadth: Annotated[str | None, typer.Option(help="narrow or broad (default: measured)")] = None,
     skill: Annotated[
         str | None, typer.Option(help="understanding, reasoning or facts (default: the target's own)")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from titrant.cli.output import print_json, print_table
 from titrant.data import readers
-from titrant.data.readers import Card, Fact, Pin
+from titrant.data.readers import Card, CardFact, Pin
 
 
 def show_sources(*, as_json: bool) -> None:
@@ -71,7 +71,7 @@ def _line(pin: Pin) -> str:
     return f"{pin.place}, licence {pin.licence or 'unknown'}, {rows}, {size} ({by}, {pin.pinned})"
 
 
-def _said(fact: Fact) -> str:
+def _said(fact: CardFact) -> str:
     return fact.value if fact.value is not None else "unknown: pin it"
 
 

@@ -171,7 +171,7 @@ def show_probe(
 
 def show_advice(study: Study, *, breadth: str | None, skill: str | None, as_json: bool) -> None:
     """What to expect, and the cheapest pilot."""
-    from titrant.decision.expectation import Breadth, Skill, advise
+    from titrant.decision.expectation import BreadthWord, SkillWord, advise
     from titrant.experiment.breadth import breadth_of_target, narrow_or_broad
     from titrant.experiment.doses import asked_doses
     from titrant.experiment.prepare import raw_rows
@@ -193,9 +193,9 @@ def show_advice(study: Study, *, breadth: str | None, skill: str | None, as_json
             doses=doses,
             smallest_effect=study.smallest_effect,
             items=len({item.group or item.key for item in target.test}),
-            breadth=cast("Breadth | None", word),
+            breadth=cast("BreadthWord | None", word),
             coverage=measured.measure("effective_tasks") if measured is not None else None,
-            skill=cast("Skill | None", skill or study.targets[name].skill),
+            skill=cast("SkillWord | None", skill or study.targets[name].skill),
             metric=study.targets[name].metric,
         )
         if as_json:

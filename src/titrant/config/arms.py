@@ -134,7 +134,7 @@ _DOSE_SCHEMA: dict[str, Any] = {
 }
 
 
-Ladder = Annotated[
+DoseLadder = Annotated[
     tuple[Annotated[int | TokenDose | AlteredDose, BeforeValidator(_dose)], ...],
     BeforeValidator(_ladder),
     list_or_one(_DOSE_SCHEMA),
@@ -151,7 +151,7 @@ class Arms(Section):
         Field(description="how many target rows to train on, each a row of the grid; all: every training row"),
     ] = ("all",)
     doses: Annotated[
-        dict[Text, Ladder],
+        dict[Text, DoseLadder],
         Field(
             description="one ladder a source: numbers of rows, {tokens: N}, or {rows: N, alter: shuffled | {false: "
             "SHARE}}; dose 0 is always there"

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Rung = Literal["one_dataset", "one_kind", "classification", "many"]
+BreadthRung = Literal["one_dataset", "one_kind", "classification", "many"]
 Vectors = Callable[[Sequence[str]], "NDArray[np.float32]"]
 ClosedSet = Callable[[Iterable[str]], "tuple[str, ...] | None"]
 
 FORMATS = ("label", "yes or no", "number", "phrase", "sentence", "paragraph", "list", "code or markup")
-_RUNGS: dict[Rung, str] = {
+_RUNGS: dict[BreadthRung, str] = {
     "one_dataset": "one dataset: the same is asked of every row",
     "one_kind": "one kind of task: several tasks that ask for much the same",
     "classification": "several kinds of classification: every task has a closed set of answers",
@@ -63,7 +63,7 @@ class BreadthSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measure:
+class BreadthMeasure:
     """One number: `means` says what it is and how it was got. `value` is None where it cannot be had, with a reason."""
 
     name: str
@@ -107,12 +107,12 @@ class Breadth:
     features: Literal["embeddings", "words"]
     why_words: str | None
     tasks_by: str
-    measures: tuple[Measure, ...]
+    measures: tuple[BreadthMeasure, ...]
     tasks: tuple[Group, ...]
     formats: tuple[Group, ...]
     openings: tuple[Group, ...]
     label_sets: tuple[LabelSet, ...]
-    rung: Rung
+    rung: BreadthRung
     rung_words: str
     because: tuple[str, ...]
     left_out: int = 0
@@ -344,13 +344,13 @@ def entropy_bits(counts: Iterable[int]) -> float:
 
 def _task_measures(
     tasks: Counter[str], tasks_by: str, kinds: int | None, settings: BreadthSettings, *, embedded: bool
-) -> tuple[Measure, ...]:
+) -> tuple[BreadthMeasure, ...]:
     apart = settings.apart_vectors if embedded else settings.apart_words
     cut = f"prompts whose average cosine distance is below {apart:g} are one cluster"
     by_clusters = tasks_by == "clusters of prompts"
     found = [
-        Measure(name="tasks", value=float(len(tasks)), means=f"{tasks_by}: {cut}" if by_clusters else tasks_by),
-        Measure(
+        BreadthMeasure(name="tasks", value=float(len(tasks)), means=f"{tasks_by}: {cut}" if by_clusters else tasks_by),
+        BreadthMeasure(
             name="effective_tasks",
             value=2 ** entropy_bits(tasks.values()),
             means="so many tasks of equal size would be as mixed (exp of the entropy of their sizes)",
@@ -358,31 +358,31 @@ def _task_measures(
     ]
     if not by_clusters:
         value, reason = (None, ONE_TASK) if kinds is None else (float(kinds), None)
-        found.append(Measure(name="clusters", value=value, means=f"clusters of prompts: {cut}", reason=reason))
+        found.append(BreadthMeasure(name="clusters", value=value, means=f"clusters of prompts: {cut}", reason=reason))
     return tuple(found)
 
 
-def _prompt_measures(prompts: _Prompts, settings: BreadthSettings) -> tuple[Measure, ...]:
+def _prompt_measures(prompts: _Prompts, settings: BreadthSettings) -> tuple[BreadthMeasure, ...]:
     asked, compared, space = prompts.asked, prompts.compared, prompts.space
     openings = Counter(map(_opening, asked))
     return (
-        Measure(
+        BreadthMeasure(
             name="different_prompts",
             value=len(set(asked)) / len(asked),
             means="the share of rows that would be left if each wording stood once (a template counts as one wording)",
         ),
-        Measure(
+        BreadthMeasure(
             name="mean_distance",
             value=_mean_distance(asked, compared, space, settings.pairs),
             means="the mean cosine distance between the prompts of two rows drawn at random: 0 the same, 1 unrelated",
         ),
-        Measure(
+        BreadthMeasure(
             name="effective_prompts",
             value=_effective_prompts(space),
             means=f"so many wholly different prompts would be as diverse as {min(len(compared), _VENDI_TEXTS)} of "
             "these (Vendi score: exp of the entropy of the eigenvalues of their similarities)",
         ),
-        Measure(
+        BreadthMeasure(
             name="opening_entropy_bits",
             value=entropy_bits(openings.values()),
             means="the entropy of the first two words of prompts: 0 where all begin alike",
@@ -417,21 +417,23 @@ def _effective_prompts(space: NDArray[np.float32]) -> float:
     return float(np.exp(-(values * np.log(values)).sum()))
 
 
-def _answer_measures(rows: Sequence[Example], formats: Counter[str]) -> tuple[Measure, ...]:
+def _answer_measures(rows: Sequence[Example], formats: Counter[str]) -> tuple[BreadthMeasure, ...]:
     words = sorted(len(row.answer.split()) for row in rows)
     return (
-        Measure(
+        BreadthMeasure(
             name="format_entropy_bits",
             value=entropy_bits(formats.values()),
             means=f"the entropy of answer formats, of {math.log2(len(FORMATS)):g} possible: 0 where all have one",
         ),
-        Measure(
+        BreadthMeasure(
             name="effective_formats",
             value=2 ** entropy_bits(formats.values()),
             means="so many formats in equal parts would be as mixed",
         ),
-        Measure(name="median_answer_words", value=float(words[len(words) // 2]), means="words in the middle answer"),
-        Measure(
+        BreadthMeasure(
+            name="median_answer_words", value=float(words[len(words) // 2]), means="words in the middle answer"
+        ),
+        BreadthMeasure(
             name="long_answer_words", value=float(words[len(words) * 9 // 10]), means="nine in ten have fewer words"
         ),
     )
@@ -450,7 +452,7 @@ def _groups(counts: Counter[str], most: int, examples: dict[str, str] | None = N
 
 def _rung(
     *, tasks: Counter[str], closed: dict[str, tuple[str, ...]], kinds: int | None, tasks_by: str
-) -> tuple[Rung, tuple[str, ...]]:
+) -> tuple[BreadthRung, tuple[str, ...]]:
     """Where the rows stand on the ladder all ⊃ classification ⊃ one kind ⊃ one dataset, and why."""
     if len(tasks) == 1:
         return "one_dataset", (tasks_by,)

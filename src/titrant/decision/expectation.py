@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from titrant.stats.power import Components, Costs, Design, assumed_components, cheapest_design
+from titrant.stats.power import Components, Costs, PowerDesign, assumed_components, cheapest_design
 
-Breadth = Literal["narrow", "broad"]
-Skill = Literal["understanding", "reasoning", "facts"]
+BreadthWord = Literal["narrow", "broad"]
+SkillWord = Literal["understanding", "reasoning", "facts"]
 Expectation = Literal["gain", "loss_possible", "open"]
 
 
@@ -84,9 +84,9 @@ class Advice:
     """What to expect, from whom, and how to find out. `pilot` is None with `pilot_reason`."""
 
     target_rows: int
-    breadth: Breadth | None
+    breadth: BreadthWord | None
     coverage: float | None
-    skill: Skill | None
+    skill: SkillWord | None
     expectation: Expectation
     sentence: str
     priors: tuple[Prior, ...]
@@ -98,7 +98,7 @@ class Advice:
     )
 
 
-_BREADTH: dict[Breadth, Prior] = {
+_BREADTH: dict[BreadthWord, Prior] = {
     "broad": Prior(
         leads_to="gain",
         text="Generalist data helped consistently where a target covers much ground.",
@@ -123,7 +123,7 @@ _ROWS = (
         source=DONG,
     ),
 )
-_SKILL: dict[Skill, tuple[Prior, ...]] = {
+_SKILL: dict[SkillWord, tuple[Prior, ...]] = {
     "understanding": (
         Prior(leads_to="gain", text="A target that needed understanding gained from generalist data.", source=SHI),
     ),
@@ -153,9 +153,9 @@ def advise(
     doses: Sequence[int],
     smallest_effect: float,
     items: int,
-    breadth: Breadth | None = None,
+    breadth: BreadthWord | None = None,
     coverage: float | None = None,
-    skill: Skill | None = None,
+    skill: SkillWord | None = None,
     metric: str = "exact_match",
     costs: Costs | None = None,
     components: Components | None = None,
@@ -196,14 +196,14 @@ def advise(
     )
 
 
-def _expectation(breadth: Breadth | None, skill: Skill | None) -> Expectation:
+def _expectation(breadth: BreadthWord | None, skill: SkillWord | None) -> Expectation:
     """What the statements come to: a possible loss outweighs, and a gain needs a broad target or a fitting skill."""
     if skill == "facts":
         return "loss_possible"
     return "gain" if breadth == "broad" or skill is not None else "open"
 
 
-def _sentence(expectation: Expectation, breadth: Breadth | None, skill: Skill | None) -> str:
+def _sentence(expectation: Expectation, breadth: BreadthWord | None, skill: SkillWord | None) -> str:
     if expectation == "loss_possible":
         against = ", although its breadth speaks for one" if breadth == "broad" else ""
         return f"Published work warns of a loss for targets that need facts{against}; only a pilot can tell here."
@@ -226,7 +226,7 @@ def _pilot(
     costs: Costs,
 ) -> Pilot | None:
     """The largest dose against both baselines, for the fewest tokens; None where no design settles the question."""
-    start = Design(
+    start = PowerDesign(
         seeds=2, items=max(items, 2), doses=1, baselines=2, components=components, smallest_effect=smallest_effect
     )
     found = cheapest_design(start, costs=costs, most_items=max(items, 2))

@@ -39,7 +39,7 @@ from titrant.stats.evidence import (
 )
 from titrant.stats.looks import FIRST_LOOK, MOST_SEEDS, SPENDING, Look, ladder, plan_looks
 from titrant.stats.numbers import Against, DoseEvidence, Evidence
-from titrant.stats.power import Costs, Design, pilot_components, ways_on
+from titrant.stats.power import Costs, PowerDesign, pilot_components, ways_on
 from titrant.stats.score_file import check_header
 from titrant.stats.table import TARGET, ScoreTable, complete, tables_from_columns
 
@@ -665,7 +665,7 @@ def _items_that_would_do(protocol: Protocol, runs: _Runs, plan: Layout, found: R
     gains = gains[np.isfinite(gains)]
     if components is None or not len(gains):
         return None
-    design = Design(
+    design = PowerDesign(
         seeds=int(found.seeds_B[0]),
         items=plan.n_clusters,
         doses=len(protocol.doses),

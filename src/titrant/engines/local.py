@@ -34,7 +34,7 @@ from titrant.core.plugins import Extension, extension_of, import_file, load_exte
 from titrant.core.records import Numerics, PreparedModel
 from titrant.core.redaction import guard_output, redacted
 from titrant.engines.job import Event, RunJob, do_run, save_trained, weights_folder
-from titrant.engines.placement import Place, places, workers_for
+from titrant.engines.placement import WorkerPlace, places, workers_for
 from titrant.storage.store import Ledger, Store
 
 _POLL_SECONDS = 0.2
@@ -240,7 +240,7 @@ class _Worker:
     events: Connection
 
 
-def _places(jobs: Sequence[RunJob], workers: int, device: str = "auto") -> tuple[Place, ...]:
+def _places(jobs: Sequence[RunJob], workers: int, device: str = "auto") -> tuple[WorkerPlace, ...]:
     """Where each of the workers runs; all jobs are of the same numerics."""
     numerics = jobs[0].run.numerics
     gpus = gpus_of(device) if numerics.device == "cuda" else ()
@@ -248,7 +248,7 @@ def _places(jobs: Sequence[RunJob], workers: int, device: str = "auto") -> tuple
 
 
 def _started(
-    number: int, place: Place, jobs: list[RunJob], root: str, backend: BackendSpec, weights_only: bool
+    number: int, place: WorkerPlace, jobs: list[RunJob], root: str, backend: BackendSpec, weights_only: bool
 ) -> _Worker:
     """A new worker. Each has a pipe of its own: one that is killed in the middle of a word disturbs no other. Signals
     wait until the worker can heed them."""
@@ -325,7 +325,7 @@ def _watch(workers: Sequence[_Worker], on_event: Callable[[Event], None], signal
 
 
 def _worker(
-    place: Place, jobs: list[RunJob], root: str, backend: BackendSpec, events: Connection, weights_only: bool
+    place: WorkerPlace, jobs: list[RunJob], root: str, backend: BackendSpec, events: Connection, weights_only: bool
 ) -> None:
     """The main function of a worker process."""
     place.take()

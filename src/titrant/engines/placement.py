@@ -17,7 +17,7 @@ _MOST_SWAPS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class WorkerPlace:
     """Where a worker runs. `cores` empty: wherever the system puts it. `gpu`: the only one that it may see."""
 
     cores: tuple[int, ...] = ()
@@ -31,7 +31,7 @@ class Place:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu
 
 
-def places(workers: int, *, threads: int, cores: Sequence[int], gpus: Sequence[str] = ()) -> tuple[Place, ...]:
+def places(workers: int, *, threads: int, cores: Sequence[int], gpus: Sequence[str] = ()) -> tuple[WorkerPlace, ...]:
     """A place for each worker: GPUs in turn; `threads` cores each where the workers use all of `cores`.
 
     >>> [place.cores for place in places(2, threads=1, cores=[0, 1])]
@@ -41,7 +41,7 @@ def places(workers: int, *, threads: int, cores: Sequence[int], gpus: Sequence[s
     """
     fits = workers * threads <= len(cores) < (workers + 1) * threads
     return tuple(
-        Place(
+        WorkerPlace(
             cores=tuple(cores[number * threads : (number + 1) * threads]) if fits else (),
             gpu=gpus[number % len(gpus)] if gpus else None,
         )

@@ -15,14 +15,14 @@ from titrant.config.study import Study
 from titrant.core.errors import DataError
 from titrant.core.records import Example
 from titrant.data import readers
-from titrant.data.breadth import Breadth, Rung, Vectors, breadth_of
+from titrant.data.breadth import Breadth, BreadthRung, Vectors, breadth_of
 
 TASK_COLUMNS = ("task", "task_name", "template", "dataset")
 """Columns that are taken for the name of a row's task where nothing else is said, the first that there is."""
 MOST_ROWS = 200_000
 """Of a larger file so many rows are looked at, drawn by their content: the same ones whatever its order."""
 _ASKS_ITSELF = ("instruction", "messages", "prompt_completion")
-_NARROW: tuple[Rung, ...] = ("one_dataset", "one_kind")
+_NARROW: tuple[BreadthRung, ...] = ("one_dataset", "one_kind")
 _PLACEHOLDER = "Answer."
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Settings = Callable[[str, str, str], TrainingSettings]
+SettingsOf = Callable[[str, str, str], TrainingSettings]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,7 +101,7 @@ def overlap_at(prepared: PreparedStudy, model: str, target: str, size: int) -> f
     return size / available
 
 
-def make_design(prepared: PreparedStudy, settings: Settings | None = None) -> Design:
+def make_design(prepared: PreparedStudy, settings: SettingsOf | None = None) -> Design:
     """All arms and runs. `settings(model, target, arm name)` gives the training settings where they were chosen on
     validation rows; by default the study's only ones."""
     chosen = settings or (lambda model, target, name: prepared.study.training_settings())
@@ -143,7 +143,7 @@ def arm_name(target_rows: int, doses: Sequence[Dose], *, matched: bool = False) 
     return f"{target_rows}-matched" if matched else "+".join(filter(None, (str(target_rows), dose_label(doses))))
 
 
-def _common_arms(prepared: PreparedStudy, model: str, settings: Settings) -> list[Arm]:
+def _common_arms(prepared: PreparedStudy, model: str, settings: SettingsOf) -> list[Arm]:
     """The untuned model and generalist alone: they serve every target."""
     arms = [_arm(prepared, model, "", 0, (), settings)]
     if not prepared.study.arms.generalist_alone:
@@ -152,7 +152,7 @@ def _common_arms(prepared: PreparedStudy, model: str, settings: Settings) -> lis
     return arms + [_arm(prepared, model, "", 0, doses, settings) for doses in largest.values()]
 
 
-def _target_arms(drawing: _Drawing, model: str, target: str, settings: Settings) -> list[Arm]:
+def _target_arms(drawing: _Drawing, model: str, target: str, settings: SettingsOf) -> list[Arm]:
     prepared = drawing.prepared
     arms: list[Arm] = []
     ladders = _ladders(prepared, model)
@@ -163,7 +163,7 @@ def _target_arms(drawing: _Drawing, model: str, target: str, settings: Settings)
     return arms
 
 
-def _held_equal(drawing: _Drawing, alone: Arm, dosed: list[Arm], settings: Settings) -> list[Arm]:
+def _held_equal(drawing: _Drawing, alone: Arm, dosed: list[Arm], settings: SettingsOf) -> list[Arm]:
     """The arms of one target size with what the study holds equal, and the matched baseline where it differs.
 
     `target_passes`: passes as the study says; the matched baseline takes the visits of the longest dosed arm.
@@ -205,7 +205,7 @@ def _visits(arm: Arm) -> int:
 
 
 def _arm(
-    prepared: PreparedStudy, model: str, target: str, size: int, doses: tuple[Dose, ...], settings: Settings
+    prepared: PreparedStudy, model: str, target: str, size: int, doses: tuple[Dose, ...], settings: SettingsOf
 ) -> Arm:
     name = arm_name(size, doses)
     return Arm(

@@ -19,6 +19,7 @@ from titrant.stats.contrasts import contrast_batch, layout, moments
 from titrant.stats.power import (
     Components,
     Costs,
+    PowerDesign,
     PricedDesign,
     Prospects,
     assumed_components,
@@ -26,7 +27,6 @@ from titrant.stats.power import (
     pilot_components,
     prospects,
 )
-from titrant.stats.power import Design as PowerDesign
 from titrant.stats.table import complete
 from titrant.storage.store import TIMING, Store, read_sealed
 

@@ -25,7 +25,7 @@ _RIGHT_OR_WRONG = ("exact_match", "accuracy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measure:
+class TargetMeasure:
     """The mean of one metric over some of the test items, by arm (arms in the order of their names)."""
 
     metric: str
@@ -34,7 +34,7 @@ class Measure:
     means: tuple[tuple[str, float], ...]
 
 
-def target_measures(scores: Scores, model: str, target: str) -> tuple[Measure, ...]:
+def target_measures(scores: Scores, model: str, target: str) -> tuple[TargetMeasure, ...]:
     """Every measure of one model and target: of all items, of those of each rung, and of answers seen in training or
     not. Balanced accuracy, the mean over labels of the share that was right, where all items have the same choices."""
     by_arm: dict[str, list[RunScores]] = {}
@@ -55,7 +55,7 @@ def target_measures(scores: Scores, model: str, target: str) -> tuple[Measure, .
             if balanced is not None:
                 found.setdefault((BALANCED, ALL_ITEMS, len(about.items)), {})[name] = balanced
     return tuple(
-        Measure(metric=metric, of=of, items=items, means=tuple(means.items()))
+        TargetMeasure(metric=metric, of=of, items=items, means=tuple(means.items()))
         for (metric, of, items), means in found.items()
     )
 

@@ -15,7 +15,7 @@ from typing import Literal
 from titrant.core.records import ArmKind, Numerics, Tags, Verdict
 
 Measure = Literal["score", "graded"]
-Role = Literal["plain", "matched", "dosed"]
+ArmRole = Literal["plain", "matched", "dosed"]
 LineKind = Literal["untuned", "generalist_alone", "majority_label", "prior_answer"]
 
 
@@ -80,7 +80,7 @@ class SizeCurve:
     """Score against target rows: without a dose (`plain`, `matched`), or with one (`dosed`: the recommended dose where
     there is one, else the largest). `label` is shown as it is, e.g. "with 352 rows of dolly"."""
 
-    role: Role
+    role: ArmRole
     label: str
     points: tuple[SizePoint, ...]
 
@@ -197,7 +197,7 @@ class ExchangeRow:
     target_rows: int
     source: str
     dose: int
-    baseline: Role
+    baseline: ArmRole
     rows: float | None
     interval: str
     reason: str | None = None
@@ -210,7 +210,7 @@ class ThresholdRow:
 
     source: str
     dose: int
-    baseline: Role
+    baseline: ArmRole
     target_rows: float | None
     interval: str
     reason: str | None = None
@@ -227,7 +227,7 @@ class ChangeRow:
     what: str
     source: str
     dose: int
-    baseline: Role
+    baseline: ArmRole
     change: float | None
     low: float | None
     high: float | None
@@ -241,7 +241,7 @@ class LawRow:
     arms that were left out. `worth` are (dose, its worth in target rows)."""
 
     source: str
-    baseline: Role
+    baseline: ArmRole
     formula: str | None
     error_law: float | None
     error_interpolation: float | None
@@ -288,7 +288,7 @@ class ArmAnswers:
     """What one arm answered to one item, by seed."""
 
     arm: str
-    role: Role
+    role: ArmRole
     answers: tuple[SeedAnswer, ...]
 
 

@@ -25,7 +25,7 @@ from titrant.stats.contrasts import (
 from titrant.stats.crossfit import CrossFit, cross_fitted, halves
 from titrant.stats.family import FamilyBounds, correlations, simultaneous
 from titrant.stats.numbers import Against, DoseEvidence, Evidence, Kept, Unscored, unknown_estimate
-from titrant.stats.power import Components, Costs, Design, pilot_components, prospects, ways_on
+from titrant.stats.power import Components, Costs, PowerDesign, pilot_components, prospects, ways_on
 from titrant.stats.table import Completed, ScoreTable, TableArm, complete
 
 OUTSIDE = ("untuned", "generalist_alone")
@@ -493,7 +493,7 @@ def _with_prospects(
     components = pilot_components(numbers.spreads[-1], overlap=settings.overlap or 0.0) if numbers is not None else None
     if components is None or numbers is None or not n_seeds:
         return replace(evidence, next_step=_first_step(evidence, n_seeds, settings.costs))
-    design = Design(
+    design = PowerDesign(
         seeds=n_seeds,
         items=plan.n_clusters,
         doses=len(evidence.doses),
@@ -549,7 +549,7 @@ def _first_step(evidence: Evidence, n_seeds: int, costs: Costs) -> NextStep | No
 
 
 def _next_step(
-    evidence: Evidence, design: Design, numbers: _Numbers, plan: Layout, settings: Settings
+    evidence: Evidence, design: PowerDesign, numbers: _Numbers, plan: Layout, settings: Settings
 ) -> NextStep | None:
     gains = np.min([spread.difference for spread in numbers.spreads], axis=0)
     gains = gains[~np.isnan(gains)]

@@ -27,7 +27,7 @@ SMALLEST_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArmMean:
+class LawPoint:
     """The mean score of one arm of the grid; `dose_rows` 0 is the arm alone."""
 
     target_rows: int
@@ -59,7 +59,7 @@ class Law:
         return float(self.gamma * float(dose_rows) ** self.alpha)
 
 
-def fit_law(arms: Sequence[ArmMean]) -> Law:
+def fit_law(arms: Sequence[LawPoint]) -> Law:
     """The law of a grid of four target sizes and three doses (beside none) or more."""
     grid = np.array([(arm.target_rows, arm.dose_rows, arm.mean) for arm in arms], dtype=np.float64).reshape(-1, 3)
     sizes, doses = set(grid[:, 0]), set(grid[:, 1]) - {0.0}

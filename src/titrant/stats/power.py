@@ -75,7 +75,7 @@ def pilot_components(spread: Spread, *, overlap: float = 0.0) -> Components | No
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Design:
+class PowerDesign:
     """A design to be judged in advance. `items` counts independent items (groups, where items come in groups);
     `baselines` is 2 where there is a matched one;
     `overlap` is n/N for *rows like these* (see contrast_batch)."""
@@ -112,7 +112,7 @@ class Prospects:
 
 
 @lru_cache(maxsize=512)
-def prospects(design: Design, *, studies: int = SIMULATED_STUDIES) -> Prospects:
+def prospects(design: PowerDesign, *, studies: int = SIMULATED_STUDIES) -> Prospects:
     """What the design promises, by simulation with a fixed generator."""
     if design.seeds < 1 or design.items < 1 or (design.seeds == 1 and design.items == 1) or design.doses < 1:
         return Prospects(
@@ -152,7 +152,7 @@ class _Seen:
 
 
 @lru_cache(maxsize=64)
-def _imagined(design: Design, studies: int) -> tuple[_Seen, ...]:
+def _imagined(design: PowerDesign, studies: int) -> tuple[_Seen, ...]:
     """Studies of this design, against each baseline. They do not depend on the smallest effect, and a search for the
     cheapest next step asks of the same design with several."""
     found = _simulated_moments(design, studies)
@@ -173,7 +173,7 @@ def _imagined(design: Design, studies: int) -> tuple[_Seen, ...]:
     return tuple(seen)
 
 
-def _simulated_moments(design: Design, studies: int) -> Moments:
+def _simulated_moments(design: PowerDesign, studies: int) -> Moments:
     """Moments of studies without any effect. Half of a contrast's variance is each arm's."""
     rng = rng_for(0, "stats", "power")
     parts, n_seeds, n_items = design.components, design.seeds, design.items
@@ -247,7 +247,7 @@ class Costs:
 class PricedDesign:
     """A design with what it promises and costs."""
 
-    design: Design
+    design: PowerDesign
     prospects: Prospects
     tokens: int | None
     minutes: float | None
@@ -258,7 +258,7 @@ MOST_SEEDS = 20
 SEED_STEPS = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20)
 
 
-def good_enough(design: Design, *, studies: int = SEARCH_STUDIES) -> bool:
+def good_enough(design: PowerDesign, *, studies: int = SEARCH_STUDIES) -> bool:
     """Whether a design answers the user's question: where no dose does anything it says so in 80% of studies, and a
     gain of twice the smallest effect is found in 80%."""
     found = prospects(design, studies=studies)
@@ -270,7 +270,7 @@ def good_enough(design: Design, *, studies: int = SEARCH_STUDIES) -> bool:
 
 
 def cheapest_design(
-    start: Design, *, costs: Costs, most_items: int, seeds: Sequence[int] = SEED_STEPS
+    start: PowerDesign, *, costs: Costs, most_items: int, seeds: Sequence[int] = SEED_STEPS
 ) -> PricedDesign | None:
     """The cheapest design (seeds × items) that is good enough for the smallest effect, with at most `most_items`; None
     where there is none. Without known costs, seeds are dear (a training run each) and items cheap."""
@@ -279,7 +279,7 @@ def cheapest_design(
         if costs.tokens(seeds=1, items=1) is not None
         else Costs(training_tokens_per_seed=1000, answer_tokens_per_item=1)
     )
-    best: tuple[int, Design] | None = None
+    best: tuple[int, PowerDesign] | None = None
     for n_seeds in seeds:
         items = _fewest(lambda count, s=n_seeds: good_enough(replace(start, seeds=s, items=count)), 2, most_items)  # type: ignore[misc]
         if items is None:
@@ -322,7 +322,7 @@ class Way:
     minutes: float | None
 
 
-def ways_on(design: Design, *, gains: Floats, costs: Costs, items_each: float = 1.0) -> list[Way]:
+def ways_on(design: PowerDesign, *, gains: Floats, costs: Costs, items_each: float = 1.0) -> list[Way]:
     """Ways that would settle the verdict in 80% of studies if the doses' true gains were the measured `gains` (K), the
     cheapest first: more seeds with the same items (up to 20), or more items with the same seeds (up to 50 times).
 
@@ -353,7 +353,7 @@ def ways_on(design: Design, *, gains: Floats, costs: Costs, items_each: float = 
     return sorted(found, key=price)
 
 
-def would_settle(design: Design, gains: Floats) -> bool:
+def would_settle(design: PowerDesign, gains: Floats) -> bool:
     """Whether 80% of studies of this design would be firm if the true gains were these. Gains within a quarter of the
     smallest effect of it can hardly ever be settled, and are taken as a quarter away, on the side where they are."""
     delta = design.smallest_effect

@@ -125,7 +125,7 @@ class SimulatedStudies:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Components:
+class SimulatedComponents:
     """Variances on the scale where effects add up: the score itself, or what lies behind the threshold or the curve."""
 
     item: float
@@ -202,24 +202,26 @@ def item_groups(items: int, mean_size: int | None) -> NDArray[np.int64] | None:
 # ------------------------------------------------------------------------------------------------------------ variances
 
 
-_WITHOUT_SEEDS: dict[str, Components] = {
-    "graded": Components(item=0.10**2, seed=0.02**2, arm_item=0.06**2, arm_seed=0.0, residual=0.06**2),
-    "heavy_tails": Components(item=0.10**2, seed=0.02**2, arm_item=0.06**2, arm_seed=0.0, residual=0.06**2),
-    "overlapping_draws": Components(item=0.10**2, seed=0.02**2, arm_item=0.06**2, arm_seed=0.0, residual=0.06**2),
-    "binary": Components(item=1.0, seed=0.1**2, arm_item=0.4, arm_seed=0.0, residual=1.0),
-    "logistic_graded": Components(item=1.0, seed=0.1**2, arm_item=0.3, arm_seed=0.0, residual=0.4),
-    "logistic_binary": Components(item=2.0, seed=0.15**2, arm_item=0.8, arm_seed=0.0, residual=0.0),
+_WITHOUT_SEEDS: dict[str, SimulatedComponents] = {
+    "graded": SimulatedComponents(item=0.10**2, seed=0.02**2, arm_item=0.06**2, arm_seed=0.0, residual=0.06**2),
+    "heavy_tails": SimulatedComponents(item=0.10**2, seed=0.02**2, arm_item=0.06**2, arm_seed=0.0, residual=0.06**2),
+    "overlapping_draws": SimulatedComponents(
+        item=0.10**2, seed=0.02**2, arm_item=0.06**2, arm_seed=0.0, residual=0.06**2
+    ),
+    "binary": SimulatedComponents(item=1.0, seed=0.1**2, arm_item=0.4, arm_seed=0.0, residual=1.0),
+    "logistic_graded": SimulatedComponents(item=1.0, seed=0.1**2, arm_item=0.3, arm_seed=0.0, residual=0.4),
+    "logistic_binary": SimulatedComponents(item=2.0, seed=0.15**2, arm_item=0.8, arm_seed=0.0, residual=0.0),
 }
 
 
 @lru_cache(maxsize=512)
-def components(world: World) -> Components:
+def components(world: World) -> SimulatedComponents:
     """The world's variances, with the arm x seed variance that gives seeds the share asked for.
 
     The share is that of a dose with the largest of the true gains, exact up to the quadrature.
     """
     if world.kind == "rare_changes":
-        return Components(item=0.0, seed=0.0, arm_item=0.0, arm_seed=0.0, residual=0.0)
+        return SimulatedComponents(item=0.0, seed=0.0, arm_item=0.0, arm_seed=0.0, residual=0.0)
     parts = _WITHOUT_SEEDS[world.kind]
     if not 0 <= world.seeds_share < 1:
         raise ValueError(f"seeds' share must be at least 0 and below 1, got {world.seeds_share}")
@@ -237,7 +239,7 @@ def components(world: World) -> Components:
     return replace(parts, arm_seed=(low + high) / 2)
 
 
-def seeds_share(world: World, parts: Components) -> float:
+def seeds_share(world: World, parts: SimulatedComponents) -> float:
     """The share of seeds in the variance of a contrast's estimate, for an ordinary dose with the largest true gain.
 
     The variance of the mean difference is an average of covariances over pairs of cells; a pair shares its seed or not,
@@ -268,7 +270,7 @@ def contrast_variances(world: World) -> ContrastVariances:
     return ContrastVariances(item=item, seed=seed, error=total - seed - item)
 
 
-def _variance_of_mean(world: World, parts: Components) -> tuple[float, float, float]:
+def _variance_of_mean(world: World, parts: SimulatedComponents) -> tuple[float, float, float]:
     """The variance of a contrast's estimate, and what of it is the seeds' and the items'."""
     if world.kind == "rare_changes":
         gain = max(world.gains, default=0.0, key=abs)
@@ -300,7 +302,7 @@ def _variance_of_mean(world: World, parts: Components) -> tuple[float, float, fl
 
 
 def _cell_covariance(
-    world: World, parts: Components, mean: float, other: float, common: float, *, same_cell: bool = False
+    world: World, parts: SimulatedComponents, mean: float, other: float, common: float, *, same_cell: bool = False
 ) -> float:
     """The covariance of two observed scores with those means that share latent variance `common`."""
     if world.kind in ("graded", "heavy_tails", "overlapping_draws"):
@@ -313,11 +315,11 @@ def _cell_covariance(
     return float(np.sum(weight * smooth[0] * smooth[1])) - mean * other
 
 
-def _of_arm(world: World, parts: Components, arm: int) -> Components:
+def _of_arm(world: World, parts: SimulatedComponents, arm: int) -> SimulatedComponents:
     return replace(parts, arm_seed=parts.arm_seed * world.odd_variance) if arm == world.first_dose else parts
 
 
-def _place(world: World, parts: Components, mean: float) -> float:
+def _place(world: World, parts: SimulatedComponents, mean: float) -> float:
     """The latent location at which an arm's expected score is `mean`."""
     if world.kind in ("graded", "heavy_tails", "overlapping_draws"):
         return mean
@@ -394,7 +396,7 @@ def _alike(own_BAx: Array, world: World, *, shared_B1x: Array) -> Array:
 
 
 def _arm_seed_effects(
-    world: World, parts: Components, *, studies: int, rng: np.random.Generator
+    world: World, parts: SimulatedComponents, *, studies: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
     """Arm x seed effects, and what of them belongs to these very target rows (0 where rows are not drawn)."""
     arms = len(world.arm_means)

@@ -29,7 +29,7 @@ from titrant.stats.exchange import (
     turning_size,
 )
 from titrant.stats.family import holm
-from titrant.stats.law import ArmMean, Law, fit_law, silent_law
+from titrant.stats.law import Law, LawPoint, fit_law, silent_law
 from titrant.stats.table import ScoreTable, TableArm, complete
 
 Curve = Literal["matched", "plain"]
@@ -299,7 +299,7 @@ class _Grid:
             law = (
                 silent_law(at.reason)
                 if at.read is None
-                else fit_law([ArmMean(target_rows=n, dose_rows=dose, mean=at.mean[name]) for n, dose, name in arms])
+                else fit_law([LawPoint(target_rows=n, dose_rows=dose, mean=at.mean[name]) for n, dose, name in arms])
             )
             worth = [(dose, law.worth(dose)) for dose in rows]
             found.append(

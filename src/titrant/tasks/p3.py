@@ -18,11 +18,11 @@ class P3Collection:
     """Instances in file order, and the rows left out with the reason: (reason, template, rows)."""
 
     instances: tuple[TaskInstance, ...]
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[LeftOutTemplate, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOut:
+class LeftOutTemplate:
     """Rows of one template that ask nothing that can be scored."""
 
     reason: str
@@ -86,5 +86,7 @@ def read_p3(
         ]
     )
     instances = tuple(replace(each, group=group) for each, group in zip(needed, groups, strict=True))
-    left_out = (LeftOut(reason=reason, template=template, rows=count) for (reason, template), count in dropped.items())
+    left_out = (
+        LeftOutTemplate(reason=reason, template=template, rows=count) for (reason, template), count in dropped.items()
+    )
     return P3Collection(instances=instances, left_out=tuple(sorted(left_out, key=lambda left: left.template)))

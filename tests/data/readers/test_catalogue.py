@@ -6,7 +6,7 @@ import re
 import pytest
 
 from titrant.core.errors import DataError
-from titrant.data.readers import Fact, card, catalogue, catalogue_names, is_non_commercial
+from titrant.data.readers import CardFact, card, catalogue, catalogue_names, is_non_commercial
 from titrant.data.readers.hub import parse_address
 
 NAMED = {"alpaca", "alpaca_gpt4", "dolly", "lima", "openassistant", "self_instruct", "p3", "flan", "tulu3", "smoltalk"}
@@ -27,7 +27,7 @@ def test_every_fact_names_its_page_and_day_or_is_null_and_unverified(name: str) 
             assert fact.read is not None
             assert datetime.date.fromisoformat(fact.read)
         else:
-            assert fact == Fact(value=None, verified=False)
+            assert fact == CardFact(value=None, verified=False)
     for flaw in card(name).flaws:
         assert re.fullmatch(r"https://\S+", flaw.source)
         assert flaw.says.endswith(".")

@@ -23,7 +23,7 @@ from titrant.backends.hf.inference import AnsweringModel, answering_model, gener
 from titrant.backends.hf.models.allocator import end_run, give_back_freed_memory, hold_growth, keep_freed_memory
 from titrant.backends.hf.models.load import copy_model, load_model, save_model
 from titrant.backends.hf.models.ragged import ragged_refusal
-from titrant.backends.hf.training import Adapter, Engine, Traits, train
+from titrant.backends.hf.training import Adapter, TrainingOptions, Traits, train
 from titrant.core.errors import RunFailed
 from titrant.core.records import (
     LoraSettings,
@@ -126,14 +126,16 @@ class HuggingFaceLanguageModel:
 class HuggingFaceBackend:
     """Trains and hands out transformers models on this machine, in one process, with these `numerics`.
 
-    `batch_tokens` (None: from memory) and `checkpoint_seconds` are speed settings, as in `training.Engine`.
+    `batch_tokens` (None: from memory) and `checkpoint_seconds` are speed settings, as in `training.TrainingOptions`.
     """
 
     def __init__(
         self, numerics: Numerics, *, batch_tokens: int | None = None, checkpoint_seconds: float = 600.0
     ) -> None:
         self.numerics = numerics
-        self.engine = Engine(dtype=numerics.dtype, batch_tokens=batch_tokens, checkpoint_seconds=checkpoint_seconds)
+        self.options = TrainingOptions(
+            dtype=numerics.dtype, batch_tokens=batch_tokens, checkpoint_seconds=checkpoint_seconds
+        )
         self._bases: dict[str, _Base] = {}
         _set_up(numerics)
 
@@ -164,7 +166,7 @@ class HuggingFaceBackend:
             trained = train(
                 plan,
                 model=copy,
-                engine=self.engine,
+                options=self.options,
                 checkpoints=checkpoints,
                 on_step=after_step,
                 stop=stop,

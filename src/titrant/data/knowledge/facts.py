@@ -22,10 +22,10 @@ from titrant.core.errors import DataError
 from titrant.core.identity import content_keys, hash_text
 from titrant.core.records import Example, Item, Origin, RawRow, Turn
 
-Role = Literal["test", "target", "dose"]
+FactRole = Literal["test", "target", "dose"]
 Form = Literal["completion", "instruction"]
 LARGEST_SHARE = 0.25
-_SHARES: tuple[tuple[Role, float], ...] = (("test", 0.55), ("target", 0.12), ("dose", 0.33))
+_SHARES: tuple[tuple[FactRole, float], ...] = (("test", 0.55), ("target", 0.12), ("dose", 0.33))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +190,7 @@ def read_facts(rows: Iterable[RawRow], *, largest_share: float = LARGEST_SHARE) 
     return FactSet(facts=facts, unparsed=unparsed, dominated=dominated)
 
 
-def role_of(subject: str) -> Role:
+def role_of(subject: str) -> FactRole:
     """What a subject is for, by its name alone: 55% test, 12% target rows, 33% doses."""
     place = int(hash_text(f"subject\x1f{_folded(subject)}", length=12), 16) / 16**12
     for role, share in _SHARES:
@@ -215,7 +215,7 @@ def fact_examples(
     facts: Sequence[Fact],
     *,
     source: str,
-    role: Role,
+    role: FactRole,
     relations: Collection[str] | None = None,
     form: Form = "completion",
 ) -> tuple[Example, ...]:
@@ -258,7 +258,7 @@ def fact_items(
     choices: int,
     max_answer_tokens: int,
     relations: Collection[str] | None = None,
-    role: Role = "test",
+    role: FactRole = "test",
 ) -> FactItems:
     """Test items with the relation's commonest answers as choices, and the same question without its subject beside
     each, so that what the subject adds can be told from what the relation alone suggests."""

@@ -1,6 +1,6 @@
 """Rows from anywhere: JSON Lines, tables, folders, archives and the hub, in the shapes the field uses."""
 
-from titrant.data.readers.catalogue import Card, Fact, card, catalogue, catalogue_names, is_non_commercial
+from titrant.data.readers.catalogue import Card, CardFact, card, catalogue, catalogue_names, is_non_commercial
 from titrant.data.readers.detect import FileShape, LabelCount, detect_shape
 from titrant.data.readers.doors import door_of
 from titrant.data.readers.files import missing_place, parted, read_rows, row_files, table_remarks, unread_files
@@ -17,8 +17,8 @@ __all__ = [
     "LOCK_NAME",
     "SHAPES",
     "Card",
+    "CardFact",
     "ColumnMap",
-    "Fact",
     "FileNote",
     "FileShape",
     "LabelCount",

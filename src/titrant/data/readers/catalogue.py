@@ -24,7 +24,7 @@ _NON_COMMERCIAL = re.compile(r"\bnc\b|non[- ]?commercial", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
+class CardFact:
     """One thing that a card says. Where `verified`, `source` is the public page and `read` the day (ISO 8601)."""
 
     value: str | None
@@ -59,17 +59,17 @@ class Card:
     branch: str
     part: str | None
     columns: tuple[tuple[str, str], ...]
-    revision: Fact
-    licence: Fact
-    rows: Fact
-    download: Fact
-    answers: Fact
+    revision: CardFact
+    licence: CardFact
+    rows: CardFact
+    download: CardFact
+    answers: CardFact
     non_commercial: bool | None
     flaws: tuple[Flaw, ...]
     text: str
 
     @property
-    def facts(self) -> tuple[tuple[str, Fact], ...]:
+    def facts(self) -> tuple[tuple[str, CardFact], ...]:
         """All facts by name, in the order of the card."""
         return tuple((name, getattr(self, name)) for name in _FACTS)
 
@@ -148,6 +148,6 @@ def _read(value: Mapping[str, Any], text: str) -> Card:
     )
 
 
-def _fact(value: Mapping[str, Any]) -> Fact:
+def _fact(value: Mapping[str, Any]) -> CardFact:
     known = value["value"]
-    return Fact(**{**value, "value": None if known is None else str(known)})
+    return CardFact(**{**value, "value": None if known is None else str(known)})

@@ -26,7 +26,7 @@ Report = Callable[[DataError], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class TextLine:
     """One line with its LF, and its number from 1."""
 
     number: int
@@ -40,7 +40,7 @@ def refuse(error: DataError) -> None:
 
 def text_lines(
     stream: BinaryIO, name: str, *, report: Report = refuse, only: Container[int] | None = None
-) -> Iterator[Line]:
+) -> Iterator[TextLine]:
     """All lines of a UTF-8 stream; a byte order mark at the start is dropped. `name` is the path in messages.
 
     A line that is not UTF-8 or holds a NUL byte is reported; damage that goes beyond its line is raised. With `only`,
@@ -67,7 +67,7 @@ def text_lines(
         if "\0" in text:
             report(_nul(text, name, number))
             continue
-        yield Line(number=number, text=text)
+        yield TextLine(number=number, text=text)
 
 
 def text_chunks(stream: BinaryIO, name: str) -> Iterator[str]:

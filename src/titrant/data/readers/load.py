@@ -24,7 +24,7 @@ from titrant.data.readers.shapes import (
     ROW_ID,
     TASK,
     ColumnMap,
-    Columns,
+    ColumnPlaces,
     Part,
     Reading,
     Row,
@@ -236,7 +236,7 @@ def _readings(
     fault = on_fault or problems
     found: Shape | None = None
     tally = (notes or ReadingNotes()).begin(str(path))
-    alike, known = _AnsweredAlike(), Columns(columns or {})
+    alike, known = _AnsweredAlike(), ColumnPlaces(columns or {})
     if lines is not None:  # what the first row of the file is, all are
         first = next(iter(read_rows(path)))
         found = shape_of(first, columns=columns, instruction=instruction, shape=shape)

@@ -158,7 +158,7 @@ Found = tuple[str, tuple[str, ...]]
 _MOST_LAYOUTS = 64
 
 
-class Columns:
+class ColumnPlaces:
     """A study's column map, and where rows of the same columns have their parts: worked out once for all of them."""
 
     def __init__(self, said: ColumnMap) -> None:
@@ -179,7 +179,7 @@ class Columns:
 class _Layout:
     """Rows that have the same columns."""
 
-    def __init__(self, columns: Columns, names: tuple[str, ...]) -> None:
+    def __init__(self, columns: ColumnPlaces, names: tuple[str, ...]) -> None:
         self._columns, self._names = columns, names
         self._found: dict[Part, tuple[Found, ...]] = {}
         self.options = option_columns(names)
@@ -210,8 +210,8 @@ class Row:
     """A raw row seen through the study's column map. `used` are the file's columns that were read so far, and
     `beside` the fields within them that were not."""
 
-    def __init__(self, raw: RawRow, columns: ColumnMap | Columns) -> None:
-        known = columns if isinstance(columns, Columns) else Columns(columns)
+    def __init__(self, raw: RawRow, columns: ColumnMap | ColumnPlaces) -> None:
+        known = columns if isinstance(columns, ColumnPlaces) else ColumnPlaces(columns)
         self.raw, self.columns = raw, known.said
         self.layout = known.layout(tuple(raw.values))
         self.used: set[str] = set()

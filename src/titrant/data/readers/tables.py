@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from titrant.core.errors import DataError
 from titrant.core.records import Origin, RawRow
-from titrant.data.readers.lines import MAX_LINE_BYTES, Line, Report, refuse, text_lines
+from titrant.data.readers.lines import MAX_LINE_BYTES, Report, TextLine, refuse, text_lines
 
 _BATCH_ROWS = 1024
 _SEPARATOR_LINE = re.compile(r"[Ss][Ee][Pp]=([,;|\t])\s*")
@@ -83,7 +83,7 @@ def separator_of(lines: Sequence[str], *, usual: str) -> str:
     return usual
 
 
-def _up_to_header(lines: Iterator[Line]) -> Iterator[Line]:
+def _up_to_header(lines: Iterator[TextLine]) -> Iterator[TextLine]:
     """The lines of a table up to the first that is neither blank nor Excel's `sep=` line."""
     for line in lines:
         yield line

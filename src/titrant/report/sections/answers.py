@@ -31,7 +31,7 @@ class _Answers:
     ended_I: NDArray[np.bool_]
 
 
-class Reader:
+class AnswerReader:
     """Reads stored answers to the target's test items, in the order of their keys."""
 
     def __init__(self, view: View) -> None:
@@ -75,7 +75,7 @@ class _Written:
 
 def _written(view: View) -> dict[str, _Written]:
     """What every arm wrote, read from the stored answers."""
-    reading, labels = Reader(view), labels_of(view.data)
+    reading, labels = AnswerReader(view), labels_of(view.data)
     matches: dict[str, bool] = {}
     found = {}
     for arm in view.arms:

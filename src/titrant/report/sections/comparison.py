@@ -10,12 +10,12 @@ import numpy as np
 from titrant.core.records import Arm
 from titrant.report.data import (
     ArmAnswers,
+    ArmRole,
     ItemComparison,
     ItemTable,
-    Role,
     SeedAnswer,
 )
-from titrant.report.sections.answers import NOT_WRITTEN, Reader
+from titrant.report.sections.answers import NOT_WRITTEN, AnswerReader
 from titrant.report.sections.view import View
 from titrant.scoring.sheets import GRADED
 from titrant.stats.table import ScoreTable
@@ -31,7 +31,7 @@ def item_comparison(view: View) -> tuple[ItemTable | None, str | None]:
     fair, plain = view.fair(arm.target_rows), view.plain(arm.target_rows)
     if fair is None or plain is None:
         return None, "there is no baseline at the verdict's target size"
-    trio: dict[Role, Arm] = {"dosed": arm}
+    trio: dict[ArmRole, Arm] = {"dosed": arm}
     trio |= {"matched": fair} if fair is not plain else {}
     trio["plain"] = plain
     scores, graded = view.tables[view.judged.metric], view.tables[GRADED]
@@ -82,8 +82,8 @@ def _item_gains(table: ScoreTable, arm: str, baseline: str) -> dict[str, float]:
     return {key: float(mean_I[place]) for place, key in enumerate(table.items) if count_I[place]}
 
 
-def _side_by_side(view: View, trio: Mapping[Role, Arm], keys: Iterable[str]) -> dict[str, tuple[ArmAnswers, ...]]:
-    reading = Reader(view)
+def _side_by_side(view: View, trio: Mapping[ArmRole, Arm], keys: Iterable[str]) -> dict[str, tuple[ArmAnswers, ...]]:
+    reading = AnswerReader(view)
     place = {item.key: number for number, item in enumerate(reading.items)}
     wanted = [(key, place[key], reading.items[place[key]]) for key in keys]
     found: dict[str, list[ArmAnswers]] = {key: [] for key, _, _ in wanted}

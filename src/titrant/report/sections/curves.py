@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from titrant.core.records import Arm, Example, Item
 from titrant.report.data import (
+    ArmRole,
     CurvePoint,
     DoseCurve,
     Measure,
     ReferenceLine,
-    Role,
     SeedValue,
     SizeCurve,
     SizePoint,
@@ -76,7 +76,7 @@ def _visits(arm: Arm) -> int:
 def size_curves(view: View) -> tuple[SizeCurve, ...]:
     """Score against target rows: without a dose, matched, and with the dose that the page shows."""
     shown = view.shown
-    by_role: dict[Role, tuple[str, list[Arm]]] = {
+    by_role: dict[ArmRole, tuple[str, list[Arm]]] = {
         "plain": ("without a dose", [arm for size in view.sizes if (arm := view.plain(size)) is not None]),
         "matched": ("without a dose, as many steps", [a for s in view.sizes if (a := view.matched(s)) is not None]),
     }

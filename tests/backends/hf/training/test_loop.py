@@ -1,4 +1,4 @@
-"""The training engine against plain padded training, against itself, and against bad luck."""
+"""The training options against plain padded training, against itself, and against bad luck."""
 
 import gc
 import weakref
@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 import torch
 
-from titrant.backends.hf.training import Engine, Trained, train
+from titrant.backends.hf.training import Trained, TrainingOptions, train
 from titrant.backends.hf.training.forward import Forward, activation_bytes_per_token, forward_for
 from titrant.backends.hf.training.loss import token_weights
 from titrant.core.errors import Interrupted, RunFailed
 from titrant.core.records import LoraSettings, StepReport, TokenRow, TrainingPlan
 
 FAMILIES = ["llama", "qwen3", "gemma3", "mistral", "phi3", "gemma2", "granite"]
-FP32 = Engine(dtype="fp32")
+FP32 = TrainingOptions(dtype="fp32")
 
 
 def run(
     plan: TrainingPlan,
     model: Any,
     folder: Path,
-    engine: Engine = FP32,
+    options: TrainingOptions = FP32,
     stop_after: int | None = None,
 ) -> tuple[Trained, list[StepReport]]:
     reports: list[StepReport] = []
@@ -31,7 +31,7 @@ def run(
     def stop() -> int | None:
         return 15 if stop_after is not None and reports[-1].step == stop_after else None
 
-    return train(plan, model=model, engine=engine, checkpoints=folder, on_step=reports.append, stop=stop), reports
+    return train(plan, model=model, options=options, checkpoints=folder, on_step=reports.append, stop=stop), reports
 
 
 def weights_of(model: Any) -> dict[str, torch.Tensor]:
@@ -105,8 +105,8 @@ def test_micro_batches_change_nothing_but_rounding(
 ) -> None:
     # With Adam's usual epsilon a gradient that is zero but for rounding moves a weight as far as any other.
     plan = plan_of(loss_weight=loss_weight, epsilon=1e-5)
-    whole, whole_reports = run(plan, toy("llama"), tmp_path / "a", Engine(dtype="fp32", batch_tokens=10_000))
-    cut, cut_reports = run(plan, toy("llama"), tmp_path / "b", Engine(dtype="fp32", batch_tokens=31))
+    whole, whole_reports = run(plan, toy("llama"), tmp_path / "a", TrainingOptions(dtype="fp32", batch_tokens=10_000))
+    cut, cut_reports = run(plan, toy("llama"), tmp_path / "b", TrainingOptions(dtype="fp32", batch_tokens=31))
     for one, other in zip(whole_reports, cut_reports, strict=True):
         assert one.loss == pytest.approx(other.loss, rel=1e-5)
         assert one.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-4)
@@ -163,8 +163,8 @@ def test_parts_by_source_add_up_to_the_loss(
 def test_losses_fall_on_rows_seen_again(
     toy: Callable[[str], Any], plan_of: Callable[..., TrainingPlan], tmp_path: Path
 ) -> None:
-    for engine in (FP32, Engine(dtype="bf16")):
-        _, reports = run(plan_of([(0, 1, 2, 3)] * 15), toy("llama"), tmp_path / engine.dtype, engine)
+    for options in (FP32, TrainingOptions(dtype="bf16")):
+        _, reports = run(plan_of([(0, 1, 2, 3)] * 15), toy("llama"), tmp_path / options.dtype, options)
         assert reports[-1].loss < reports[0].loss / 3
 
 
@@ -173,7 +173,7 @@ def test_bf16_keeps_fp32_masters(
 ) -> None:
     """A rate too small for the bf16 grid still moves the weights, and they do not start on that grid."""
     before = weights_of(toy("llama"))
-    trained, _ = run(plan_of(learning_rate=1e-7), toy("llama"), tmp_path, Engine(dtype="bf16"))
+    trained, _ = run(plan_of(learning_rate=1e-7), toy("llama"), tmp_path, TrainingOptions(dtype="bf16"))
     for name, weight in trained.model.named_parameters():
         assert weight.dtype == torch.float32
         moved = (weight - before[name]).abs()
@@ -183,7 +183,7 @@ def test_bf16_keeps_fp32_masters(
 def test_tied_weights_stay_tied(
     toy: Callable[[str], Any], plan_of: Callable[..., TrainingPlan], tmp_path: Path
 ) -> None:
-    trained, _ = run(plan_of(), toy("llama"), tmp_path, Engine(dtype="bf16"))
+    trained, _ = run(plan_of(), toy("llama"), tmp_path, TrainingOptions(dtype="bf16"))
     assert trained.model.lm_head.weight is trained.model.model.embed_tokens.weight
 
 
@@ -191,8 +191,8 @@ def test_tied_weights_stay_tied(
 def test_the_same_plan_gives_the_same_bits(
     dtype: Any, toy: Callable[[str], Any], plan_of: Callable[..., TrainingPlan], tmp_path: Path
 ) -> None:
-    one, _ = run(plan_of(), toy("llama"), tmp_path / "a", Engine(dtype=dtype))
-    other, _ = run(plan_of(), toy("llama"), tmp_path / "b", Engine(dtype=dtype))
+    one, _ = run(plan_of(), toy("llama"), tmp_path / "a", TrainingOptions(dtype=dtype))
+    other, _ = run(plan_of(), toy("llama"), tmp_path / "b", TrainingOptions(dtype=dtype))
     assert same_bits(one.model, other.model)
 
 
@@ -225,7 +225,9 @@ def test_saved_adapter_loads_with_peft_and_equals_the_merged_weights(
 ) -> None:
     from peft import PeftModel
 
-    trained, reports = run(lora(plan_of, steps=[(0, 1, 2, 3)] * 5), toy("llama"), tmp_path / "c", Engine(dtype=dtype))
+    trained, reports = run(
+        lora(plan_of, steps=[(0, 1, 2, 3)] * 5), toy("llama"), tmp_path / "c", TrainingOptions(dtype=dtype)
+    )
     assert reports[-1].loss < reports[0].loss
     assert trained.adapter is not None
     trained.adapter.save(tmp_path)
@@ -276,12 +278,12 @@ def test_a_training_that_was_stopped_ends_in_the_same_bits(
     dtype: Any, method: str, toy: Callable[[str], Any], plan_of: Callable[..., TrainingPlan], tmp_path: Path
 ) -> None:
     plan = lora(plan_of) if method == "lora" else plan_of()
-    calm, calm_reports = run(plan, toy("llama"), tmp_path / "calm", Engine(dtype=dtype))
+    calm, calm_reports = run(plan, toy("llama"), tmp_path / "calm", TrainingOptions(dtype=dtype))
     for stop_after in (1, 2):
         with pytest.raises(Interrupted) as caught:
-            run(plan, toy("llama"), tmp_path / "stopped", Engine(dtype=dtype), stop_after=stop_after)
+            run(plan, toy("llama"), tmp_path / "stopped", TrainingOptions(dtype=dtype), stop_after=stop_after)
         assert caught.value.exit_code == 143
-    resumed, reports = run(plan, toy("llama"), tmp_path / "stopped", Engine(dtype=dtype))
+    resumed, reports = run(plan, toy("llama"), tmp_path / "stopped", TrainingOptions(dtype=dtype))
     assert [report.step for report in reports] == [3]
     assert reports[0].loss == calm_reports[2].loss
     assert same_bits(calm.model, resumed.model)
@@ -292,10 +294,12 @@ def test_checkpoints_are_written_by_time_and_at_most_two_kept(
 ) -> None:
     plan = plan_of([(0, 1)] * 5)
     calm, _ = run(plan, toy("llama"), tmp_path / "calm")
-    run(plan, toy("llama"), tmp_path / "timed", Engine(dtype="fp32", checkpoint_seconds=0.0))
+    run(plan, toy("llama"), tmp_path / "timed", TrainingOptions(dtype="fp32", checkpoint_seconds=0.0))
     assert not list((tmp_path / "calm").glob("*"))
     assert sorted(path.name for path in (tmp_path / "timed").iterdir()) == ["step-00000003", "step-00000004"]
-    resumed, reports = run(plan, toy("llama"), tmp_path / "timed", Engine(dtype="fp32", checkpoint_seconds=0.0))
+    resumed, reports = run(
+        plan, toy("llama"), tmp_path / "timed", TrainingOptions(dtype="fp32", checkpoint_seconds=0.0)
+    )
     assert [report.step for report in reports] == [5]
     assert same_bits(calm.model, resumed.model)
 
@@ -307,8 +311,8 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
 ) -> None:
     plan = plan_of([(0, 1)] * 4)
     calm, _ = run(plan, toy("llama"), tmp_path / "calm")
-    engine = Engine(dtype="fp32", checkpoint_seconds=0.0)
-    run(plan, toy("llama"), tmp_path / "timed", engine)
+    options = TrainingOptions(dtype="fp32", checkpoint_seconds=0.0)
+    run(plan, toy("llama"), tmp_path / "timed", options)
     path = tmp_path / "timed" / "step-00000003" / file
     data = bytearray(path.read_bytes())
     if damage == "missing":
@@ -318,7 +322,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     else:
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
-    resumed, reports = run(plan, toy("llama"), tmp_path / "timed", engine)
+    resumed, reports = run(plan, toy("llama"), tmp_path / "timed", options)
     assert [report.step for report in reports] == [3, 4]
     assert same_bits(calm.model, resumed.model)
 
@@ -326,9 +330,9 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
 def test_another_trainings_checkpoint_is_passed_over(
     toy: Callable[[str], Any], plan_of: Callable[..., TrainingPlan], tmp_path: Path
 ) -> None:
-    engine = Engine(dtype="fp32", checkpoint_seconds=0.0)
-    run(plan_of(), toy("llama"), tmp_path, engine)
-    for plan, other in ((plan_of(learning_rate=2e-2), engine), (plan_of(), Engine(dtype="bf16"))):
+    options = TrainingOptions(dtype="fp32", checkpoint_seconds=0.0)
+    run(plan_of(), toy("llama"), tmp_path, options)
+    for plan, other in ((plan_of(learning_rate=2e-2), options), (plan_of(), TrainingOptions(dtype="bf16"))):
         _, reports = run(plan, toy("llama"), tmp_path, other)
         assert [report.step for report in reports] == [1, 2, 3]
 
@@ -339,7 +343,7 @@ def test_what_a_killed_writer_left_is_ignored_and_removed(
     leftover = tmp_path / ".tmp-checkpoint-step-00000002"
     leftover.mkdir()
     (leftover / "weights.safetensors").write_bytes(b"half")
-    _, reports = run(plan_of(), toy("llama"), tmp_path, Engine(dtype="fp32", checkpoint_seconds=0.0))
+    _, reports = run(plan_of(), toy("llama"), tmp_path, TrainingOptions(dtype="fp32", checkpoint_seconds=0.0))
     assert [report.step for report in reports] == [1, 2, 3]
     assert not leftover.exists()
 
@@ -389,7 +393,9 @@ def test_a_step_that_runs_out_of_memory_goes_through_in_smaller_pieces(
         return plain(self, rows)
 
     monkeypatch.setattr(Forward, "losses", scarce)
-    trained, reports = run(plan_of(), toy("llama"), tmp_path / "scarce", Engine(dtype="fp32", batch_tokens=10_000))
+    trained, reports = run(
+        plan_of(), toy("llama"), tmp_path / "scarce", TrainingOptions(dtype="fp32", batch_tokens=10_000)
+    )
     assert len(trained.retried_steps) == 1
     assert trained.batch_tokens == largest // 2
     assert len(reports) == 3
@@ -408,7 +414,7 @@ def test_a_step_that_never_fits_fails_with_a_clear_error(
 
     monkeypatch.setattr(Forward, "losses", never)
     with pytest.raises(RunFailed) as caught:
-        run(plan_of(), toy("llama"), tmp_path, Engine(dtype="fp32", batch_tokens=100))
+        run(plan_of(), toy("llama"), tmp_path, TrainingOptions(dtype="fp32", batch_tokens=100))
     assert (caught.value.kind, caught.value.step) == ("out_of_memory", 1)
 
 
@@ -423,4 +429,4 @@ def test_other_errors_are_not_mistaken_for_lack_of_memory(
 
     monkeypatch.setattr(Forward, "losses", broken)
     with pytest.raises(RuntimeError, match="shapes"):
-        run(plan_of(), toy("llama"), tmp_path, Engine(dtype="fp32", batch_tokens=100))
+        run(plan_of(), toy("llama"), tmp_path, TrainingOptions(dtype="fp32", batch_tokens=100))

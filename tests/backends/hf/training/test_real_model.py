@@ -1,4 +1,4 @@
-"""The engine on SmolLM2-135M with real text."""
+"""The options on SmolLM2-135M with real text."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import titrant
-from titrant.backends.hf.training import Engine, train
+from titrant.backends.hf.training import TrainingOptions, train
 from titrant.backends.hf.training.forward import forward_for
 from titrant.core.records import PreparedModel, StepReport, TokenRow, TrainingPlan, TrainingSettings
 
@@ -62,7 +62,7 @@ def trained_in(
     trained = train(
         plan,
         model=load(prepared_model),
-        engine=Engine(dtype=dtype),
+        options=TrainingOptions(dtype=dtype),
         checkpoints=folder,
         on_step=reports.append,
         stop=lambda: None,

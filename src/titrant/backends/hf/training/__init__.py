@@ -2,6 +2,6 @@
 
 from titrant.backends.hf.training.adapters import Adapter
 from titrant.backends.hf.training.forward import Traits
-from titrant.backends.hf.training.loop import Engine, Trained, train, training_fingerprint
+from titrant.backends.hf.training.loop import Trained, TrainingOptions, train, training_fingerprint
 
-__all__ = ["Adapter", "Engine", "Trained", "Traits", "train", "training_fingerprint"]
+__all__ = ["Adapter", "Trained", "TrainingOptions", "Traits", "train", "training_fingerprint"]

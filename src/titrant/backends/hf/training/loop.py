@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
+class TrainingOptions:
     """How training is carried out; nothing here changes what is learned beyond rounding.
 
     `batch_tokens` is the size of a micro-batch in tokens; None takes what `activation_bytes` hold by a count of what
@@ -69,7 +69,7 @@ def train(
     plan: TrainingPlan,
     *,
     model: Any,
-    engine: Engine,
+    options: TrainingOptions,
     checkpoints: Path,
     on_step: Callable[[StepReport], None],
     stop: Callable[[], int | None],
@@ -95,14 +95,14 @@ def train(
     with _reproducible(next(model.parameters()).device), shortcuts(model):
         forward = forward_for(model, traits)
         with _naming_lack_of_memory(step=None):
-            weights = TrainableWeights(model, dtype=engine.dtype, settings=plan.settings)
-            batch_tokens, token_bytes = engine.batch_tokens, traits.token_bytes if traits is not None else None
+            weights = TrainableWeights(model, dtype=options.dtype, settings=plan.settings)
+            batch_tokens, token_bytes = options.batch_tokens, traits.token_bytes if traits is not None else None
             if batch_tokens is None:
                 token_bytes = token_bytes or activation_bytes_per_token(forward)
-                batch_tokens = max(1, engine.activation_bytes // token_bytes)
+                batch_tokens = max(1, options.activation_bytes // token_bytes)
                 log.info("micro-batches of %d tokens: %.2f MiB of activations each", batch_tokens, token_bytes / 2**20)
         training = _Training(plan, forward, weights, batch_tokens)
-        training.run(engine, checkpoints=checkpoints, on_step=on_step, stop=stop)
+        training.run(options, checkpoints=checkpoints, on_step=on_step, stop=stop)
     weights.release()
     adapter = None
     if adapted is not None:
@@ -114,11 +114,11 @@ def train(
         traits=Traits(ragged=forward.ragged, plain_head=forward.plain_head, token_bytes=token_bytes),
         batch_tokens=training.batch_tokens,
         retried_steps=tuple(training.retried_steps),
-        keep=functools.partial(training.keep_final, name=training_fingerprint(plan, engine)),
+        keep=functools.partial(training.keep_final, name=training_fingerprint(plan, options)),
     )
 
 
-def training_fingerprint(plan: TrainingPlan, engine: Engine) -> str:
+def training_fingerprint(plan: TrainingPlan, options: TrainingOptions) -> str:
     """Names all that decides the bits of a training, so that it never goes on from another's checkpoint."""
     parts = {
         "revision": REVISIONS["training"],
@@ -127,9 +127,9 @@ def training_fingerprint(plan: TrainingPlan, engine: Engine) -> str:
         "steps": plan.steps,
         "settings": plan.settings,
         "seed": plan.seed,
-        "dtype": engine.dtype,
-        "batch_tokens": engine.batch_tokens,
-        "activation_bytes": engine.activation_bytes,
+        "dtype": options.dtype,
+        "batch_tokens": options.batch_tokens,
+        "activation_bytes": options.activation_bytes,
     }
     return fingerprint(parts)
 
@@ -143,14 +143,14 @@ class _Training:
 
     def run(
         self,
-        engine: Engine,
+        options: TrainingOptions,
         *,
         checkpoints: Path,
         on_step: Callable[[StepReport], None],
         stop: Callable[[], int | None],
     ) -> None:
         """Take all steps that are left, with checkpoints by time and on a signal."""
-        name = training_fingerprint(self.plan, engine)
+        name = training_fingerprint(self.plan, options)
         found = newest_good_checkpoint(checkpoints, fingerprint=name)
         if found is not None:
             self.weights.load_state(found.tensors, steps_taken=found.step)
@@ -160,7 +160,7 @@ class _Training:
         for step in range(self.weights.steps_taken + 1, len(self.plan.steps) + 1):
             on_step(self.take(step))
             signal_number = stop()
-            due = time.monotonic() - written_at >= engine.checkpoint_seconds and step < len(self.plan.steps)
+            due = time.monotonic() - written_at >= options.checkpoint_seconds and step < len(self.plan.steps)
             if due or signal_number is not None:
                 state = Checkpoint(step=step, batch_tokens=self.batch_tokens, tensors=self.weights.state())
                 write_checkpoint(checkpoints, state, fingerprint=name)
