@@ -16,17 +16,16 @@ from titrant.stats.contrasts import (
     Spread,
     TaskWeights,
     bounds,
-    contrast_batch,
     joined_spreads,
     layout,
-    moments,
     shared_seeds_contrast,
 )
 from titrant.stats.crossfit import CrossFit, cross_fitted, halves
-from titrant.stats.family import FamilyBounds, correlations, simultaneous
+from titrant.stats.family import simultaneous
 from titrant.stats.numbers import Against, DoseEvidence, Evidence, Kept, Unscored, unknown_estimate
 from titrant.stats.power import Components, Costs, PowerDesign, pilot_components, prospects, ways_on
 from titrant.stats.table import Completed, ScoreTable, TableArm, complete
+from titrant.stats.weigh import Weighed, gap_bounds, weigh, weighed
 
 OUTSIDE = ("untuned", "generalist_alone")
 THESE_ROWS = "these rows"
@@ -142,15 +141,10 @@ def _family(arms: Sequence[TableArm], baseline: str | None, matched: str | None,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Numbers:
-    """Spreads and families for each baseline, gaps and gains: one study, K doses."""
+    """A family weighed (one study, K doses), with why a number is unknown and how many seeds stand behind it."""
 
-    spreads: tuple[Spread, ...]
-    families: tuple[FamilyBounds, ...]
-    gap_low: Floats
-    gap_high: Floats
-    fit: CrossFit
+    weighed: Weighed
     reasons: tuple[tuple[str | None, ...], ...]
-    methods: tuple[tuple[str, ...], ...]
     n_seeds: tuple[tuple[int, ...], ...]
 
 
@@ -177,7 +171,7 @@ def gather(
     plan = layout(len(cut.items), groups=cut.groups, tasks=cut.tasks, task_weights=settings.task_weights)
     numbers = _numbers(cut, plan, n_baselines, settings) if family.doses else None
     doses = _dose_evidence(cut, plan, numbers, n_baselines, settings) if numbers is not None else ()
-    lead = numbers.fit.best[..., -1] if numbers is not None else np.array(np.nan)
+    lead = numbers.weighed.cross_fit.best[..., -1] if numbers is not None else np.array(np.nan)
     evidence = Evidence(
         doses=doses,
         baseline=family.baseline,
@@ -190,8 +184,8 @@ def gather(
         n_items=len(cut.items),
         n_groups=plan.n_clusters if cut.groups is not None else None,
         gain_best=_maybe_number(lead),
-        gain_smallest=_maybe_number(numbers.fit.smallest[..., -1]) if numbers is not None else None,
-        gain_least=_maybe_number(numbers.fit.best.min(-1)) if numbers is not None else None,
+        gain_smallest=_maybe_number(numbers.weighed.cross_fit.smallest[..., -1]) if numbers is not None else None,
+        gain_least=_maybe_number(numbers.weighed.cross_fit.best.min(-1)) if numbers is not None else None,
         smallest_detectable=None,
         estimand=settings.estimand,
         steps_matched=settings.steps_matched or table.arms[arms[0]].kind == "matched",
@@ -252,25 +246,12 @@ def _without_baseline(table: ScoreTable, family: Family, settings: Settings) -> 
 
 
 def _numbers(table: ScoreTable, plan: Layout, n_baselines: int, settings: Settings) -> _Numbers:
-    n_arms = len(table.arms)
-    doses = list(range(n_baselines, n_arms))
-    if bool(table.ran.all()):
-        sides = [_even_side(table, plan, doses, baseline, settings) for baseline in range(n_baselines)]
-    else:
-        sides = [_ragged_side(table, plan, doses, baseline, settings) for baseline in range(n_baselines)]
-    spreads = tuple(side[0] for side in sides)
-    gap_low, gap_high = _gaps(table, plan, doses, spreads[0], settings)
+    doses, baselines = list(range(n_baselines, len(table.arms))), range(n_baselines)
+    told = _weighed if table.ran.size and bool(table.ran.all()) else _weighed_by_pairs
     return _Numbers(
-        spreads=spreads,
-        families=tuple(side[1] for side in sides),
-        gap_low=gap_low,
-        gap_high=gap_high,
-        fit=_fit(table, plan, doses, n_baselines, settings),
-        reasons=tuple(_reasons(table, plan, doses, baseline) for baseline in range(n_baselines)),
-        methods=tuple(side[2] for side in sides),
-        n_seeds=tuple(
-            tuple(len(_common(table, [dose, baseline])) for dose in doses) for baseline in range(n_baselines)
-        ),
+        weighed=told(table, plan, doses, baselines, settings),
+        reasons=tuple(_reasons(table, plan, doses, baseline) for baseline in baselines),
+        n_seeds=tuple(tuple(len(_common(table, [dose, baseline])) for dose in doses) for baseline in baselines),
     )
 
 
@@ -279,23 +260,47 @@ def _common(table: ScoreTable, arms: Sequence[int]) -> list[int]:
     return [int(seed) for seed in np.flatnonzero(table.ran[list(arms)].all(0))]
 
 
-def _even_side(
-    table: ScoreTable, plan: Layout, doses: list[int], baseline: int, settings: Settings
-) -> tuple[Spread, FamilyBounds, tuple[str, ...]]:
-    found = moments(table.values_ASI, plan)
-    spread = contrast_batch(found, doses, baseline, overlap=settings.overlap or 0.0)
-    correlation = correlations(found, doses, baseline, spread) if len(doses) > 1 else None
-    return spread, simultaneous(spread, correlation, level=settings.level), (spread.method,) * len(doses)
+def _weighed(
+    table: ScoreTable, plan: Layout, doses: Sequence[int], baselines: Sequence[int], settings: Settings
+) -> Weighed:
+    """As `make calibrate` weighs thousands of simulated studies, with no step of its own."""
+    return weigh(
+        table.values_ASI,
+        plan,
+        doses=doses,
+        baselines=baselines,
+        first_half_I=halves(table.items, table.groups),
+        smallest_effect=settings.smallest_effect,
+        level=settings.level,
+        overlap=settings.overlap or 0.0,
+    )
 
 
-def _ragged_side(
-    table: ScoreTable, plan: Layout, doses: list[int], baseline: int, settings: Settings
-) -> tuple[Spread, FamilyBounds, tuple[str, ...]]:
+def _weighed_by_pairs(
+    table: ScoreTable, plan: Layout, doses: Sequence[int], baselines: Sequence[int], settings: Settings
+) -> Weighed:
     """Where runs are missing, every contrast takes the seeds that its two arms share, so the method is its own too, and
-    the family is Holm's."""
-    pairs = [_pair(table, plan, dose, baseline, settings) for dose in doses]
-    spread = joined_spreads(pairs)
-    return spread, simultaneous(spread, None, level=settings.level), tuple(pair.method for pair in pairs)
+    the family is Holm's: correlations of contrasts over different seeds are not known."""
+
+    def against(baseline: int) -> Spread:
+        return joined_spreads([_pair(table, plan, dose, baseline, settings) for dose in doses])
+
+    spreads = tuple(against(baseline) for baseline in baselines)
+    gap_low, gap_high = np.full(len(doses), np.nan), np.full(len(doses), np.nan)
+    if not bool(np.isnan(spreads[0].difference).all()):
+        best = int(np.nanargmax(spreads[0].difference))
+        gap_low, gap_high = gap_bounds(against(doses[best]), np.array(best), level=settings.level)
+    return weighed(
+        spreads,
+        tuple(simultaneous(spread, None, level=settings.level) for spread in spreads),
+        _fit(table, plan, doses, baselines, settings),
+        (gap_low, gap_high),
+        rows=range(1, len(doses) + 1),
+        level=settings.level,
+        methods=tuple(
+            tuple(_pair(table, plan, dose, baseline, settings).method for dose in doses) for baseline in baselines
+        ),
+    )
 
 
 def _pair(table: ScoreTable, plan: Layout, arm: int, baseline: int, settings: Settings) -> Spread:
@@ -304,39 +309,24 @@ def _pair(table: ScoreTable, plan: Layout, arm: int, baseline: int, settings: Se
     )
 
 
-def _gaps(
-    table: ScoreTable, plan: Layout, doses: list[int], spread: Spread, settings: Settings
-) -> tuple[Floats, Floats]:
-    """One-sided bounds of best minus dose, K; 0 for the best itself, NaN where unknown."""
-    low, high = np.full(len(doses), np.nan), np.full(len(doses), np.nan)
-    if bool(np.isnan(spread.difference).all()):
-        return low, high
-    best = doses[int(np.nanargmax(spread.difference))]
-    if bool(table.ran.all()):
-        gap = contrast_batch(moments(table.values_ASI, plan), doses, best, overlap=settings.overlap or 0.0)
-    else:
-        gap = joined_spreads([_pair(table, plan, dose, best, settings) for dose in doses])
-    less, more = bounds(gap, 1 - settings.level)
-    itself = np.array([dose == best for dose in doses])
-    return np.where(itself, 0.0, -more), np.where(itself, 0.0, -less)
-
-
-def _fit(table: ScoreTable, plan: Layout, doses: list[int], n_baselines: int, settings: Settings) -> CrossFit:
+def _fit(
+    table: ScoreTable, plan: Layout, doses: Sequence[int], baselines: Sequence[int], settings: Settings
+) -> CrossFit:
     seeds = _common(table, range(len(table.arms)))
     if not seeds:
-        nothing = np.full(n_baselines, np.nan)
+        nothing = np.full(len(baselines), np.nan)
         return CrossFit(best=nothing, smallest=nothing)
     return cross_fitted(
         table.values_ASI[:, seeds],
         plan,
         halves(table.items, table.groups),
         doses=doses,
-        baselines=list(range(n_baselines)),
+        baselines=baselines,
         smallest_effect=settings.smallest_effect,
     )
 
 
-def _reasons(table: ScoreTable, plan: Layout, doses: list[int], baseline: int) -> tuple[str | None, ...]:
+def _reasons(table: ScoreTable, plan: Layout, doses: Sequence[int], baseline: int) -> tuple[str | None, ...]:
     """Why a contrast has no interval, or what its interval does not cover."""
     found: list[str | None] = []
     for dose in doses:
@@ -368,8 +358,8 @@ def _dose_evidence(
             source=arm.source,
             plain=sides[0][index],
             matched=sides[1][index] if n_baselines == 2 else None,
-            gap_high=_maybe_number(numbers.gap_high[index]),
-            gap_low=_maybe_number(numbers.gap_low[index]),
+            gap_high=_maybe_number(numbers.weighed.rule_numbers.gap_high_BK[index]),
+            gap_low=_maybe_number(numbers.weighed.rule_numbers.gap_low_BK[index]),
         )
         for index, arm in enumerate(table.arms[n_baselines:])
     )
@@ -378,9 +368,8 @@ def _dose_evidence(
 def _againsts(
     table: ScoreTable, numbers: _Numbers, baseline: int, n_baselines: int, settings: Settings
 ) -> list[Against]:
-    spread, family = numbers.spreads[baseline], numbers.families[baseline]
-    low_90, high_90 = bounds(spread, 1 - settings.level)
-    _, high_95 = bounds(spread, (1 - settings.level) / 2)
+    weighed = numbers.weighed
+    spread, family, bound = weighed.spreads[baseline], weighed.families[baseline], weighed.rule_numbers
     found = []
     for index, arm in enumerate(table.arms[n_baselines:]):
         reason = numbers.reasons[baseline][index]
@@ -391,7 +380,7 @@ def _againsts(
             low=_maybe_number(family.low[index]),
             high=_maybe_number(family.high[index]),
             level=settings.level,
-            method=f"{numbers.methods[baseline][index]}; {family.method}",
+            method=f"{weighed.methods[baseline][index]}; {family.method}",
             n_items=len(table.items),
             n_seeds=numbers.n_seeds[baseline][index],
             reason=reason,
@@ -410,9 +399,9 @@ def _againsts(
         found.append(
             Against(
                 contrast=contrast,
-                low_90=_maybe_number(low_90[index]),
-                high_90=_maybe_number(high_90[index]),
-                high_95=_maybe_number(high_95[index]),
+                low_90=_maybe_number(bound.low_90_BKR[index, baseline]),
+                high_90=_maybe_number(bound.high_90_BKR[index, baseline]),
+                high_95=_maybe_number(bound.high_95_BKR[index, baseline]),
             )
         )
     return found
@@ -490,7 +479,9 @@ def _with_prospects(
     evidence: Evidence, numbers: _Numbers | None, plan: Layout, n_seeds: int, settings: Settings
 ) -> Evidence:
     """The evidence with what the design could have detected, from its own variances, and the cheapest way on."""
-    components = pilot_components(numbers.spreads[-1], overlap=settings.overlap or 0.0) if numbers is not None else None
+    components = (
+        pilot_components(numbers.weighed.spreads[-1], overlap=settings.overlap or 0.0) if numbers is not None else None
+    )
     if components is None or numbers is None or not n_seeds:
         return replace(evidence, next_step=_first_step(evidence, n_seeds, settings.costs))
     design = PowerDesign(
@@ -551,7 +542,7 @@ def _first_step(evidence: Evidence, n_seeds: int, costs: Costs) -> NextStep | No
 def _next_step(
     evidence: Evidence, design: PowerDesign, numbers: _Numbers, plan: Layout, settings: Settings
 ) -> NextStep | None:
-    gains = np.min([spread.difference for spread in numbers.spreads], axis=0)
+    gains = np.min([spread.difference for spread in numbers.weighed.spreads], axis=0)
     gains = gains[~np.isnan(gains)]
     if not len(gains):
         return None

@@ -1,7 +1,7 @@
 """A family of doses weighed: every number that the rule of the verdict looks at, for one study or thousands at once.
 
-`weigh` takes complete scores B×A×S×I of the arms of one family and is what `make calibrate` runs; `stats.evidence`
-is the same for one study, and also copes with seeds that one arm lacks.
+`weigh` takes complete scores of the arms of one family, B×A×S×I for thousands of studies (`make calibrate`) or A×S×I
+for one: `stats.evidence` calls it for a user's study, so that what is calibrated is what is run.
 
 Thousands of studies, in a few lines (`values_BASI` float32 or float64; arms: 0 baseline, 1 matched, then doses rising):
 
@@ -28,12 +28,14 @@ from titrant.stats.numbers import RuleNumbers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighed:
-    """Numbers of a family. `spreads` and `families` have one entry for each of the R baselines."""
+    """Numbers of a family. `spreads`, `families` and `methods` have one entry for each of the R baselines; `methods`
+    then one for each dose."""
 
     rule_numbers: RuleNumbers
     spreads: tuple[Spread, ...]
     families: tuple[FamilyBounds, ...]
     cross_fit: CrossFit
+    methods: tuple[tuple[str, ...], ...]
 
 
 def weigh(
@@ -69,14 +71,35 @@ def weigh(
         baselines=baselines,
         smallest_effect=smallest_effect,
     )
-    low_gap, high_gap = gaps(found, spreads[0], doses, level=level, overlap=overlap)
+    return weighed(
+        spreads,
+        families,
+        fit,
+        gaps(found, spreads[0], doses, level=level, overlap=overlap),
+        rows=rows or range(1, len(doses) + 1),
+        level=level,
+    )
+
+
+def weighed(
+    spreads: Sequence[Spread],
+    families: Sequence[FamilyBounds],
+    fit: CrossFit,
+    gaps_of: tuple[Floats, Floats],
+    *,
+    rows: Sequence[float],
+    level: float,
+    methods: tuple[tuple[str, ...], ...] | None = None,
+) -> Weighed:
+    """Spreads and families of R baselines put together. `methods` where the doses' intervals have their own."""
+    if methods is None:
+        methods = tuple((spread.method,) * spread.difference.shape[-1] for spread in spreads)
     return Weighed(
-        rule_numbers=rule_numbers(
-            spreads, families, fit, (low_gap, high_gap), rows=rows or range(1, len(doses) + 1), level=level
-        ),
+        rule_numbers=rule_numbers(spreads, families, fit, gaps_of, rows=rows, level=level),
         spreads=tuple(spreads),
         families=tuple(families),
         cross_fit=fit,
+        methods=methods,
     )
 
 
@@ -84,7 +107,7 @@ def rule_numbers(
     spreads: Sequence[Spread],
     families: Sequence[FamilyBounds],
     fit: CrossFit,
-    gap_bounds: tuple[Floats, Floats],
+    gaps_of: tuple[Floats, Floats],
     *,
     rows: Sequence[float],
     level: float,
@@ -99,8 +122,8 @@ def rule_numbers(
         low_90_BKR=np.stack([low for low, _ in narrow], axis=-1),
         high_90_BKR=np.stack([high for _, high in narrow], axis=-1),
         high_95_BKR=np.stack([high for _, high in wide], axis=-1),
-        gap_low_BK=gap_bounds[0],
-        gap_high_BK=gap_bounds[1],
+        gap_low_BK=gaps_of[0],
+        gap_high_BK=gaps_of[1],
         gain_BR=fit.best,
     )
 
@@ -111,8 +134,12 @@ def gaps(
     """One-sided bounds of best minus dose, B×K; 0 for the best itself. Ties for the best go to the smaller."""
     index = np.asarray(doses)
     best_B = spread.difference.argmax(-1)
-    gap = contrast_batch(found, doses, index[best_B], overlap=overlap)
-    low, high = bounds(gap, 1 - level)
-    itself = np.arange(len(index)) == best_B[..., None]
-    # contrast_batch gives dose minus best; the gap is best minus dose.
+    return gap_bounds(contrast_batch(found, doses, index[best_B], overlap=overlap), best_B, level=level)
+
+
+def gap_bounds(against_best: Spread, best_B: NDArray[np.intp], *, level: float) -> tuple[Floats, Floats]:
+    """One-sided bounds of best minus dose from contrasts of every dose with the best, which is dose `best_B`."""
+    low, high = bounds(against_best, 1 - level)
+    itself = np.arange(against_best.difference.shape[-1]) == best_B[..., None]
+    # the contrasts are dose minus best; the gap is best minus dose.
     return np.where(itself, 0.0, -high), np.where(itself, 0.0, -low)
