@@ -53,7 +53,7 @@ CLEARLY_STRONGER = 1.0
 GIVE_UP_BELOW = 0.05
 """A study stops where the chance that its last look settles it is smaller: see `_chance_of_firm`. Simulated, this
 costs at most one verdict in a hundred, and saves up to a third of what studies cost that are too weak for their
-question (docs/decisions/0033-staged-looks.md)."""
+question (docs/decisions/0035-staged-looks.md)."""
 
 FEWEST_TO_CLAIM = 3
 """A contrast claims nothing from fewer seeds that both arms have."""
