@@ -1,6 +1,6 @@
 """The names under which scores are kept: those of the store's first format, which named a run by what it was asked too.
 
-346 score tables were kept under these names before trainings and answers were told apart. They are evidence that took
+345 score tables were kept under these names before trainings and answers were told apart. They are evidence that took
 days, so the names stay as they were; a kept name still follows from the study alone, on any machine.
 """
 

@@ -170,7 +170,7 @@ def test_two_arms_without_a_dose_ask_for_a_name_rather_than_guess() -> None:
     assert judge(columns, matched="other")["matched"] == "other"
 
 
-def test_probes_other_than_the_target_do_not_decide_but_retention_is_told() -> None:
+def test_eval_sets_other_than_the_target_do_not_decide_but_retention_is_told() -> None:
     columns = study({"alone": 0.0, "mixed": 0.2})
     kept = study({"alone": 0.0, "mixed": -0.3}, name="kept")
     columns["eval_set"] = ["target"] * len(columns["arm"])
@@ -223,7 +223,7 @@ def test_a_probe_that_nobody_knows_is_refused_rather_than_left_out(eval_set: str
     columns["eval_set"] = ["target"] * len(columns["arm"]) + [eval_set] * len(more["arm"])
     for name, values in more.items():
         columns[name] += values
-    with pytest.raises(ScoresError, match="no such probe"):
+    with pytest.raises(ScoresError, match="no such eval set"):
         judge(columns, baseline="alone")
 
 

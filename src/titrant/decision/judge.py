@@ -168,11 +168,11 @@ def judge_tables(
     verdict_at: int | None = None,
 ) -> tuple[Verdict, ...]:
     """The verdict at the largest target size (or at `verdict_at`, or at the named baseline's), then those of the other
-    sizes. Probes named retention, or retention:NAME, enter the sentences; transfer:NAME stands beside them."""
+    sizes. Eval sets named retention, or retention:NAME, enter the sentences; transfer:NAME stands beside them."""
     table = tables.get(TARGET)
     if table is None:
         raise ScoresError(
-            "no scores of eval set target", got=", ".join(tables), expected="probe target (or no column eval set)"
+            "no scores of eval set target", got=", ".join(tables), expected="eval set target (or no column eval set)"
         )
     found = list(families(table, baseline=baseline, matched=matched))
     if verdict_at is not None:
@@ -202,7 +202,7 @@ def check_eval_sets(tables: Mapping[str, ScoreTable]) -> None:
         kind, _, rest = name.partition(":")
         if name in (TARGET, RETENTION, VALIDATION) or (kind in (RETENTION, TRANSFER) and rest):
             continue
-        raise ScoresError("no such probe", got=name, expected="target, retention, retention:NAME or transfer:NAME")
+        raise ScoresError("no such eval set", got=name, expected="target, retention, retention:NAME or transfer:NAME")
 
 
 # ----------------------------------------------------------------------------------------------------------------- JSON

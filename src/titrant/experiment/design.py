@@ -482,7 +482,7 @@ class _Drawing:
     def _row_digest(self, row: TokenRow) -> str:
         found = self._digests.get(id(row))
         if found is None:
-            # rows live as long as the bench, so their ids are not reused
+            # rows live as long as the prepared study, so their ids are not reused
             found = self._digests[id(row)] = fingerprint([row.ids, row.loss_from], length=16)
         return found
 

@@ -6,6 +6,7 @@ that a draw gets exactly what it asks for. A test item among the target's own tr
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -224,21 +225,7 @@ def prepare_study(
     `backend` is the identity of what will train (`engines.BackendSpec.identity`): a part of every run's name.
     `answers_kept`: the study has been run, so that another metric needs no training.
     """
-    numerics = numerics_of(study)
-    prepared_model: dict[str, PreparedModel] = {}
-
-    def model(name: str) -> PreparedModel:
-        if name not in prepared_model:
-            say(f"preparing the model {name}")
-            prepared_model[name] = prepare(
-                str(study.models[name]),
-                base=study.folder,
-                template=study.template,
-                allow_pickle=study.allow_pickle,
-                allow_remote_code=study.allow_remote_code,
-            )
-        return prepared_model[name]
-
+    model = functools.cache(functools.partial(_prepared_model, study, say))
     tokens_of = longest_in([renderer_for(model(name)) for name in study.models]) if _shows_examples(study) else None
     raw = raw_rows(study, tokens_of=tokens_of)
     for line in unread_files(study):
@@ -255,25 +242,7 @@ def prepare_study(
         name: (model(name), renderer_for(model(name), merge_system=study.refused_turns == "merge"))
         for name in study.models
     }
-    fitting = {name: _fitting_targets(study, name, renderer, targets) for name, (_, renderer) in made.items()}
-    pools, removed = _pools_in_tokens(study, raw, made, say)
-    models = {
-        name: ModelData(
-            name=name,
-            model=prepared_model,
-            renderer=renderer,
-            rows={**fitting[name].rows, **pools[name].rows},
-            targets=fitting[name].targets,
-            pools=pools[name].pools,
-            removed=(*fitting[name].removed, *pools[name].removed),
-            notes=(
-                *_template_notes(study, name, renderer, targets, pools[name]),
-                *fitting[name].notes,
-                *pools[name].notes,
-            ),
-        )
-        for name, (prepared_model, renderer) in made.items()
-    }
+    models, removed = _data_of_models(study, raw, made, say)
     drawn = {name: pool.rows for name, pool in next(iter(models.values())).pools.items()}
     for line in own_rows_as_pools(targets, drawn, study):
         say(line)
@@ -286,13 +255,50 @@ def prepare_study(
         study=study,
         models=models,
         retention=retention,
-        numerics=numerics,
+        numerics=numerics_of(study),
         removed=tuple(removed),
         facts=facts,
         backend=backend,
         remarks=tuple(remarks),
         not_read=raw.not_read,
     )
+
+
+def _prepared_model(study: Study, say: Callable[[str], None], name: str) -> PreparedModel:
+    say(f"preparing the model {name}")
+    return prepare(
+        str(study.models[name]),
+        base=study.folder,
+        template=study.template,
+        allow_pickle=study.allow_pickle,
+        allow_remote_code=study.allow_remote_code,
+    )
+
+
+def _data_of_models(
+    study: Study, raw: RawRows, made: Mapping[str, tuple[PreparedModel, Renderer]], say: Callable[[str], None]
+) -> tuple[dict[str, ModelData], list[Removed]]:
+    """Every model's rows in its own tokens, and the pools' rows that none of them may draw, with the reason."""
+    fitting = {name: _fitting_targets(study, name, renderer, raw.targets) for name, (_, renderer) in made.items()}
+    pools, removed = _pools_in_tokens(study, raw, made, say)
+    models = {
+        name: ModelData(
+            name=name,
+            model=model,
+            renderer=renderer,
+            rows={**fitting[name].rows, **pools[name].rows},
+            targets=fitting[name].targets,
+            pools=pools[name].pools,
+            removed=(*fitting[name].removed, *pools[name].removed),
+            notes=(
+                *_template_notes(study, name, renderer, raw.targets, pools[name]),
+                *fitting[name].notes,
+                *pools[name].notes,
+            ),
+        )
+        for name, (model, renderer) in made.items()
+    }
+    return models, removed
 
 
 def remarks_on(study: Study, target: TargetData) -> list[str]:
@@ -494,7 +500,7 @@ def probe_items(raw: RawRows) -> list[Item]:
 def scanned_pools(study: Study, raw: RawRows) -> dict[str, Scan]:
     """Every pool read once for what is in it; no test items are sought and nothing is measured."""
     return {
-        name: scan_pool(study, name, pool, items=(), test_probe=TARGET_SET, renderers={})
+        name: scan_pool(study, name, pool, items=(), test_set=TARGET_SET, renderers={})
         for name, pool in raw.pools.items()
     }
 
@@ -571,7 +577,7 @@ def _pools_in_tokens(
     def scan(name: str, *, measured: bool) -> Scan:
         pool = raw.pools[name]
         used = renderers if measured and not pool.file.in_memory else {}
-        return scan_pool(study, name, pool, items=items, test_probe=TARGET_SET, renderers=used)
+        return scan_pool(study, name, pool, items=items, test_set=TARGET_SET, renderers=used)
 
     scans = {name: scan(name, measured=must_measure(study, name)) for name in raw.pools}
     found = held_pools(study, scans, models)

@@ -341,7 +341,7 @@ def _tries(prepared: PreparedStudy) -> list[Design]:
 
 
 def replace_seeds(prepared: PreparedStudy, seeds: tuple[int, ...]) -> PreparedStudy:
-    """The same bench for other seeds, and with the same arms: a dose in tokens keeps the rows that fit at all seeds."""
+    """The same study for other seeds, and with the same arms: a dose in tokens keeps the rows that fit at all seeds."""
     arms = prepared.study.arms.model_copy(update={"seeds": seeds})
     study, dose_seeds = (
         prepared.study.model_copy(update={"arms": arms}),

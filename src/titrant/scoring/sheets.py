@@ -25,7 +25,7 @@ from titrant.stats.table import ScoreTable, TableArm
 
 Floats = NDArray[np.float64]
 BESIDE = ("retention", "transfer")
-"""Probes that are about no target of the run's own: their names say what they are about."""
+"""Eval sets that are about no target of the run's own: their names say what they are about."""
 GRADED = "graded"
 SUBJECT_GAIN = "subject_gain"
 BY_TASK = "by_task"

@@ -2,7 +2,7 @@
 
 1. rows that cannot be used (of the catalogue's pools; in the user's own they are an error)
 2. `prompts_also_in`: rows whose prompt is not in the other file
-3. contamination: rows that hold a test item or another probe's
+3. contamination: rows that hold a test item or another eval set's
 4. `select`: rows that the model knows, or does not
 5. rows that are too long, in each model's tokens
 6. `lengths_as`: both pools keep as many rows in every class of answer length
@@ -160,12 +160,12 @@ def scan_pool(
     pool: PoolRows,
     *,
     items: Sequence[Item],
-    test_probe: str,
+    test_set: str,
     renderers: Mapping[str, Renderer],
 ) -> Scan:
     """Read a pool once: the columns that its cuts need, and the cuts that no model has a part in.
 
-    `items` are those of all probes, `test_probe` the one of test items. `renderers`, by model: those in whose tokens
+    `items` are those of all eval sets, `test_set` the one of test items. `renderers`, by model: those in whose tokens
     the rows are measured as they pass.
     """
     said = study.generalist[name]
@@ -196,7 +196,7 @@ def scan_pool(
             count += 1
 
     instructions = [target.instruction for target in study.targets.values() if target.instruction]
-    probes_by_place = contamination.contaminated_rows(
+    sets_by_place = contamination.contaminated_rows(
         rows(),
         items,
         settings=contamination.ContaminationSettings(run_words=study.contamination.ngram),
@@ -204,18 +204,16 @@ def scan_pool(
     )
     if not count:
         raise DataError("the file holds no rows", where=pool.place, expected="at least one row")
-    removed = []
-    if left_out:
-        removed.append(Removed(pool=name, why=f"cannot be used, the first: {faults[0]}", rows=left_out))
-    if said.prompts_also_in is not None:
-        why = f"its prompt is not in {said.prompts_also_in.written}"
-        removed.append(Removed(pool=name, why=why, rows=count - len(passed)))
-    in_test = sum(test_probe in eval_sets for eval_sets in probes_by_place.values())
-    for why, found in (("holds a test item", in_test), ("holds another probe's item", len(probes_by_place) - in_test)):
-        if found:
-            removed.append(Removed(pool=name, why=why, rows=found))
+    in_test = sum(test_set in sets for sets in sets_by_place.values())
+    asked_of = "" if said.prompts_also_in is None else said.prompts_also_in.written
+    cuts = [
+        (f"cannot be used, the first: {faults[0] if faults else ''}", left_out),
+        (f"its prompt is not in {asked_of}", count - len(passed)),
+        ("holds a test item", in_test),
+        ("holds another eval set's item", len(sets_by_place) - in_test),
+    ]
     passed_N = np.array(passed, dtype=np.intp)
-    contaminated_N = np.fromiter(probes_by_place, dtype=np.intp, count=len(probes_by_place))
+    contaminated_N = np.fromiter(sets_by_place, dtype=np.intp, count=len(sets_by_place))
     return Scan(
         name=name,
         pool=pool,
@@ -226,7 +224,7 @@ def scan_pool(
         clean_K=np.delete(passed_N, contaminated_N),
         prompt_N=np.frombuffer(bytes(prompts), dtype="S16") if paired else None,
         lengths=lengths,
-        removed=tuple(removed),
+        removed=tuple(Removed(pool=name, why=why, rows=found) for why, found in cuts if found),
     )
 
 
