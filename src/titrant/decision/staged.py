@@ -1,7 +1,7 @@
 """A staged study: what is fixed before its first score (`Protocol`), and what its scores say (`NextRuns`).
 
 Ask and tell, for anyone's trainer: protocol and scores in; a verdict, or the runs to do next, out. Both are a pure
-function of the two: the ladder of looks is replayed from the first seed each time (`stats.replay`), so workers,
+function of the two: the ladder of looks is replayed from the first seed each time (`decision.replay`), so workers,
 finishing order, kills and runs done ahead of need cannot change a byte of it. Nothing here reads a clock or a disk
 beyond the two files.
 """
@@ -286,7 +286,7 @@ def next_runs_of_tables(
     where: str | None = None,
     finished: bool = False,
 ) -> NextRuns:
-    """`next_runs` for callers that hold tables (of probe `target`; `retention` and `transfer:NAME` are told beside it).
+    """`next_runs` for callers that hold tables (of eval set `target`; `retention` and `transfer:NAME` are told beside it).
     `finished`: nothing runs any more, so every gap among an arm's seeds is an error."""
     if shards < 1:
         raise SpecError("not a number of workers", where="--shards", got=shards, expected="1 or more")
@@ -296,6 +296,8 @@ def next_runs_of_tables(
     found = _replayed(protocol, runs, plan)
     over, next_seeds = bool(found.over_B[0]), int(found.next_seeds_B[0])
     _check_order(protocol, runs, found, where, finished=finished)
+    # Runs beyond what the ladder has asked for were done ahead of need: they are no cost of the method, and counting
+    # them would make spending depend on how fast workers are.
     asked_A = np.where(found.active_BA[0], next_seeds, found.read_BA[0])
     spent_AS = runs.known & (np.arange(protocol.most) < asked_A[:, None])
     verdict = None
@@ -331,6 +333,7 @@ def _layout(protocol: Protocol, runs: _Runs) -> Layout:
 def _replayed(protocol: Protocol, runs: _Runs, plan: Layout, *, up_to: int | None = None) -> Replay:
     """The ladder on these runs, or on their first `up_to` seeds. Before the first score there is one item of which
     nothing is known: what is asked for does not depend on it."""
+    # With nothing known the screen asks for every arm, so what stands in the one made-up item cannot show.
     values_ASI, half_I = runs.values_ASI, halves(runs.table.items, runs.table.groups)
     if not runs.table.items:
         values_ASI, half_I = np.zeros((len(protocol.arms), protocol.most, 1)), np.array([True])
@@ -352,6 +355,7 @@ def looks_taken(
     runs = _runs(protocol, tables.get(TARGET), failed, None)
     plan, taken = _layout(protocol, runs), []
     for seeds, tails in zip(protocol.ladder, staged_design(protocol).looks, strict=True):
+        # Cut to the seeds of this look, the replay sees what was known then, and so gives the look as it stood.
         found = _replayed(protocol, runs, plan, up_to=seeds)
         if found.seeds_B[0] != seeds:
             break
@@ -408,6 +412,8 @@ def _requests(protocol: Protocol, runs: _Runs, found: Replay, shards: int) -> It
     """Runs that the next look lacks, seed by seed, so that pairs are complete early; then runs of the look after it
     until every worker has one."""
     active, needed, given = np.flatnonzero(found.active_BA[0]), int(found.next_seeds_B[0]), 0
+    # No further than the look after next: which arms go on is not known beyond it, and runs of an arm that is then set
+    # aside would be wasted.
     for seed in range(_asked_ahead(protocol, needed)):
         for arm in active:
             if runs.known[arm, seed]:
@@ -661,6 +667,7 @@ def _items_that_would_do(protocol: Protocol, runs: _Runs, plan: Layout, found: R
         ]
     )
     components = pilot_components(spread, overlap=overlap)
+    # The weaker gain of each dose over its baselines: that is the one that keeps the verdict open.
     gains = found.difference_BKR[0].min(-1)
     gains = gains[np.isfinite(gains)]
     if components is None or not len(gains):
@@ -755,6 +762,8 @@ def read_protocol(source: str | Path | Mapping[str, Any]) -> Protocol:
         ProtocolArm(name=name, dose=arm.dose, matched=arm.matched, source=arm.source, cost=costs.get(name, 1.0))
         for name, arm in file.arms.items()
     ]
+    # A fixed order, as ties between doses go to the first: a file that lists the same arms otherwise must not change a
+    # verdict.
     arms.sort(key=lambda arm: (arm.dose > 0, arm.matched, arm.dose, arm.source or "", arm.name))
     most = _most(file)
     return Protocol(

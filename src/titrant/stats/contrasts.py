@@ -194,8 +194,8 @@ def moments(values_BASI: NDArray[np.floating[Any]], layout: Layout) -> Moments:
     if n_seeds > 1 and layout.item_df > 0:
         flat_BAC = cells_BASG.reshape(*cells_BASG.shape[:-2], n_seeds * n_clusters)
         total_BAA = flat_BAC @ flat_BAC.swapaxes(-1, -2)
-        # Deviations already sum to 0 over clusters, so taking the clusters' means over seeds off leaves the interaction
-        # of cluster and seed: the error, without its inflation by seed means.
+        # The deviations of a seed already sum to 0 over clusters, as its own mean is off. With the clusters' means over
+        # seeds off as well, what is left is the interaction of cluster and seed: the error.
         left_BAA = total_BAA - n_seeds * n_clusters**2 * item_BAA
         error_BAA = left_BAA / ((n_seeds - 1) * n_seeds * n_clusters**2)
     else:
@@ -536,7 +536,7 @@ def df_of_point(point: Floats) -> Floats:
     [1.0, 3.0]
     """
     points, log_df = _df_grid()
-    # Quantiles of t fall smoothly in the degrees of freedom: a table in logarithms is right to four digits, and
+    # Quantiles of t fall smoothly in the degrees of freedom: a table in logarithms is right to one in 100,000, and
     # thousands of studies take it at once where a root finder would take them one by one.
     found: Floats = np.exp(np.interp(np.log(point), points, log_df))
     return found

@@ -177,6 +177,7 @@ def gather(
     plan = layout(len(cut.items), groups=cut.groups, tasks=cut.tasks, task_weights=settings.task_weights)
     numbers = _numbers(cut, plan, n_baselines, settings) if family.doses else None
     doses = _dose_evidence(cut, plan, numbers, n_baselines, settings) if numbers is not None else ()
+    # The last baseline is the matched one where there is one: the gain is quoted against the harder of the two.
     lead = numbers.fit.best[..., -1] if numbers is not None else np.array(np.nan)
     evidence = Evidence(
         doses=doses,
@@ -313,6 +314,7 @@ def _gaps(
         return low, high
     best = doses[int(np.nanargmax(spread.difference))]
     if bool(table.ran.all()):
+        # The best dose takes the baseline's part, so the sign turns: what is bounded is best minus dose.
         gap = contrast_batch(moments(table.values_ASI, plan), doses, best, overlap=settings.overlap or 0.0)
     else:
         gap = joined_spreads([_pair(table, plan, dose, best, settings) for dose in doses])
@@ -322,6 +324,7 @@ def _gaps(
 
 
 def _fit(table: ScoreTable, plan: Layout, doses: list[int], n_baselines: int, settings: Settings) -> CrossFit:
+    # All arms at the same seeds, or a dose would win by the seeds that another one lacks.
     seeds = _common(table, range(len(table.arms)))
     if not seeds:
         nothing = np.full(n_baselines, np.nan)
@@ -379,6 +382,7 @@ def _againsts(
     table: ScoreTable, numbers: _Numbers, baseline: int, n_baselines: int, settings: Settings
 ) -> list[Against]:
     spread, family = numbers.spreads[baseline], numbers.families[baseline]
+    # `bounds` takes one tail: 5% a side is the 90% interval, 2.5% a side the 95% one.
     low_90, high_90 = bounds(spread, 1 - settings.level)
     _, high_95 = bounds(spread, (1 - settings.level) / 2)
     found = []
@@ -551,6 +555,7 @@ def _first_step(evidence: Evidence, n_seeds: int, costs: Costs) -> NextStep | No
 def _next_step(
     evidence: Evidence, design: Design, numbers: _Numbers, plan: Layout, settings: Settings
 ) -> NextStep | None:
+    # A dose has to beat every baseline, so its weaker gain is the one to settle.
     gains = np.min([spread.difference for spread in numbers.spreads], axis=0)
     gains = gains[~np.isnan(gains)]
     if not len(gains):
