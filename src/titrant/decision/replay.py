@@ -375,14 +375,12 @@ def _seen(
     means_bA = sums.means(live, np.where(on_bA, seeds, 0))
     # A dose none of whose runs is there leads only where no other takes part; scores lie within 0 and 1.
     score_bK = np.nan_to_num(means_bA[:, n_bases:], nan=-1.0)
-    # Argmax over doses that take part, shifted past the baselines to be an index of arms.
     leader_b = np.where(on_bA[:, n_bases:], score_bK, -np.inf).argmax(-1) + n_bases
     shape = (len(live), n_doses, n_bases + 1)
     parts = {name: np.full(shape, np.nan) for name in _PARTS}
     parts["df"], parts["unseen"] = np.zeros(shape), np.zeros(shape)
     constant, common = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=np.intp)
     method = ""
-    # Studies that see the same arms and runs are computed in one batch; simulations have thousands of them.
     for group in _groups(on_bA, ran_bAS, leader_b):
         members, arms = group.members, group.arms
         doses = arms[arms >= n_bases]
@@ -623,8 +621,8 @@ def _chance_of_firm(state: _State, design: StagedDesign, live: Ints) -> Floats:
     is_better = state.low_BKR[live] > 0
     # A dose that was found better at an earlier look stays so, and only its gain has yet to hold at the last one.
     better = reached(np.where(is_better, delta, np.maximum(delta, point(last.better) * error)))
-    # Against every baseline (the least of the chances) by any dose (the largest): bounds on the joint chance that need
-    # no correlations.
+    # Better than every baseline: the least likely of the two. By any dose: the likeliest. Rough, but it needs no
+    # correlations.
     mix = np.where(state.ruled_out_BK[live], 0.0, better.min(-1)).max(-1)
     both = np.where(state.high_single_BKR[live] < delta, 1.0, 1 - reached(delta - point(last.single) * error)).min(-1)
     one = (1 - reached(delta - point(last.strict) * error)).max(-1)
@@ -646,8 +644,8 @@ def _choose_arms(state: _State, seen: _Seen, design: StagedDesign, sums: _Sums, 
     worst_bK = np.nan_to_num(difference.min(-1), nan=-np.inf)
     lead_b1 = np.where(open_bK, worst_bK, -np.inf).max(-1, keepdims=True)
     promising_b1 = lead_b1 >= delta
-    # Doses clearly behind the leader can hardly become the one that is chosen, so their runs are saved while one that
-    # looks worth mixing leads. If it falls back they are taken up again.
+    # While a dose that looks worth mixing leads, one behind it is less likely to be chosen, so its runs are saved. If
+    # the leader falls back, it is taken up again.
     near_bK = worst_bK >= lead_b1 - design.behind * np.nan_to_num(state.gap_error_BK[live])
     doses_bK: Bools = np.asarray(open_bK & (near_bK | ~promising_b1))
     # Mixing: a baseline is needed until every dose that goes on is better than it, and the gain over it is enough.

@@ -286,8 +286,8 @@ def next_runs_of_tables(
     where: str | None = None,
     finished: bool = False,
 ) -> NextRuns:
-    """`next_runs` for callers that hold tables (of eval set `target`; `retention` and `transfer:NAME` are told beside it).
-    `finished`: nothing runs any more, so every gap among an arm's seeds is an error."""
+    """`next_runs` for callers that hold tables: of the eval set `target`, with `retention` and `transfer:NAME` reported
+    beside it. `finished`: nothing runs any more, so every gap among an arm's seeds is an error."""
     if shards < 1:
         raise SpecError("not a number of workers", where="--shards", got=shards, expected="1 or more")
     check_eval_sets(tables)
@@ -412,8 +412,8 @@ def _requests(protocol: Protocol, runs: _Runs, found: Replay, shards: int) -> It
     """Runs that the next look lacks, seed by seed, so that pairs are complete early; then runs of the look after it
     until every worker has one."""
     active, needed, given = np.flatnonzero(found.active_BA[0]), int(found.next_seeds_B[0]), 0
-    # No further than the look after next: which arms go on is not known beyond it, and runs of an arm that is then set
-    # aside would be wasted.
+    # No further than the look after the next one: which arms take part beyond it is not known, and runs of an arm that
+    # is then set aside would be wasted.
     for seed in range(_asked_ahead(protocol, needed)):
         for arm in active:
             if runs.known[arm, seed]:

@@ -214,8 +214,8 @@ def _same(values_BASI: NDArray[np.floating[Any]], layout: Layout) -> Floats:
     """The share of clusters in which two arms have the same scores, B×A×A: compared by one number for each arm and
     cluster, a sum of all its scores with weights that no two different sets of scores share in practice."""
     n_seeds, n_items = values_BASI.shape[-2:]
-    # Comparing all pairs of arms cell by cell would take A * A * S * I memory; a random weighted sum tells sets of
-    # scores apart as surely, for A * I.
+    # Comparing all pairs of arms cell by cell would touch A * A * S * I scores. One random weighted sum a cluster tells
+    # sets of scores apart as surely, and then only sums are compared.
     weight_SI = _mark_weights(n_seeds, n_items)
     mark_BAI = np.einsum("...si,si->...i", values_BASI, weight_SI)[..., layout.order_I]
     mark_BAG = mark_BAI if layout.n_clusters == n_items else np.add.reduceat(mark_BAI, layout.start_G, axis=-1)

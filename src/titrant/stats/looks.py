@@ -185,7 +185,7 @@ def dunnett_tail(tail: float, doses: int, *, correlation: float = 0.5) -> float:
 
     def any_beyond(point: float) -> float:
         def share(common: float) -> float:
-            # 1 - (1 - q)^k through logarithms, or tails of 1e-5 would be lost to rounding.
+            # 1 - (1 - q)^k, by way of logarithms: written as it stands, small tails would lose their digits.
             below = special.log_ndtr((point - root * common) / rest)
             return float(-np.expm1(doses * below) * np.exp(-(common**2) / 2) / np.sqrt(2 * np.pi))
 

@@ -212,8 +212,8 @@ def _reach(found: Moments, spread: Spread, doses: list[int], baseline: int, *, l
     if spread.n_seeds < SEEDS_TO_SIMULATE:
         tails = np.full_like(spread.df, (1 - level) / 2 / len(doses))
         return t_point_array(1 - tails, spread.df) * spread.standard_error
-    # Simulating a family for each of a thousand studies would take minutes; the ratio to single intervals hardly moves
-    # from study to study, so a few give it.
+    # Simulating a family for every study is by far the dearest step here; its ratio to single intervals hardly moves
+    # from study to study, so a few of them give it.
     few = slice(0, FACTOR_STUDIES)
     names = ("difference", "standard_error", "df", "item", "seed", "error", "constant", "unseen")
     some = replace(spread, **{name: getattr(spread, name)[few] for name in names})
