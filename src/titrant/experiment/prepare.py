@@ -238,6 +238,8 @@ def prepare_study(
             )
         return prepared_model[name]
 
+    # Only collections that show examples need token counts this early; preparing models before a fault in a file is
+    # found would let the user wait for it.
     tokens_of = longest_in([renderer_for(model(name)) for name in study.models]) if _shows_examples(study) else None
     raw = raw_rows(study, tokens_of=tokens_of)
     for line in unread_files(study):
@@ -273,6 +275,7 @@ def prepare_study(
         )
         for name, (prepared_model, renderer) in made.items()
     }
+    # A remark for the user, so the first model's pools stand for all: models differ little in which rows are left.
     drawn = {name: pool.rows for name, pool in next(iter(models.values())).pools.items()}
     for line in own_rows_as_pools(targets, drawn, study):
         say(line)
@@ -280,6 +283,8 @@ def prepare_study(
         say(note)
     removed += [entry for target in targets.values() for entry in target.removed]
     items = [item for target in targets.values() for item in target.test]
+    # Sorted, so that a test file in another order is the same test set; references are in it, as a corrected one is
+    # another.
     facts = {"test_set": fingerprint(sorted([item.key, *item.references] for item in items))}
     return PreparedStudy(
         study=study,
@@ -373,6 +378,8 @@ def _read_target(name: str, target: Target, notes: ReadingNotes) -> TargetData:
     if isinstance(target.validation, float):
         part = tasks.split_rows(rows, share=target.validation, name="validation")
         everything = _items(path, target, name=name, eval_set=VALIDATION_SET, labels=labels, notes=notes)
+        # Items are read from the file a second time, as items; which of them are held out is told by the rows they came
+        # from.
         chosen = {row.row_id for row in part.held_out}
         validation = tuple(item for item in everything if item.row_id in chosen)
         rows = part.train
@@ -573,6 +580,8 @@ def _pools_in_tokens(
         return scan_pool(study, name, pool, items=items, test_probe=TARGET_SET, renderers=used)
 
     scans = {name: scan(name, measured=must_measure(study, name)) for name in raw.pools}
+    # First without measuring every row of a large file; only pools whose drawn rows were too often too long are read
+    # again and measured.
     found = held_pools(study, scans, models)
     short = list(dict.fromkeys(name for pools in found.values() for name in pools.short))
     if short:

@@ -104,6 +104,7 @@ def run_study(
     engine = engine or _engine_of(study)
     spec = backend_of(study, backend)
     prepared = prepare_study(study, backend=spec.identity, say=reporter.say, answers_kept=has_answers(out))
+    # Before the store is opened: a study that cannot be drawn fails here and leaves no folder behind.
     first = make_design(prepared, _candidate(study, 0) if study.needs_choosing else None)
     store = Store.open(out)
     design = _choose(prepared, store, spec, engine, reporter) if study.needs_choosing else first
@@ -275,6 +276,7 @@ def _execute(designs: Sequence[Design], store: Store, backend: BackendSpec, engi
             "the same weights, and answer what is new"
         )
     reporter.stage(runs, {planned.run.run_id for planned in runs} - {one.planned.run.run_id for one in left})
+    # The order decides when the study is done and never what it finds: long runs first, balanced over the workers.
     workers = engine.workers(max(1, len(left)), model=_largest(prepared), numerics=prepared.numerics)
     order = balanced_order([_cost(one, prepared) for one in left], workers)
     keep = set[str]().union(*(_candidates_for_the_model(design, store) for design in designs))
@@ -323,6 +325,7 @@ def _chosen(prepared: PreparedStudy, store: Store) -> Callable[[str, str, str], 
     seen = dict.fromkeys(key for mean in means for key in mean)
 
     def settings(model: str, target: str, name: str) -> TrainingSettings:
+        # Arms that serve every target (no target of their own) are chosen by the sum over all targets.
         where = [key for key in seen if key[0] == model and key[2] == name and target in ("", key[1])]
         # a candidate that failed has no score, and is never the best
         values = [sum(mean.get(key, -math.inf) for key in where) for mean in means]
@@ -341,7 +344,8 @@ def _tries(prepared: PreparedStudy) -> list[Design]:
 
 
 def replace_seeds(prepared: PreparedStudy, seeds: tuple[int, ...]) -> PreparedStudy:
-    """The same bench for other seeds, and with the same arms: a dose in tokens keeps the rows that fit at all seeds."""
+    """The same prepared study for other seeds, with the same arms: a dose in tokens keeps the rows that fit at all
+    seeds."""
     arms = prepared.study.arms.model_copy(update={"seeds": seeds})
     study, dose_seeds = (
         prepared.study.model_copy(update={"arms": arms}),
@@ -355,6 +359,7 @@ def _refuse_other_numerics(store: Store, design: Design) -> None:
     wanted = {planned.run.recipe_id: planned.run for planned in design.distinct}
     fix = "use the same versions and settings, or another --out folder"
     begun = {record["run_id"]: record for record in _unfinished(store)}
+    # Same recipe, other run id: only backend or numerics can differ. Results of the two must not stand in one table.
     for run_id, record in {**begun, **store.finished()}.items():
         run = wanted.get(record["recipe_id"])
         if run is not None and run.run_id != run_id:
