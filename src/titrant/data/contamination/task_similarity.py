@@ -165,10 +165,12 @@ def _best_bin(pool: Sequence[float], target: Sequence[float]) -> _Bin:
     ordered = sorted(target, reverse=True)
     found: list[tuple[float, _Bin]] = []
     for percent in range(50, 98, 3):
+        # Thresholds at quantiles of the target's own probabilities, from a half of its rows to nearly all.
         above = ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
         hits, known = sum(value >= above for value in pool), sum(value >= above for value in target)
         rate, recognised = hits / len(pool), known / len(target)
         smooth, weight = (hits + 0.5) / (len(pool) + 1), (known + 0.5) / (len(target) + 1)
+        # The first order variance of a ratio of two independent rates, before it is divided by the lower rate squared.
         variance = smooth * (1 - smooth) / len(pool) + (smooth / weight) ** 2 * weight * (1 - weight) / len(target)
         error, share = math.sqrt(variance) / weight, rate / recognised
         limits = _Bin(
@@ -213,8 +215,10 @@ def _probabilities(texts: Sequence[str], pool_rows: int) -> list[float]:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
+    # One more text, so that a vocabulary is never empty; its row is cut off again.
     features = TfidfVectorizer(analyzer=words, sublinear_tf=True).fit_transform([*texts, "vocabulary"])[:-1]
     is_target = np.arange(len(texts)) >= pool_rows
+    # Folds drawn within each side, so that every fold has rows of both.
     fold = np.concatenate(
         [
             rng_for(0, "kinship", "folds", side).permutation(count) % 3
@@ -223,6 +227,7 @@ def _probabilities(texts: Sequence[str], pool_rows: int) -> list[float]:
     )
     probabilities = np.zeros(len(texts))
     for held_out in range(3):
+        # Balanced: a pool of thousands beside a hundred target rows would make "pool" the best guess for everything.
         model = LogisticRegression(class_weight="balanced", max_iter=1000)
         model.fit(features[fold != held_out], is_target[fold != held_out])
         probabilities[fold == held_out] = model.predict_proba(features[fold == held_out])[:, 1]
