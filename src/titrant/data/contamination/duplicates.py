@@ -73,8 +73,8 @@ def duplicates(
 def _near(rows: Sequence[Example], settings: DuplicateSettings) -> list[Duplicate]:
     from datasketch import MinHash, MinHashLSH
 
-    # A pair of similarity s shares at least one band with probability 1 - (1 - s^6)^20: 0.998 at s = 0.8, 0.08 at 0.25.
-    # The parameters are given, as datasketch would choose others.
+    # A pair of similarity s shares a band with probability 1 - (1 - s^6)^20: 0.998 at s = 0.8, 0.005 at 0.25. The
+    # parameters are given, as datasketch would choose others.
     permutations = settings.bands * settings.band_rows
     index = MinHashLSH(num_perm=permutations, params=(settings.bands, settings.band_rows))
     blank = MinHash(num_perm=permutations, seed=settings.seed, hashfunc=zlib.crc32)

@@ -170,7 +170,8 @@ def _best_bin(pool: Sequence[float], target: Sequence[float]) -> _Bin:
         hits, known = sum(value >= above for value in pool), sum(value >= above for value in target)
         rate, recognised = hits / len(pool), known / len(target)
         smooth, weight = (hits + 0.5) / (len(pool) + 1), (known + 0.5) / (len(target) + 1)
-        # The first order variance of a ratio of two independent rates, before it is divided by the lower rate squared.
+        # To first order var(p / w) = (var p + (p / w)^2 var w) / w^2 for two independent rates; the division by w^2
+        # follows below.
         variance = smooth * (1 - smooth) / len(pool) + (smooth / weight) ** 2 * weight * (1 - weight) / len(target)
         error, share = math.sqrt(variance) / weight, rate / recognised
         limits = _Bin(
