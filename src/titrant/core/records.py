@@ -448,7 +448,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """Arm minus baseline on one probe. `difference` holds the simultaneous bounds over its family."""
+    """Arm minus baseline on one eval set. `difference` holds the simultaneous bounds over its family."""
 
     arm: str
     baseline: str

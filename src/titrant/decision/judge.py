@@ -168,7 +168,7 @@ def judge_tables(
     verdict_at: int | None = None,
 ) -> tuple[Verdict, ...]:
     """The verdict at the largest target size (or at `verdict_at`, or at the named baseline's), then those of the other
-    sizes. Probes named retention, or retention:NAME, enter the sentences; transfer:NAME stands beside them."""
+    sizes. Eval sets named retention, or retention:NAME, enter the sentences; transfer:NAME stands beside them."""
     table = tables.get(TARGET)
     if table is None:
         raise ScoresError(

@@ -97,6 +97,7 @@ def activation_bytes_per_token(forward: Forward, *, probe_tokens: int = 128) -> 
     ids = tuple((index * 7919 + 11) % vocabulary for index in range(probe_tokens))
     row = TokenRow(key="eval_set", source="eval_set", ids=ids, loss_from=probe_tokens - 1)
     weights = {parameter.untyped_storage().data_ptr() for parameter in forward.model.parameters()}
+    # By storage, as several saved tensors can be views of one.
     saved: dict[int, int] = {}
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
