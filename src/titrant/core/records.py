@@ -1,4 +1,4 @@
-"""The frozen values that pass between rooms.
+"""The frozen values that pass between packages.
 
 Rooms import these and never each other. All records are frozen, slotted and keyword-only; sequences are tuples, so a
 record can be hashed, fingerprinted and shared between runs.

@@ -292,7 +292,7 @@ def _save_weights(job: RunJob, language_model: LanguageModel, store: Store) -> N
                 path.chmod(0o644)  # weights come out readable by their owner alone, and a model is handed on
         write_manifest(folder)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)  # half a model would hold the room that is missing
+        shutil.rmtree(folder, ignore_errors=True)  # half a model would take up the disk space that is missing
         raise
     if final.exists():
         shutil.rmtree(final)

@@ -1,8 +1,8 @@
 """Targets that are collections of tasks: a rung of P3 or Super-NaturalInstructions, or a public skill set.
 
 All targets of one study on the same collection stand on one ladder: it is read once, split once by underlying text,
-and has one common set of test items, of which each target is asked those on its rung. So a broad and a narrow
-specialist are compared on the same items, and no specialist has seen a test text in any template.
+and has one common set of test items, of which each target is asked those on its rung. So models trained on
+many tasks and on few are compared on the same items, and no model has seen a test text in any template.
 """
 
 from __future__ import annotations

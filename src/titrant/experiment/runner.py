@@ -79,7 +79,7 @@ class Callbacks:
 
 
 class Presenter(Protocol):
-    """How results are shown. The report lies above this room, which is handed what it writes."""
+    """How results are shown. The report package imports this one, so it is passed in."""
 
     def page(self, results: Results, store: Store, judged: Judged) -> str:
         """The report on one judged model and target as HTML."""

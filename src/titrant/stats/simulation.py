@@ -225,6 +225,8 @@ def components(world: World) -> Components:
         raise ValueError(f"seeds' share must be at least 0 and below 1, got {world.seeds_share}")
     if world.seeds_share == 0:
         return parts
+    # No closed form, as observed scores pass through a link, but the share rises with the variance: bracket it, then
+    # halve.
     low, high = 0.0, 1e-6
     while seeds_share(world, replace(parts, arm_seed=high)) < world.seeds_share:
         high *= 2
@@ -276,6 +278,7 @@ def _variance_of_mean(world: World, parts: Components) -> tuple[float, float, fl
         return own, 0.0, own
     groups_I = item_groups(world.items, world.group_items)
     shared = GROUP_SHARE if groups_I is not None else 0.0
+    # Of all pairs of cells these shares have the same item, or another item of the same group.
     same_item = 1 / world.items
     same_group = 0.0 if groups_I is None else float(np.sum(np.bincount(groups_I) ** 2)) / world.items**2 - same_item
     means = (world.base_score, world.base_score + max(world.gains, default=0.0))
@@ -295,6 +298,7 @@ def _variance_of_mean(world: World, parts: Components) -> tuple[float, float, fl
     two_seeds = same_item * covariance(itemwise, parts.item) + same_group * covariance(
         shared * itemwise, shared * parts.item
     )
+    # A pair of cells is of one seed in 1 / S of the cases, and of two seeds in the rest.
     total = one_seed / world.seeds + two_seeds * (1 - 1 / world.seeds)
     return total, seed_only / world.seeds, two_seeds
 

@@ -1,4 +1,5 @@
-"""Which door a name belongs to that was given as a path: the hub's, the catalogue's, or none that opens here."""
+"""What a name was meant as that was given as a path and is none: a dataset of the hub, a source of the catalogue, or
+a page that has to be downloaded."""
 
 from __future__ import annotations
 

@@ -104,7 +104,8 @@ def activation_bytes_per_token(forward: Forward, *, probe_tokens: int = 128) -> 
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             saved[storage.data_ptr()] = storage.nbytes()
-        # A hook that returns the tensor itself ties the graph into a knot that nobody ever frees: the whole model.
+        # A hook that returns the tensor itself makes a reference cycle through the graph that the garbage collector
+        # does not see: the whole model would never be freed.
         return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
