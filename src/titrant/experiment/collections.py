@@ -156,6 +156,8 @@ def _read_ladder(
     if collection.skill is not None:
         return {name: _read_skill(name, target) for name, target in members.items()}
     read = _Reading(collection, members, tokens_of, notes)
+    # Items for all targets of the ladder at once: chosen one by one, a broad and a narrow target would not share
+    # theirs.
     test = tasks.common_items(read.held_out, read.wanted_items)
     read.leave_out("on a test text, beyond the number of test items", read.held_out)
     read.leave_out("on a test text, beyond the number of test items", test, sign=-1)
@@ -193,6 +195,7 @@ def _rows_of(
 ) -> CollectionRows:
     """Marked, asked as the study says, and no more rows than it wants."""
     kept = first_rows(train, target.train_rows)
+    # Against all training rows and not those kept: a target size must not change which items are marked.
     marked = tasks.mark_answer_seen(test, (row.answer for row in train))
     asked = asked_as(marked, target)
     dropped = [LeftOut(why="beyond train_rows", rows=len(train) - len(kept))] if len(kept) < len(train) else []
