@@ -307,8 +307,8 @@ def contrast_batch(
     """
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap must be at least 0 and below 1, got {overlap}")
-    # Both arms answer the same items at the same seeds, so differences are taken cell by cell before anything is
-    # averaged.
+    # Both arms answer the same items at the same seeds. The covariances between arms are part of these variances, so
+    # the luck that two arms share cancels.
     difference_BKS, item, error = _parts(moments, arms, baseline)
     difference = difference_BKS.mean(-1)
     n_seeds = moments.n_seeds

@@ -330,8 +330,8 @@ def _interpolated(log_sizes: Floats, place_K: Floats, *, bend: float = 0.0) -> F
         # Inside there are two parabolas, through the neighbour on either side; at the ends only one.
         starts = [start for start in (left - 1, left) if 0 <= start <= count - 3]
         for start in starts if bend else ():
-            # A parabola through three points is the straight line plus its second difference times (x - left)(x -
-            # right), which is 0 at both neighbours: sizes that were run are never moved.
+            # A parabola through three points is the straight line plus its second difference times (x - a)(x - b) for
+            # the neighbours a and b, which is 0 at both: sizes that were run are never moved.
             arch = bend / len(starts) * (place - log_sizes[left]) * (place - log_sizes[left + 1])
             weights[row, start : start + 3] += arch * _second_difference(log_sizes[start : start + 3])
     return weights

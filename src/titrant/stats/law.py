@@ -118,7 +118,6 @@ def silent_law(reason: str) -> Law:
 def _decay(grid: Floats, shape: Floats) -> Floats:
     """(n + gamma g^alpha)^(-beta), with the effective rows kept above a share of n."""
     gamma, alpha, beta = shape
-    # 0 to a power is 0 for every exponent but its slope in it is not finite: dosed arms only.
     rows = grid[:, 0] + gamma * np.where(grid[:, 1] > 0, grid[:, 1], 0.0) ** alpha * (grid[:, 1] > 0)
     decay: Floats = np.maximum(rows, SMALLEST_SHARE * grid[:, 0]) ** -beta
     return decay

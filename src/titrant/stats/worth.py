@@ -195,8 +195,6 @@ class _Grid:
         seeds = np.flatnonzero(cut.ran.all(0))
         if not len(seeds):
             return _unread(NO_SEED)
-        # Contrasts over sizes are paired: all of their arms at the same seeds and on the same items, or what seeds and
-        # items differ by would pass for a gain.
         if not cut.present_ASI[:, seeds].all((0, 1)).any():
             return _unread(NO_ITEM)
         whole = complete(cut.cut(range(len(cut.arms)), seeds, range(len(cut.items))), drop_incomplete=True).table

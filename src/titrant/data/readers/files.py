@@ -316,7 +316,7 @@ def _members_of_rows(members: Sequence[str], name: str) -> Collection[str]:
 def _refuse_outside(member: str, archive: str, *, link: bool) -> None:
     if not member:
         raise DataError("the archive holds a member without a name", where=f"{archive}:1")
-    # Archives from Windows hold backslashes and drive letters, which are no separators here.
+    # Archives made on Windows hold backslashes and drive letters, which a POSIX path takes for parts of a name.
     path = PurePosixPath(member.replace("\\", "/"))
     drive = len(member) > 1 and member[1] == ":"
     if path.is_absolute() or drive or ".." in path.parts:

@@ -55,7 +55,7 @@ def answering_model(
     if dtype == "bf16":
         answering = copy_model(model, torch.bfloat16)
         head, wide = answering.get_output_embeddings(), model.get_output_embeddings()
-        # The head multiplies with the float32 weights of the original: 8 bits of mantissa in a logit cannot tell close
+        # Only the head's product is summed and given in float32: 8 bits of mantissa in a logit cannot tell close
         # choices apart.
         if isinstance(head, torch.nn.Linear):
             head.forward = functools.partial(_wide_logits, wide)

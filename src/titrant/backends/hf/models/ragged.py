@@ -145,8 +145,8 @@ def ragged_refusal(model: Any) -> str | None:
             return f"{type(model).__name__} broke in a forward without padding: {error}"
         apart = [model(input_ids=part[None], use_cache=False).logits[0].float() for part in ids_T.split(lengths)]
         moved = ragged_logits(model, other_T, layout).float()
-    # Two ways through the same weights round differently, most of all in bf16; the same way twice (below) may differ by
-    # nothing.
+    # Two ways through the same weights round differently, most of all in bf16; the same way taken twice (below) hardly
+    # at all.
     tolerance = 1e-3 if next(model.parameters()).dtype == torch.float32 else 5e-2
     if _distance(together, torch.cat(apart)) > tolerance:
         return f"{type(model).__name__} gives other logits without padding"
