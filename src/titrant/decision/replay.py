@@ -446,6 +446,7 @@ def _groups(on_bA: Bools, ran_bAS: Bools, leader_b: Ints) -> Iterator[_Group]:
     together = ran_bAS.shape[-1] > FEW_SEEDS
     if together and whole_b.any():
         yield _Group(members=np.flatnonzero(whole_b), arms=np.arange(on_bA.shape[-1]), ran_AS=None)
+    # Studies with the same arms, the same runs and (where runs are missing) the same leader have the same formulas.
     key = np.concatenate(
         [on_bA, there_bAS.reshape(len(on_bA), -1), np.where(whole_b, 0, leader_b)[:, None]], axis=-1, dtype=np.int64
     )
@@ -489,6 +490,7 @@ def _gains(
     best, smallest = (np.full((len(live), n_bases), np.nan) for _ in range(2))
     candidate_bK = on_bA[:, n_bases:] & ~state.ruled_out_BK[live]
     for baseline in range(n_bases):
+        # Dose and baseline over the same seeds, or the gain would hold the luck of seeds that only one of them has.
         has_b = np.minimum(state.read_BA[live, baseline], seeds)
         half_bAPH = sums.halves(live, has_b)
         may_bK = candidate_bK & ~np.isnan(half_bAPH[:, n_bases:]).any((-1, -2))

@@ -105,6 +105,8 @@ def decide(evidence: Evidence) -> Verdict:
     best = _best(evidence)
     gain = evidence.gain_best
     if chosen is not None and chosen is not best:
+        # The quoted gain belongs to the dose that is chosen: the smallest one has its own, cross-fitted by the same
+        # rule.
         gain = evidence.gain_smallest
     reasons = provisional_reasons(evidence)
     notes = list(evidence.notes)
@@ -250,6 +252,7 @@ def _alone_sentences(evidence: Evidence, best: DoseEvidence) -> list[str]:
 
 def _no_difference_sentence(evidence: Evidence) -> str:
     sides = [side for dose in evidence.doses for side in (dose.plain, dose.matched) if side is not None]
+    # The widest of all intervals, since the sentence speaks of all doses and baselines at once.
     low = min(_number(side.low_90) for side in sides)
     high = max(_number(side.high_90) for side in sides)
     tried = "The dose tried makes" if len(evidence.doses) == 1 else f"The {len(evidence.doses)} doses tried make"

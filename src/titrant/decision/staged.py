@@ -402,6 +402,7 @@ def _ended(found: Replay) -> Ended | None:
 def _waiting(protocol: Protocol, found: Replay) -> tuple[str, ...]:
     """Arms that are not ruled out and did not take part in the last look (or, while it goes on, do not in the next)."""
     ruled_A = np.concatenate([np.zeros(len(protocol.baselines), dtype=bool), found.ruled_out_BK[0]])
+    # Once it is over nothing is active any more, so who waited is told by how far each arm was read.
     part_A = found.read_BA[0] == found.seeds_B[0] if found.over_B[0] else found.active_BA[0]
     return tuple(
         arm.name for arm, waits in zip(protocol.arms, ~part_A & ~ruled_A, strict=True) if waits and found.seeds_B[0]
@@ -418,6 +419,7 @@ def _requests(protocol: Protocol, runs: _Runs, found: Replay, shards: int) -> It
         for arm in active:
             if runs.known[arm, seed]:
                 continue
+            # Runs that the look needs are always given out; those ahead of need only as far as workers would idle.
             if seed >= needed and given >= shards:
                 return
             given += 1
@@ -449,10 +451,13 @@ def _runs(protocol: Protocol, table: ScoreTable | None, failed: Sequence[RunRequ
         _check_known("arm", arm.name, names, where)
     for seed in table.seeds:
         _check_known("seed", seed, protocol.seeds, where)
+    # Runs may still be missing, but a run that is there must have a score for every item: half a run would make its
+    # seed look better or worse than it is.
     whole = complete(table, allow_missing_runs=True).table
     values_ASI, ran_AS = np.zeros((*shape, len(whole.items))), np.zeros(shape, dtype=bool)
     cells = np.ix_([names.index(arm.name) for arm in whole.arms], [protocol.seeds.index(seed) for seed in whole.seeds])
     values_ASI[cells], ran_AS[cells] = whole.values_ASI, whole.ran
+    # One of the two is wrong, and each would give another verdict.
     for place, seed in np.argwhere(ran_AS & failed_AS):
         raise ScoresError(
             f"arm {names[place]!r} has scores at seed {protocol.seeds[seed]}, which is reported as failed",

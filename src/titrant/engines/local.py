@@ -160,6 +160,7 @@ class LocalEngine:
         if not jobs:
             return
         model = max((job.model for job in jobs), key=lambda model: model.parameters)
+        # By the largest model: workers are placed once for all runs.
         count = (
             0
             if self.jobs == 0
@@ -324,6 +325,7 @@ def _watch(workers: Sequence[_Worker], on_event: Callable[[Event], None], signal
         raise problem
     for worker in workers:
         worker.process.join()
+    # A worker that raised has sent its error through the pipe; one that was killed leaves an exit code alone.
     codes = [worker.process.exitcode for worker in workers if worker.process.exitcode]
     if codes:
         killed = "it was killed, perhaps because memory ran out: use fewer --jobs"

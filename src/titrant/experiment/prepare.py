@@ -224,6 +224,7 @@ def prepare_study(
     `answers_kept`: the study has been run, so that another metric needs no training.
     """
     numerics = numerics_of(study)
+    # Prepared at the first use: a fault in a file of rows is then told before a model of gigabytes is fetched.
     prepared_model: dict[str, PreparedModel] = {}
 
     def model(name: str) -> PreparedModel:
@@ -361,6 +362,7 @@ def _read_target(name: str, target: Target, notes: ReadingNotes) -> TargetData:
     path = target.train if target.train is not None else target.rows
     assert path is not None, "the study file has been checked"
     in_file, spellings = _examples(path, target, source=name, notes=notes), target.merged_spellings
+    # Spellings are merged before labels are gathered, or one label in two spellings would be two choices.
     rows = tasks.merged_examples(in_file, spellings)
     labels = tasks.merged_texts(target.choices or (), spellings) or (
         tasks.closed_labels(rows) if target.answer == "choices" and _labelled(rows) else ()
@@ -391,6 +393,7 @@ def _read_target(name: str, target: Target, notes: ReadingNotes) -> TargetData:
     test, validation = tasks.merged_items(test, spellings), tasks.merged_items(validation, spellings)
     if labels and target.choices is None:
         tasks.refuse_unseen_labels(test, labels)
+    # Where answers come from a closed set, every answer has been seen in training: the mark would be on all items.
     if not labels:
         test = tasks.mark_answer_seen(test, (row.answer for row in rows))
     asked = asked_as(first_items(test, target.test_items), target)
@@ -619,5 +622,6 @@ def collection_hash(collection: TaskCollection, place: Place) -> str:
 
 def hash_of_files(files: Sequence[readers.RowFile]) -> str:
     """A short hash of files' names, without the folders above them all, and their bytes."""
+    # Without the folders above them: the same files elsewhere have the same hash.
     root = os.path.commonpath([file.path.parent for file in files])
     return fingerprint([[file.path.relative_to(root).as_posix(), hash_file(file.path)] for file in files])[:16]

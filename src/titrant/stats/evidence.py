@@ -88,6 +88,7 @@ def families(table: ScoreTable, *, baseline: str | None = None, matched: str | N
     for name in (baseline, matched):
         if name is not None and name not in named:
             table.arm_index(name)
+    # A table from elsewhere may know no sizes: then every other arm is a dose of the named baseline.
     if baseline is not None and named[baseline].target_rows is None:
         return (_family(table.arms, baseline, matched, None),)
     sizes = sorted({arm.target_rows for arm in arms if arm.target_rows is not None}, reverse=True)
@@ -97,6 +98,7 @@ def families(table: ScoreTable, *, baseline: str | None = None, matched: str | N
             expected="--baseline ARM, or columns target_rows and dose with an arm of dose 0 for each target size",
         )
     if baseline is not None:
+        # Stable, so the named baseline's size comes first and the others stay in falling order.
         sizes.sort(key=lambda size: size != named[baseline].target_rows)
     found = [
         family
@@ -112,6 +114,7 @@ def families(table: ScoreTable, *, baseline: str | None = None, matched: str | N
 
 def _sized(arms: Sequence[TableArm], baseline: str | None, matched: str | None, size: int) -> Family | None:
     here = {arm.name for arm in arms}
+    # Other sizes have a matched baseline of their own: the one named by hand belongs to its own size only.
     own_matched = matched if matched in here else next((arm.name for arm in arms if arm.kind == "matched"), None)
     if baseline in here and baseline is not None:
         return _family(arms, baseline, own_matched, size)
@@ -133,6 +136,7 @@ def _family(arms: Sequence[TableArm], baseline: str | None, matched: str | None,
     if baseline is not None and baseline == matched:
         raise ScoresError("baseline and matched baseline are the same arm", got=baseline)
     doses = [arm for arm in arms if arm.name not in (baseline, matched) and arm.kind not in OUTSIDE]
+    # Rising, as everywhere below ties go to the first and so to the smaller dose.
     doses.sort(key=lambda arm: (arm.dose if arm.dose is not None else 0, arm.source or "", arm.name))
     return Family(doses=tuple(arm.name for arm in doses), baseline=baseline, matched=matched, target_rows=size)
 
@@ -166,6 +170,8 @@ def gather(
     `transfer` are told beside it and decide nothing."""
     if family.baseline is None:
         return _without_baseline(table, family, settings)
+    # Only the family's arms: all arms of a table lend to the moderated seed variance, and an untuned model or another
+    # size varies otherwise.
     arms = [table.arm_index(name) for name in (family.baseline, *_maybe(family.matched), *family.doses)]
     whole = complete(
         table.take(arms),
@@ -494,6 +500,7 @@ def _with_prospects(
     evidence: Evidence, numbers: _Numbers | None, plan: Layout, n_seeds: int, settings: Settings
 ) -> Evidence:
     """The evidence with what the design could have detected, from its own variances, and the cheapest way on."""
+    # From the contrasts with the last baseline, which is the matched one where there is one.
     components = pilot_components(numbers.spreads[-1], overlap=settings.overlap or 0.0) if numbers is not None else None
     if components is None or numbers is None or not n_seeds:
         return replace(evidence, next_step=_first_step(evidence, n_seeds, settings.costs))
@@ -560,6 +567,7 @@ def _next_step(
     gains = gains[~np.isnan(gains)]
     if not len(gains):
         return None
+    # The power of a design counts independent clusters; a user counts items.
     each = plan.n_items / plan.n_clusters
     ways = ways_on(design, gains=gains, costs=settings.costs, items_each=each)
     if ways:
@@ -573,6 +581,8 @@ def _next_step(
             minutes=way.minutes,
             sentence=f"Next: {count} in all would probably settle it{_price(way.tokens, way.minutes)}.",
         )
+    # No number of seeds or items settles an effect as small as the one that matters: a larger dose may have a larger
+    # effect.
     largest = evidence.doses[-1]
     if largest.dose:
         each_seed = settings.costs.double_dose_tokens_per_seed

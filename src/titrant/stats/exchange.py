@@ -147,6 +147,8 @@ def exchange_rate(
     sign = _sign(read, points, dosed, n_arms)
     knots_NA = np.eye(n_arms)[[point.arm for point in points]]
     dose_A = np.eye(n_arms)[dosed.arm]
+    # Dose minus curve: it falls from positive (a small target alone is worse) to negative, and where it is 0 the two
+    # are worth the same.
     found = _solve(read, [point.target_rows for point in points], lambda curve_KA: dose_A - curve_KA, knots_NA)
     shift = dosed.target_rows
     return ExchangeRate(
@@ -357,6 +359,7 @@ def _hull(
     Without an interval for the readings (NaN) nothing is ruled out.
     """
     above, below = surely_above > 0, surely_below < 0
+    # Everything that is not surely above and not surely below could be the crossing.
     kept = np.flatnonzero(~(above | below))
     if len(kept) == 0:
         if above.all():

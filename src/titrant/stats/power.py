@@ -65,6 +65,7 @@ def pilot_components(spread: Spread, *, overlap: float = 0.0) -> Components | No
     n_seeds, n_clusters = spread.n_seeds, spread.n_clusters
     if n_seeds < 2 or n_clusters < 2 or not spread.item.size or bool(spread.constant.all()):
         return None
+    # What overlapping draws add is put on again by whoever simulates a design with that overlap: here it is taken off.
     seed = as_seen(spread.seed, spread.error, overlap, n_seeds)
     return Components(
         item=float(np.maximum(spread.item - spread.error, 0).mean() * n_clusters),
@@ -210,6 +211,7 @@ def _reach(found: Moments, spread: Spread, doses: list[int], baseline: int, *, l
     if len(doses) == 1:
         return single
     if spread.n_seeds < SEEDS_TO_SIMULATE:
+        # As `family.simultaneous` does below four seeds.
         tails = np.full_like(spread.df, (1 - level) / 2 / len(doses))
         return t_point_array(1 - tails, spread.df) * spread.standard_error
     # Simulating a family for every study is by far the dearest step here; its ratio to single intervals hardly moves

@@ -257,6 +257,7 @@ def write_manifest(folder: Path) -> str:
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
+        # Not times, which differ between equal runs, and not what another writer has not finished.
         if name in UNLISTED or any(part.startswith(".tmp-") for part in path.relative_to(folder).parts):
             continue
         sync_file(path)
@@ -325,6 +326,8 @@ class Store:
         if marker.is_file():
             _check_format(marker)
         else:
+            # A folder with other things in it is not taken: a mistyped --out must not mix a store into somebody's
+            # files.
             foreign = root.exists() and (not root.is_dir() or any(not _is_leftover(path) for path in root.iterdir()))
             if foreign and not marker.is_file():  # another process may have made the store in this moment
                 raise StoreMismatch(
@@ -488,6 +491,7 @@ class Store:
 
     def damages(self) -> list[Damage]:
         """Every file that is missing or does not match its checksum, with what can be recomputed."""
+        # Goes on after each fault, so that one look tells all of them.
         found = _marker_damages(self.root / MARKER)
         try:
             records = self.records()

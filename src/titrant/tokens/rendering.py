@@ -408,6 +408,7 @@ class Renderer:
         if self._chat is None:
             ids = (*own, *self._encode(prompt.answer_prefix + masked, prompt.literal), *self.end_ids)
             return _Whole(ids=ids, prompt=own, shared=len(own))
+        # The whole conversation is rendered with the answer in it: a template may trim or wrap what the assistant says.
         text, ends = self._up_to_the_end(prompt.turns, masked)
         # The opening is encoded once for the prompt and all its answers; a template may also look at the answer there.
         opening, after = prompt.opening, prompt.opening_characters

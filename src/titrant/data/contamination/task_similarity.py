@@ -110,6 +110,7 @@ def own_kind_share(
     probabilities = _probabilities([frame.own(text) for text in (*prompts, *targets)], len(prompts))
     of_pool, of_target = probabilities[: len(rows)], probabilities[len(rows) :]
     bin_ = _best_bin(of_pool, of_target)
+    # A row that counts by its labels is left out here, so that no row counts twice.
     only_text = [value >= bin_.above and not label for value, label in zip(of_pool, by_labels, strict=True)]
     return TaskSimilarity(
         share=min(1.0, share_labels + sum(only_text) / len(rows) / bin_.recognised),
@@ -194,6 +195,7 @@ def _sample(rows: Sequence[Example], most: int, name: str) -> list[Example]:
 
 
 def _uses_labels(rows: Sequence[Example], prompts: Sequence[str], labels: Collection[str]) -> list[bool]:
+    # Yes and no are labels of a thousand tasks: they would make every yes-or-no question the target's kind.
     telling = {label for label in map(_spaced, labels) if _tells(label.strip())}
     if not telling:
         return [False] * len(rows)

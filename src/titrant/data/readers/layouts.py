@@ -175,6 +175,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
     parts = []
     for part in pattern.removeprefix("./").strip("/").split("/"):
         if part == "**":
+            # Also no folder at all: `**/a.csv` matches `a.csv`.
             parts.append("(?:.+/)?")
             continue
         pieces = re.split(r"(\*+|\?|\[[^]/]+\])", part)
@@ -186,6 +187,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 def _piece(piece: str) -> str:
     if piece.startswith("["):
+        # A class of characters goes on as one; what is special in a regular expression and not in a glob is escaped.
         inside = piece[1:-1].replace("\\", "\\\\").replace("[", "\\[")
         try:
             re.compile(f"[{inside}]")

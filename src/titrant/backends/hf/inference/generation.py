@@ -266,6 +266,7 @@ class _Kept:
     def next_column(self, rows: int) -> None:
         """Open a column for the next token of the rows that are left; make room when all columns are full."""
         self.rows = rows
+        # In steps of a few columns: room for the longest text from the start would be attended over at every step.
         if self.columns == self.width:
             self.width = self._wider(self.width)
             for layer, (keys, values) in self.layers.items():
@@ -282,6 +283,7 @@ class _Kept:
         """Keep a layer's newest keys and values; all of its rows', free columns included: views, each [B * K, L, D]."""
         pair = []
         for kept, newest in zip(self.layers[layer], (key_1KBD, value_1KBD), strict=True):
+            # Written into place: stacking old and new keys would copy all of them at every step.
             kept[: self.rows, :, self.columns - 1] = newest[0].transpose(0, 1)
             pair.append(kept[: self.rows].flatten(0, 1))
         return pair[0], pair[1]
@@ -348,6 +350,7 @@ def _step_attention(
     kept = _ACTIVE.get()
     assert kept is not None
     keys, values = kept.add(int(module.layer_idx), key_1KBD, value_1KBD)
+    # Right-aligned rows end at one column, so a window is the same slice for all of them.
     start = 0 if sliding_window is None else max(0, kept.columns - sliding_window)
     rows, key_heads, width = kept.rows, key_1KBD.shape[1], key_1KBD.shape[3]
     # [B * K, G, D]: the G query heads of a key head go through one product with its keys, which are never repeated.
@@ -356,6 +359,7 @@ def _step_attention(
     scores *= width**-0.5 if scaling is None else scaling
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
+    # One mask for all heads of a row: columns before its prompt, and free ones behind the newest.
     scores.view(rows, key_heads, *scores.shape[1:]).add_(kept.mask(start))
     weights = torch.softmax(scores, -1).to(values.dtype)
     return torch.bmm(weights, values[:, start:]).reshape(1, rows, -1, values.shape[-1]), None
