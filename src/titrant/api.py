@@ -1,7 +1,7 @@
 """The public verbs: plan, run, judge, score, mix. `titrant` itself hands them on, lazily.
 
-`experiment` knows the order of things and is handed how results are shown; this module hands it the house's own report.
-What a verb returns lives in the room that makes it.
+`experiment` knows the order of things and is handed how results are shown; this module hands it titrant's own report.
+What a function here returns is defined in the package that makes it.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def run_study(
     backend: BackendSpec | None = None,
     reporter: Reporter | None = None,
 ) -> Results:
-    """`run` for the command line: with a number of jobs, and the results as the rooms pass them on."""
+    """`run` for the command line: with a number of jobs, and the results as `experiment` returns them."""
     engine = None if jobs == "auto" else LocalEngine(jobs)
     return runner.run_study(
         study, out=out, presenter=StudyPresenter(), engine=engine, backend=backend, reporter=reporter

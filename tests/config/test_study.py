@@ -555,7 +555,7 @@ def test_help_does_not_need_the_models_of_the_study() -> None:
 @pytest.mark.parametrize(
     ("written", "hint"),
     [
-        ("tatsu-backend/alpaca", "Fix: hub:tatsu-backend/alpaca"),
+        ("tatsu-lab/alpaca", "Fix: hub:tatsu-lab/alpaca"),
         ("dolly", "{dolly: {source: dolly}}"),
         ("https://huggingface.co/datasets/a/b", "Fix: hub:a/b"),
         ("generals.jsonl", "Fix: did you mean general.jsonl?"),

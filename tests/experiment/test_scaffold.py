@@ -495,7 +495,7 @@ def test_the_target_given_as_its_own_pool_is_told(pool_of: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("given", "hint"),
     [
-        ("tatsu-backend/alpaca", "hub:tatsu-backend/alpaca"),
+        ("tatsu-lab/alpaca", "hub:tatsu-lab/alpaca"),
         ("dolly", "{dolly: {source: dolly}}"),
         ("https://huggingface.co/datasets/org/name/tree/main", "hub:org/name"),
         ("https://example.org/rows.csv", "download it"),

@@ -1,4 +1,4 @@
-"""`next` and `judge --staged`: doors to a staged study for any trainer."""
+"""`next` and `judge --staged`: the commands of a staged study, for any trainer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`score`, `judge`, `check`, `advise` and `doctor`: doors that need no training."""
+"""`score`, `judge`, `check`, `advise` and `doctor`: the commands that need no training."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Names that a study may give: ours, each with a line of explanation, or a path to code from outside.
 
-These are tables and not types: a closed list in a type is a wall. The rooms that know what a name does lie above this
-one, so a test holds each table to what its room has.
+These are tables and not types: a closed list in a type cannot be extended. The packages that know what a name does
+import this one, so a test compares each table with what its package has.
 """
 
 from __future__ import annotations

@@ -78,6 +78,8 @@ def content_keys(contents: Iterable[Any]) -> list[str]:
     seen: Counter[str] = Counter()
     keys = []
     for content in contents:
+        # By content and occurrence, never by line number: moving a row must not move its key, and with it draws and run
+        # names.
         digest = fingerprint(content)
         keys.append(f"{digest}.{seen[digest]}")
         seen[digest] += 1
@@ -94,5 +96,6 @@ def rng_for(seed: int, *names: str | int) -> np.random.Generator:
     """
     import numpy as np
 
+    # Seed and names hashed together: `seed + 1` of one stream would be the next seed's stream of another.
     digest = hashlib.sha256(canonical_json([seed, *names]).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))

@@ -158,6 +158,8 @@ def import_file(path: Path) -> tuple[ModuleType, str]:
         fix = f"did you mean {near[0]}?" if near else None
         raise SpecError("no such file", where=str(path), expected="a file beside the study", fix=fix)
     digest = hash_file(path)
+    # Path and content in the name: a changed file is another module, and two studies' `metrics.py` do not replace each
+    # other.
     name = f"titrant_code_{hash_text(str(path.resolve()), length=8)}_{digest[:16]}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)

@@ -1,4 +1,4 @@
-"""The frozen values that pass between rooms.
+"""The frozen values that pass between packages.
 
 Rooms import these and never each other. All records are frozen, slotted and keyword-only; sequences are tuples, so a
 record can be hashed, fingerprinted and shared between runs.
@@ -448,7 +448,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """Arm minus baseline on one probe. `difference` holds the simultaneous bounds over its family."""
+    """Arm minus baseline on one eval set. `difference` holds the simultaneous bounds over its family."""
 
     arm: str
     baseline: str

@@ -227,6 +227,8 @@ def _asked(rows: Sequence[Example], settings: BreadthSettings) -> list[str]:
     prompts = [next((turn.text for turn in row.turns[::-1] if turn.role == "user"), row.turns[-1].text) for row in rows]
     split = [re.findall(r"[^\W_]+", prompt.casefold())[:_PROMPT_WORDS] for prompt in prompts]
     length = settings.run_words
+    # A run of words that many prompts have is template, and the rest of a prompt is what was filled in: two prompts of
+    # one template ask the same thing of different texts.
     counts = Counter(run for words in split for run in {*_runs(words, length)})
     needed = max(settings.run_rows, settings.run_share * len(rows))
     asked = []
@@ -272,6 +274,7 @@ def _space(texts: Sequence[str], vectors: Vectors | None) -> NDArray[np.float32]
         return np.asarray(vectors(texts), dtype=np.float32)
     from sklearn.feature_extraction.text import TfidfVectorizer
 
+    # One more text, so that a vocabulary is never empty; its row is cut off again.
     found: Any = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)[^\W_]+").fit_transform([*texts, "vocabulary"])
     return np.asarray(found[:-1].toarray(), dtype=np.float32)
 
@@ -283,6 +286,7 @@ def _clusters(space: NDArray[np.float32], texts: Sequence[str], apart: float) ->
     import numpy as np
     from sklearn.cluster import AgglomerativeClustering
 
+    # Rounding leaves cosines just above 1 and the diagonal just off 0, which the clustering refuses.
     distances = np.clip(1.0 - space @ space.T, 0.0, 2.0)
     np.fill_diagonal(distances, 0.0)
     model = AgglomerativeClustering(n_clusters=None, metric="precomputed", linkage="average", distance_threshold=apart)
@@ -401,6 +405,7 @@ def _mean_distance(asked: Sequence[str], compared: Sequence[str], space: NDArray
         return 0.0
     rng = rng_for(0, "breadth", "pairs")
     one = rng.integers(0, len(places), size=pairs)
+    # Shifted by at least one place, so that no row is paired with itself.
     other = (one + rng.integers(1, len(places), size=pairs)) % len(places)
     left, right = space[[places[number] for number in one]], space[[places[number] for number in other]]
     return float(max(0.0, 1.0 - (left * right).sum(axis=1).mean()))
@@ -412,6 +417,8 @@ def _effective_prompts(space: NDArray[np.float32]) -> float:
 
     order = rng_for(0, "breadth", "vendi").permutation(len(space))[:_VENDI_TEXTS]
     part = space[order].astype(np.float64)
+    # The eigenvalues of the similarities over n add up to 1, so their entropy is that of a distribution: one eigenvalue
+    # for equal texts, n equal ones for unrelated texts.
     values = np.linalg.eigvalsh(part @ part.T / len(part))
     values = values[values > 1e-12]
     return float(np.exp(-(values * np.log(values)).sum()))

@@ -197,7 +197,7 @@ def _check_settings(settings: Settings) -> None:
 
 
 def check_eval_sets(tables: Mapping[str, ScoreTable]) -> None:
-    """A misspelt eval set would be left out without a word."""
+    """A misspelt eval set would be left out unnoticed."""
     for name in tables:
         kind, _, rest = name.partition(":")
         if name in (TARGET, RETENTION, VALIDATION) or (kind in (RETENTION, TRANSFER) and rest):

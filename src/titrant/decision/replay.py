@@ -151,6 +151,8 @@ def replay(
     ran = np.ones(values_BASI.shape[:3], dtype=bool) if ran_BAS is None else ran_BAS
     known = ran if failed_BAS is None else ran | failed_BAS
     sums = _Sums.of(values_BASI, ran, plan, first_half_I)
+    # Looks are taken one after the other from the first, never only the last: claims stand once they are made, and
+    # which arms a look saw depends on the looks before it.
     state = _State.start(studies, design)
     number = {look.seeds: index for index, look in enumerate(design.looks, start=1)}
     for seeds in (SCREEN_SEEDS, *number):
@@ -161,6 +163,7 @@ def replay(
             break
         state.read_BA[live] = np.where(state.active_BA[live], seeds, state.read_BA[live])
         seen = _seen(values_BASI, ran, plan, design, state, sums, live=live, seeds=seeds)
+        # In this order: bounds, then the rule on them, then what to run next. The policy sees what the rule ruled out.
         _update(state, seen, design, look, live)
         if look is not None:
             _settle(state, seen, design, look, live, number=number[seeds])
@@ -300,6 +303,8 @@ class _Sums:
 
     @classmethod
     def of(cls, values_BASI: NDArray[np.floating[Any]], ran_BAS: Bools, plan: Layout, first_half_I: Bools) -> _Sums:
+        # Running sums over seeds are made once, so that each look takes its means by one subscript and not by reading
+        # all scores again.
         weights_IH = np.stack([plan.weight_I * first_half_I, plan.weight_I * ~first_half_I], axis=-1)
         total_H = weights_IH.sum(0)
         # A half without items has no mean, and the cross-fitted gain is then unknown.
@@ -441,6 +446,7 @@ def _groups(on_bA: Bools, ran_bAS: Bools, leader_b: Ints) -> Iterator[_Group]:
     together = ran_bAS.shape[-1] > FEW_SEEDS
     if together and whole_b.any():
         yield _Group(members=np.flatnonzero(whole_b), arms=np.arange(on_bA.shape[-1]), ran_AS=None)
+    # Studies with the same arms, the same runs and (where runs are missing) the same leader have the same formulas.
     key = np.concatenate(
         [on_bA, there_bAS.reshape(len(on_bA), -1), np.where(whole_b, 0, leader_b)[:, None]], axis=-1, dtype=np.int64
     )
@@ -484,6 +490,7 @@ def _gains(
     best, smallest = (np.full((len(live), n_bases), np.nan) for _ in range(2))
     candidate_bK = on_bA[:, n_bases:] & ~state.ruled_out_BK[live]
     for baseline in range(n_bases):
+        # Dose and baseline over the same seeds, or the gain would hold the luck of seeds that only one of them has.
         has_b = np.minimum(state.read_BA[live, baseline], seeds)
         half_bAPH = sums.halves(live, has_b)
         may_bK = candidate_bK & ~np.isnan(half_bAPH[:, n_bases:]).any((-1, -2))
@@ -510,6 +517,7 @@ def _update(state: _State, seen: _Seen, design: StagedDesign, look: Look | None,
     for side, spread in enumerate(seen.spreads):
         cell = (live, slice(None), side)
         fresh = seen.common_bKR[..., side] > 0
+        # Kept from the last look in which both arms took part: an arm that waits keeps what it has shown.
         final, drift = _variances_ahead(spread, seen.seeds, design)
         for array, value in (
             (state.difference_BKR, spread.difference),
@@ -529,6 +537,7 @@ def _update(state: _State, seen: _Seen, design: StagedDesign, look: Look | None,
             (None, state.high_strict_BKR, look.strict),
         ):
             low, high = bounds(spread, tail)
+            # fmin and fmax pass over NaN: a look in which the contrast took no part leaves its bound as it was.
             highs[cell] = np.fmin(highs[cell], np.where(claims, high, np.nan))
             if lows is not None:
                 lows[cell] = np.fmax(lows[cell], np.where(claims, low, np.nan))
@@ -542,6 +551,7 @@ def _variances_ahead(spread: Spread, seeds: int, design: StagedDesign) -> tuple[
     not shrink; what seeds and the error bring shrinks with the seeds."""
     share = seeds / design.most
     own = as_seen(spread.seed, spread.error, design.overlap, seeds)
+    # A variance of the mean over s seeds falls to s / most of it at all seeds.
     last_error = spread.error * share
     rows = np.maximum(own * share - last_error / 2, 0.0) * (overlap_factor(design.overlap, design.most) - 1)
     final = np.maximum(spread.item - spread.error, 0.0) + own * share + rows
@@ -570,6 +580,7 @@ def _settle(state: _State, seen: _Seen, design: StagedDesign, look: Look, live: 
     firm = found.code_B > 0
     state.over_B[live] |= firm
     if FEWEST_TO_GIVE_UP <= look.seeds < design.looks[-1].seeds:
+        # Stopping for lack of hope makes no claim, so it needs no share of the error and costs none.
         hopeless = ~firm & (_chance_of_firm(state, design, live) < design.give_up_below)
         state.given_up_B[live] |= hopeless
         state.over_B[live] |= hopeless
@@ -610,7 +621,10 @@ def _chance_of_firm(state: _State, design: StagedDesign, live: Ints) -> Floats:
         return float(-special.ndtri(tail))
 
     is_better = state.low_BKR[live] > 0
+    # A dose that was found better at an earlier look stays so, and only its gain has yet to hold at the last one.
     better = reached(np.where(is_better, delta, np.maximum(delta, point(last.better) * error)))
+    # Better than every baseline: the least likely of the two. By any dose: the likeliest. Rough, but it needs no
+    # correlations.
     mix = np.where(state.ruled_out_BK[live], 0.0, better.min(-1)).max(-1)
     both = np.where(state.high_single_BKR[live] < delta, 1.0, 1 - reached(delta - point(last.single) * error)).min(-1)
     one = (1 - reached(delta - point(last.strict) * error)).max(-1)
@@ -632,6 +646,8 @@ def _choose_arms(state: _State, seen: _Seen, design: StagedDesign, sums: _Sums, 
     worst_bK = np.nan_to_num(difference.min(-1), nan=-np.inf)
     lead_b1 = np.where(open_bK, worst_bK, -np.inf).max(-1, keepdims=True)
     promising_b1 = lead_b1 >= delta
+    # While a dose that looks worth mixing leads, one behind it is less likely to be chosen, so its runs are saved. If
+    # the leader falls back, it is taken up again.
     near_bK = worst_bK >= lead_b1 - design.behind * np.nan_to_num(state.gap_error_BK[live])
     doses_bK: Bools = np.asarray(open_bK & (near_bK | ~promising_b1))
     # Mixing: a baseline is needed until every dose that goes on is better than it, and the gain over it is enough.
@@ -641,9 +657,11 @@ def _choose_arms(state: _State, seen: _Seen, design: StagedDesign, sums: _Sums, 
         mean_bA = sums.means(live, state.read_BA[live])
         apart = mean_bA[:, 1] - mean_bA[:, 0]
         error = np.nanmean(np.where(np.isnan(state.error_BKR[live]), 0.0, state.error_BKR[live]).max(-1), axis=-1)
+        # A dose is ruled out by either baseline alone, and the stronger one does it sooner.
         weaker_bR = np.stack([apart, -apart], axis=-1) > CLEARLY_STRONGER * error[:, None]
         needed_bR = np.asarray(np.where(promising_b1, needed_bR, ~weaker_bR))
     else:
         needed_bR = np.ones_like(needed_bR)
+    # Without any baseline there is no contrast, so all stay where none seemed needed.
     needed_bR[~np.asarray(needed_bR.any(-1))] = True
     state.active_BA[live] = np.concatenate([needed_bR, doses_bK], axis=-1)

@@ -50,18 +50,26 @@ def rule(numbers: RuleNumbers, *, smallest_effect: float) -> Ruling:
     'mix'
     """
     delta = smallest_effect
+    # Two one-sided tests at 5% (Schuirmann 1987) are one 90% interval within the limits: "no difference" is shown and
+    # never concluded from the lack of a difference. NaN compares as False, so an unknown bound shows nothing.
     inside = ((numbers.low_90_BKR > -delta) & (numbers.high_90_BKR < delta)).all((-1, -2))
     better_BK: NDArray[np.bool_] = np.asarray((numbers.simultaneous_low_BKR > 0).all(-1))
+    # The gain is the cross-fitted one: the best of several doses looks better than it is, and without this a lucky
+    # winner of no worth would be recommended.
     mix = better_BK.any(-1) & (numbers.gain_BR >= delta).all(-1)
     # Alone is the better of two recipes, so a dose must beat both to be worth mixing, and it is ruled out by either:
     # by both bounds at 95%, or by one of them at 97.5% (Simes, as the two contrasts share an arm).
     ruled_out_BK = (numbers.high_90_BKR < delta).all(-1) | (numbers.high_95_BKR < delta).any(-1)
     alone = ruled_out_BK.all(-1)
+    # The first that holds counts. A tiny effect that is sure to be positive is "no difference" before it is "mix".
     code_B = np.select([inside, mix, alone], [1, 2, 3], default=0)
+    # The dose that scores best among those that are better than every baseline; ties go to the first, the smallest.
     score_BK = np.where(better_BK, numbers.difference_BK, -np.inf)
     best_BK = _first(better_BK & (score_BK == score_BK.max(-1, keepdims=True)))
     best_rows_B = np.where(best_BK, numbers.rows_BK, 0.0).sum(-1, keepdims=True)
     smaller_BK = numbers.rows_BK < best_rows_B
+    # The smallest dose shown to be within the smallest effect of the best is preferred: rows cost, and more of them is
+    # to be earned.
     enough_BK = smaller_BK & better_BK & (numbers.gap_high_BK <= delta)
     fewest_BK = np.where(enough_BK, numbers.rows_BK, np.inf)
     enough_BK = enough_BK & (fewest_BK == fewest_BK.min(-1, keepdims=True))
@@ -97,6 +105,8 @@ def decide(evidence: Evidence) -> Verdict:
     best = _best(evidence)
     gain = evidence.gain_best
     if chosen is not None and chosen is not best:
+        # The quoted gain belongs to the dose that is chosen: the smallest one has its own, cross-fitted by the same
+        # rule.
         gain = evidence.gain_smallest
     reasons = provisional_reasons(evidence)
     notes = list(evidence.notes)
@@ -242,6 +252,7 @@ def _alone_sentences(evidence: Evidence, best: DoseEvidence) -> list[str]:
 
 def _no_difference_sentence(evidence: Evidence) -> str:
     sides = [side for dose in evidence.doses for side in (dose.plain, dose.matched) if side is not None]
+    # The widest of all intervals, since the sentence speaks of all doses and baselines at once.
     low = min(_number(side.low_90) for side in sides)
     high = max(_number(side.high_90) for side in sides)
     tried = "The dose tried makes" if len(evidence.doses) == 1 else f"The {len(evidence.doses)} doses tried make"

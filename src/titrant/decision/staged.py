@@ -1,7 +1,7 @@
 """A staged study: what is fixed before its first score (`Protocol`), and what its scores say (`NextRuns`).
 
 Ask and tell, for anyone's trainer: protocol and scores in; a verdict, or the runs to do next, out. Both are a pure
-function of the two: the ladder of looks is replayed from the first seed each time (`stats.replay`), so workers,
+function of the two: the ladder of looks is replayed from the first seed each time (`decision.replay`), so workers,
 finishing order, kills and runs done ahead of need cannot change a byte of it. Nothing here reads a clock or a disk
 beyond the two files.
 """
@@ -286,8 +286,8 @@ def next_runs_of_tables(
     where: str | None = None,
     finished: bool = False,
 ) -> NextRuns:
-    """`next_runs` for callers that hold tables (of probe `target`; `retention` and `transfer:NAME` are told beside it).
-    `finished`: nothing runs any more, so every gap among an arm's seeds is an error."""
+    """`next_runs` for callers that hold tables: of the eval set `target`, with `retention` and `transfer:NAME` reported
+    beside it. `finished`: nothing runs any more, so every gap among an arm's seeds is an error."""
     if shards < 1:
         raise SpecError("not a number of workers", where="--shards", got=shards, expected="1 or more")
     check_eval_sets(tables)
@@ -296,6 +296,8 @@ def next_runs_of_tables(
     found = _replayed(protocol, runs, plan)
     over, next_seeds = bool(found.over_B[0]), int(found.next_seeds_B[0])
     _check_order(protocol, runs, found, where, finished=finished)
+    # Runs beyond what the ladder has asked for were done ahead of need: they are no cost of the method, and counting
+    # them would make spending depend on how fast workers are.
     asked_A = np.where(found.active_BA[0], next_seeds, found.read_BA[0])
     spent_AS = runs.known & (np.arange(protocol.most) < asked_A[:, None])
     verdict = None
@@ -331,6 +333,7 @@ def _layout(protocol: Protocol, runs: _Runs) -> Layout:
 def _replayed(protocol: Protocol, runs: _Runs, plan: Layout, *, up_to: int | None = None) -> Replay:
     """The ladder on these runs, or on their first `up_to` seeds. Before the first score there is one item of which
     nothing is known: what is asked for does not depend on it."""
+    # With nothing known the screen asks for every arm, so what stands in the one made-up item cannot show.
     values_ASI, half_I = runs.values_ASI, halves(runs.table.items, runs.table.groups)
     if not runs.table.items:
         values_ASI, half_I = np.zeros((len(protocol.arms), protocol.most, 1)), np.array([True])
@@ -352,6 +355,7 @@ def looks_taken(
     runs = _runs(protocol, tables.get(TARGET), failed, None)
     plan, taken = _layout(protocol, runs), []
     for seeds, tails in zip(protocol.ladder, staged_design(protocol).looks, strict=True):
+        # Cut to the seeds of this look, the replay sees what was known then, and so gives the look as it stood.
         found = _replayed(protocol, runs, plan, up_to=seeds)
         if found.seeds_B[0] != seeds:
             break
@@ -398,6 +402,7 @@ def _ended(found: Replay) -> Ended | None:
 def _waiting(protocol: Protocol, found: Replay) -> tuple[str, ...]:
     """Arms that are not ruled out and did not take part in the last look (or, while it goes on, do not in the next)."""
     ruled_A = np.concatenate([np.zeros(len(protocol.baselines), dtype=bool), found.ruled_out_BK[0]])
+    # Once it is over nothing is active any more, so who waited is told by how far each arm was read.
     part_A = found.read_BA[0] == found.seeds_B[0] if found.over_B[0] else found.active_BA[0]
     return tuple(
         arm.name for arm, waits in zip(protocol.arms, ~part_A & ~ruled_A, strict=True) if waits and found.seeds_B[0]
@@ -408,10 +413,13 @@ def _requests(protocol: Protocol, runs: _Runs, found: Replay, shards: int) -> It
     """Runs that the next look lacks, seed by seed, so that pairs are complete early; then runs of the look after it
     until every worker has one."""
     active, needed, given = np.flatnonzero(found.active_BA[0]), int(found.next_seeds_B[0]), 0
+    # No further than the look after the next one: which arms take part beyond it is not known, and runs of an arm that
+    # is then set aside would be wasted.
     for seed in range(_asked_ahead(protocol, needed)):
         for arm in active:
             if runs.known[arm, seed]:
                 continue
+            # Runs that the look needs are always given out; those ahead of need only as far as workers would idle.
             if seed >= needed and given >= shards:
                 return
             given += 1
@@ -443,10 +451,13 @@ def _runs(protocol: Protocol, table: ScoreTable | None, failed: Sequence[RunRequ
         _check_known("arm", arm.name, names, where)
     for seed in table.seeds:
         _check_known("seed", seed, protocol.seeds, where)
+    # Runs may still be missing, but a run that is there must have a score for every item: half a run would make its
+    # seed look better or worse than it is.
     whole = complete(table, allow_missing_runs=True).table
     values_ASI, ran_AS = np.zeros((*shape, len(whole.items))), np.zeros(shape, dtype=bool)
     cells = np.ix_([names.index(arm.name) for arm in whole.arms], [protocol.seeds.index(seed) for seed in whole.seeds])
     values_ASI[cells], ran_AS[cells] = whole.values_ASI, whole.ran
+    # One of the two is wrong, and each would give another verdict.
     for place, seed in np.argwhere(ran_AS & failed_AS):
         raise ScoresError(
             f"arm {names[place]!r} has scores at seed {protocol.seeds[seed]}, which is reported as failed",
@@ -661,6 +672,7 @@ def _items_that_would_do(protocol: Protocol, runs: _Runs, plan: Layout, found: R
         ]
     )
     components = pilot_components(spread, overlap=overlap)
+    # The weaker gain of each dose over its baselines: that is the one that keeps the verdict open.
     gains = found.difference_BKR[0].min(-1)
     gains = gains[np.isfinite(gains)]
     if components is None or not len(gains):
@@ -755,6 +767,8 @@ def read_protocol(source: str | Path | Mapping[str, Any]) -> Protocol:
         ProtocolArm(name=name, dose=arm.dose, matched=arm.matched, source=arm.source, cost=costs.get(name, 1.0))
         for name, arm in file.arms.items()
     ]
+    # A fixed order, as ties between doses go to the first: a file that lists the same arms otherwise must not change a
+    # verdict.
     arms.sort(key=lambda arm: (arm.dose > 0, arm.matched, arm.dose, arm.source or "", arm.name))
     most = _most(file)
     return Protocol(

@@ -104,6 +104,8 @@ def do_run(job: RunJob, *, store: Store, backend: Backend, decode: Decode, emit:
             try:
                 answers = _answers(job, language_model, decode=decode, stop=stop)
             except Interrupted:
+                # Trained and interrupted while answering: the finished training is kept, so the next attempt only
+                # answers.
                 language_model.keep()
                 raise
             if job.keep_weights:
@@ -112,6 +114,7 @@ def do_run(job: RunJob, *, store: Store, backend: Backend, decode: Decode, emit:
                 language_model.keep(store.kept_folder(run_id))
         finally:
             language_model.close()
+    # A run that fails is an outcome and not an error: it is recorded and the others go on.
     except RunFailed as failure:
         store.append(
             {
@@ -181,6 +184,8 @@ def _trained(job: RunJob, *, store: Store, backend: Backend, emit: Emit, stop: S
         return backend.untuned(job.model)
     work = store.work_folder(job.run.run_id)
     about = {"run_id": job.run.run_id, **_about(job.run)}
+    # Steps are reported to a journal that is flushed and not synced, checkpoints are synced. After a power cut a
+    # checkpoint can therefore be ahead of the journal.
     for attempt in ("resumed", "anew"):
         write_sealed(work / ABOUT, about)
         journal = _Journal(work / STEPS)
@@ -220,6 +225,7 @@ class _Journal:
         cut_torn_line(self._file)
 
     def add(self, report: StepReport) -> None:
+        # Seconds differ between equal runs, and training.jsonl must not.
         entry = plain(report)
         del entry["seconds"]
         self.reports[report.step] = entry
@@ -251,6 +257,7 @@ def _answers(job: RunJob, language_model: LanguageModel, *, decode: Decode, stop
         for question, logprobs in zip(job.questions, language_model.loglikelihood(job.questions), strict=True):
             assert len(logprobs) == len(question.choices)
             _refuse_what_is_no_number(question.key, logprobs, best=max(logprobs))
+            # Of equal choices the first: `max` over pairs, where a smaller index counts as more.
             best = max(range(len(logprobs)), key=lambda index: (logprobs[index], -index))
             answers.append(Answer(run_id=run_id, request=question.key, choice=best, choice_logprobs=tuple(logprobs)))
     if job.prompts:
@@ -285,10 +292,11 @@ def _save_weights(job: RunJob, language_model: LanguageModel, store: Store) -> N
                 path.chmod(0o644)  # weights come out readable by their owner alone, and a model is handed on
         write_manifest(folder)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)  # half a model would hold the room that is missing
+        shutil.rmtree(folder, ignore_errors=True)  # half a model would take up the disk space that is missing
         raise
     if final.exists():
         shutil.rmtree(final)
+    # The rename is what makes the weights be there: whoever looks sees none of them or all.
     os.replace(folder, final)
     sync_folder(final.parent)
 
@@ -308,6 +316,7 @@ def _publish(job: RunJob, answers: Sequence[Answer], timing: dict[str, Any], sto
     work = store.work_folder(job.run.run_id)
     folder = store.begin(job.run.run_id)
     run = plain(job.run)
+    # Two arms of different names can come to one run, and which of them ran first must not be in its bytes.
     run["arm"] = {key: value for key, value in run["arm"].items() if key != "name"}
     write_json(folder / RUN, run)
     if job.plan is not None:
@@ -326,6 +335,7 @@ def write_answers(path: Path, answers: Sequence[Answer]) -> None:
 
     from titrant.storage.store import write_bytes
 
+    # Sorted and from one buffer: equal answers are equal bytes, whatever the order in which batches gave them.
     rows = sorted(answers, key=lambda answer: answer.request)
     table = pa.table(
         {
@@ -352,4 +362,5 @@ def _storable(text: str | None) -> str | None:
 def _peak_memory() -> int:
     import resource
 
+    # Linux counts this in kibibytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -160,6 +160,7 @@ class LocalEngine:
         if not jobs:
             return
         model = max((job.model for job in jobs), key=lambda model: model.parameters)
+        # By the largest model: workers are placed once for all runs.
         count = (
             0
             if self.jobs == 0
@@ -189,8 +190,8 @@ def execute(
     """Do every run that is not done yet. Returns when all are finished or have failed.
 
     Raises `Interrupted` on SIGINT or SIGTERM (outside the main thread: when a worker got one), after the workers have
-    written their checkpoints; `RunFailed` with kind
-    `worker_died` when a worker ends without a word. `processes` 0 works in this process (for tests and measurements).
+    written their checkpoints; `RunFailed` with kind `worker_died` when a worker ends without reporting why. `processes`
+    0 works in this process (for tests and measurements).
     """
     if not jobs:
         return
@@ -250,20 +251,25 @@ def _places(jobs: Sequence[RunJob], workers: int, device: str = "auto") -> tuple
 def _started(
     number: int, place: WorkerPlace, jobs: list[RunJob], root: str, backend: BackendSpec, weights_only: bool
 ) -> _Worker:
-    """A new worker. Each has a pipe of its own: one that is killed in the middle of a word disturbs no other. Signals
-    wait until the worker can heed them."""
+    """A new worker. Each has a pipe of its own: one that is killed in the middle of a message disturbs no other.
+    Signals wait until the worker can heed them."""
+    # Spawned and not forked: a fork copies locks of threads that do not exist in the child (torch and Arrow start some)
+    # and cannot use CUDA.
     context = multiprocessing.get_context("spawn")
     resource_tracker.ensure_running()  # which would let signals through again if it were started below
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(
         target=_worker, args=(place, jobs, root, backend, theirs, weights_only), name=f"job-{number}"
     )
+    # Ctrl-C goes to the whole process group: a worker that is still importing would die of it before it can write
+    # anything. A mask is inherited, so signals wait until the worker unblocks them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _HEEDED)
     try:
         with _without_main():
             process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEEDED)
+        # With the parent's copy open the pipe would never end, and a dead worker would look like a silent one.
         theirs.close()
     return _Worker(process=process, events=ours)
 
@@ -297,13 +303,15 @@ def _watch(workers: Sequence[_Worker], on_event: Callable[[Event], None], signal
             assert isinstance(events, Connection)
             try:
                 found = events.recv()
-            except (EOFError, OSError):  # the worker has ended, perhaps in the middle of a word
+            except (EOFError, OSError):  # the worker has ended, perhaps in the middle of a message
                 speaking.remove(events)
                 continue
             if isinstance(found, BaseException):
                 problems.append(found)
             else:
                 on_event(found)
+        # Once: a worker takes a second signal as the first. Those that got Ctrl-C from the terminal already remember
+        # it.
         if signals.number is not None and forwarded is None:
             forwarded = time.monotonic()
             for worker in workers:
@@ -317,6 +325,7 @@ def _watch(workers: Sequence[_Worker], on_event: Callable[[Event], None], signal
         raise problem
     for worker in workers:
         worker.process.join()
+    # A worker that raised has sent its error through the pipe; one that was killed leaves an exit code alone.
     codes = [worker.process.exitcode for worker in workers if worker.process.exitcode]
     if codes:
         killed = "it was killed, perhaps because memory ran out: use fewer --jobs"
@@ -328,6 +337,7 @@ def _worker(
     place: WorkerPlace, jobs: list[RunJob], root: str, backend: BackendSpec, events: Connection, weights_only: bool
 ) -> None:
     """The main function of a worker process."""
+    # First of all: threads inherit where the process may run, and CUDA reads its variable once.
     place.take()
     signals = _Signals()
     with signals:
@@ -361,6 +371,7 @@ def _work(
     backend: Backend | None = None
     pending = list(jobs)
     while pending:
+        # Runs that others hold are tried again at the end: whoever holds one may die, and its lock with it.
         held_elsewhere: list[RunJob] = []
         ledger.refresh()
         for job in pending:
@@ -368,6 +379,7 @@ def _work(
                 raise Interrupted(signals.number)
             if _is_done(job, store, ledger, weights_only):
                 continue
+            # Claims and no queue: runners on one store need not know of each other, and a kill frees what it held.
             with store.claim(job.run.run_id) as ours:
                 if not ours:
                     held_elsewhere.append(job)
@@ -388,8 +400,8 @@ def _work(
 
 
 def _look_away() -> None:
-    """What is there between two runs (libraries, untuned weights) stays: to look through its 400,000 objects again and
-    again was 4% of a short run."""
+    """Take what is alive between two runs (libraries, untuned weights) out of the garbage collector's sight: it stays
+    anyhow, and looking through its 400,000 objects again and again was 4% of a short run."""
     gc.collect()  # what a failed run left, first
     gc.freeze()
 

@@ -26,6 +26,8 @@ class WorkerPlace:
     def take(self) -> None:
         """Put this process here; before anything starts a thread or looks for a GPU."""
         if self.cores:
+            # Threads inherit the affinity of the one that starts them, and libraries count cores when they are
+            # imported.
             os.sched_setaffinity(0, self.cores)
         if self.gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu
@@ -39,6 +41,7 @@ def places(workers: int, *, threads: int, cores: Sequence[int], gpus: Sequence[s
     >>> [place.gpu for place in places(3, threads=1, cores=[0, 1, 2, 3, 4], gpus=["0", "1"])]
     ['0', '1', '0']
     """
+    # Pinned only where the workers fill the machine: no core short, and not room for one more.
     fits = workers * threads <= len(cores) < (workers + 1) * threads
     return tuple(
         WorkerPlace(
@@ -71,6 +74,8 @@ def balanced_order(costs: Sequence[float], workers: int) -> tuple[int, ...]:
     (1, 0, 2, 4, 3, 5, 6)
     """
     longest_first = sorted(range(len(costs)), key=lambda run: (-costs[run], run))
+    # Longest first onto the emptiest worker ends within a third of the best; exchanges between the fullest and the
+    # emptiest then even out what is left.
     parts: list[list[int]] = [[] for _ in range(workers)]
     sums = [(0.0, worker) for worker in range(workers)]
     for run in longest_first:
@@ -80,6 +85,7 @@ def balanced_order(costs: Sequence[float], workers: int) -> tuple[int, ...]:
     for _ in range(_MOST_SWAPS):
         if not _evened(parts, costs):
             break
+    # Workers take runs from one list, so the parts are merged by when each run would start.
     starts = []
     for part in parts:
         start = 0.0
@@ -99,10 +105,13 @@ def _evened(parts: list[list[int]], costs: Sequence[float]) -> bool:
     values = [0.0 if run is None else costs[run] for run in others]
     best, change = abs(gap), None
     for run in fullest:
+        # Moving a run of cost c for one of cost v closes the gap by 2 (c - v), which is best at v = c - gap / 2: only
+        # its two neighbours in sorted order can be the best partner.
         near = bisect.bisect_left(values, costs[run] - gap / 2)
         for place in (near - 1, near):
             if 0 <= place < len(values):
                 left = abs(gap - 2 * (costs[run] - values[place]))
+                # A gain within rounding is none: two parts would else hand the same runs back and forth.
                 if left < best * (1 - 1e-9):
                     best, change = left, (run, others[place])
     if change is None:

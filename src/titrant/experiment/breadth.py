@@ -168,6 +168,7 @@ def _held(rows: Iterable[Example], most: int) -> tuple[list[Example], int]:
     for row in rows:
         count += 1
         held.append(row)
+        # Let fill to twice the number and cut back: a cut costs a sort, which is then paid once for many rows.
         if len(held) == 2 * most:
             held = sorted(held, key=lambda row: row.key)[:most]
     return (held if count <= most else sorted(held, key=lambda row: row.key)[:most]), count

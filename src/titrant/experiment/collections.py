@@ -1,8 +1,8 @@
 """Targets that are collections of tasks: a rung of P3 or Super-NaturalInstructions, or a public skill set.
 
 All targets of one study on the same collection stand on one ladder: it is read once, split once by underlying text,
-and has one common set of test items, of which each target is asked those on its rung. So a broad and a narrow
-specialist are compared on the same items, and no specialist has seen a test text in any template.
+and has one common set of test items, of which each target is asked those on its rung. So models trained on
+many tasks and on few are compared on the same items, and no model has seen a test text in any template.
 """
 
 from __future__ import annotations
@@ -157,6 +157,8 @@ def _read_ladder(
     if collection.skill is not None:
         return {name: _read_skill(name, target) for name, target in members.items()}
     read = _Reading(collection, members, tokens_of, notes)
+    # Items for all targets of the ladder at once: chosen one by one, a broad and a narrow target would not share
+    # theirs.
     test = tasks.common_items(read.held_out, read.wanted_items)
     read.leave_out("on a test text, beyond the number of test items", read.held_out)
     read.leave_out("on a test text, beyond the number of test items", test, sign=-1)
@@ -194,6 +196,7 @@ def _rows_of(
 ) -> CollectionRows:
     """Marked, asked as the study says, and no more rows than it wants."""
     kept = first_rows(train, target.train_rows)
+    # Against all training rows and not those kept: a target size must not change which items are marked.
     marked = tasks.mark_answer_seen(test, (row.answer for row in train))
     asked = asked_as(marked, target)
     dropped = [LeftOut(why="beyond train_rows", rows=len(train) - len(kept))] if len(kept) < len(train) else []

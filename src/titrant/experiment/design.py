@@ -172,8 +172,10 @@ def _held_equal(drawing: _Drawing, alone: Arm, dosed: list[Arm], settings: Setti
     if not dosed:
         return [alone]
     study = drawing.prepared.study
+    # By visits and not by steps: steps follow from visits and the batch size, which all arms share.
     longest = max(dosed, key=_visits)
     if study.hold_equal == "target_passes":
+        # A baseline that would come to the plain one is left out: it would be the same run under a second name.
         if _visits(longest) == _visits(alone) or not study.arms.matched:
             return [alone, *dosed]
         name = arm_name(alone.target_rows, (), matched=True)
@@ -245,6 +247,8 @@ def _dose(prepared: PreparedStudy, model: str, source: str, asked_dose: AskedDos
         assert asked_dose.rows is not None, "a dose is asked in rows or in tokens"
         return Dose(source=source, rows=asked_dose.rows, selection=selection, alteration=asked_dose.alteration)
     prepared_of_model = prepared.models[model]
+    # The smallest over all seeds, so that an arm has one dose in rows whatever the seed: arms are compared over seeds
+    # by name.
     rows = min(
         rows_within_tokens(
             asked_dose.tokens,
@@ -301,6 +305,7 @@ class _Drawn:
                 loss_tokens_N=self.loss_tokens_N[:count],
                 digest_N=self.digest_N[:count],
             )
+        # Where a pool may be repeated, a dose larger than it goes through the draw again in the same order.
         times = -(-count // len(self.rows))
         return _Drawn(
             examples=(self.examples * times)[:count],
@@ -356,6 +361,8 @@ class _Drawing:
         training = None if arm.kind == "untuned" else self._training(arm, seed)
         draws = () if training is None else _draws(training)
         training_digest = None if training is None else self._training_digest(training)
+        # Two names: the recipe is what is trained; the run is the recipe as this backend computes it under these
+        # numerics. Equal recipes under other numerics are told apart and refused together (`runner`), never mixed.
         recipe = fingerprint(
             {
                 "revisions": training_revisions(),
@@ -406,11 +413,14 @@ class _Drawing:
 
     def _target_draw(self, arm: Arm, seed: int) -> _Drawn:
         arms = self.prepared.study.arms
+        # A fixed draw takes the first seed's rows at every seed; the order of visits still follows the run's own seed.
         draw_seed = arms.seeds[0] if arms.target_draw == "fixed" else seed
         key = (arm.model, arm.target, draw_seed)
         if key not in self._drawn:
             rows = self.prepared.models[arm.model].targets[arm.target].train
             stratum = {"none": None, "label": _label_of, "task": _task_of}[arms.stratify]
+            # The whole order once; every target size is a prefix of it, so smaller targets are contained in larger
+            # ones.
             order = draw(rows, len(rows), seed=draw_seed, source=f"target {arm.target}", stratum=stratum)
             self._drawn[key] = self._with_digests(arm.model, arm.target, order)
         return self._drawn[key].first(arm.target_rows)
@@ -471,6 +481,8 @@ class _Drawing:
         import numpy as np
 
         digest_V = np.concatenate([part.digest_N for part in training.parts.values()])[training.visited_V]
+        # Digests of the visited rows joined by commas, by semicolons where a step ends: which rows share a step is in
+        # the name, and rows that are drawn but never visited are not.
         marks = np.full(len(digest_V), b",")
         marks[np.array(training.edges[1:], dtype=np.intp) - 1] = b";"
         steps = np.char.add(digest_V, marks).tobytes()[:-1].decode()
@@ -482,7 +494,8 @@ class _Drawing:
     def _row_digest(self, row: TokenRow) -> str:
         found = self._digests.get(id(row))
         if found is None:
-            # rows live as long as the prepared study, so their ids are not reused
+            # By identity: rows live as long as the prepared study, so no id is used again, and hashing a row's ids for
+            # every run that draws it would take far longer.
             found = self._digests[id(row)] = fingerprint([row.ids, row.loss_from], length=16)
         return found
 
@@ -510,6 +523,7 @@ def _draws(training: _Training) -> tuple[Draw, ...]:
 
     arm, parts = training.arm, training.parts
     asked_rows = {dose.source: dose.rows for dose in arm.doses}
+    # Counted from the visits themselves, so that what is reported is what will be trained and no second formula for it.
     visits_N = np.bincount(training.visited_V, minlength=sum(len(part.rows) for part in parts.values()))
     found = []
     for source, place in _places(parts).items():

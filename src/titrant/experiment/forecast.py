@@ -196,10 +196,12 @@ def _measured(design: Design, backend: BackendSpec) -> _Measured | None:
         if not all(file.is_file() for file in files):
             return None
         times = [read_sealed(file) for file in files]
+    # The first step also pays for memory that is touched for the first time, and for kernels that are chosen.
     counted = [event for event in taken if event.kind == "step"][1:]
     seconds = sum(event.seconds for event in counted)
     if not seconds:
         return None
+    # Many answers less one: what is left is the rate of answering, without what loading the model takes.
     first, all_of_them = (time["answering_seconds"] for time in times[1:])
     more = _asked_tokens(many) - _asked_tokens(few)
     return _Measured(

@@ -1,4 +1,4 @@
-"""`titrant probe`: the knowledge room with a model to ask."""
+"""`titrant probe`: asks a model for facts, by `data.knowledge`."""
 
 from __future__ import annotations
 

@@ -225,6 +225,8 @@ def prepare_study(
     `backend` is the identity of what will train (`engines.BackendSpec.identity`): a part of every run's name.
     `answers_kept`: the study has been run, so that another metric needs no training.
     """
+    # Prepared at the first use: a fault in a file of rows is then told before a model of gigabytes is fetched. Only
+    # collections that show examples need token counts this early.
     model = functools.cache(functools.partial(_prepared_model, study, say))
     tokens_of = longest_in([renderer_for(model(name)) for name in study.models]) if _shows_examples(study) else None
     raw = raw_rows(study, tokens_of=tokens_of)
@@ -243,6 +245,7 @@ def prepare_study(
         for name in study.models
     }
     models, removed = _data_of_models(study, raw, made, say)
+    # A remark for the user, so the first model's pools stand for all: models differ little in which rows are left.
     drawn = {name: pool.rows for name, pool in next(iter(models.values())).pools.items()}
     for line in own_rows_as_pools(targets, drawn, study):
         say(line)
@@ -250,6 +253,8 @@ def prepare_study(
         say(note)
     removed += [entry for target in targets.values() for entry in target.removed]
     items = [item for target in targets.values() for item in target.test]
+    # Sorted, so that a test file in another order is the same test set; references are in it, as a corrected one is
+    # another.
     facts = {"test_set": fingerprint(sorted([item.key, *item.references] for item in items))}
     return PreparedStudy(
         study=study,
@@ -363,6 +368,7 @@ def _read_target(name: str, target: Target, notes: ReadingNotes) -> TargetData:
     path = target.train if target.train is not None else target.rows
     assert path is not None, "the study file has been checked"
     in_file, spellings = _examples(path, target, source=name, notes=notes), target.merged_spellings
+    # Spellings are merged before labels are gathered, or one label in two spellings would be two choices.
     rows = tasks.merged_examples(in_file, spellings)
     labels = tasks.merged_texts(target.choices or (), spellings) or (
         tasks.closed_labels(rows) if target.answer == "choices" and _labelled(rows) else ()
@@ -380,6 +386,8 @@ def _read_target(name: str, target: Target, notes: ReadingNotes) -> TargetData:
     if isinstance(target.validation, float):
         part = tasks.split_rows(rows, share=target.validation, name="validation")
         everything = _items(path, target, name=name, eval_set=VALIDATION_SET, labels=labels, notes=notes)
+        # Items are read from the file a second time, as items; which of them are held out is told by the rows they came
+        # from.
         chosen = {row.row_id for row in part.held_out}
         validation = tuple(item for item in everything if item.row_id in chosen)
         rows = part.train
@@ -391,6 +399,7 @@ def _read_target(name: str, target: Target, notes: ReadingNotes) -> TargetData:
     test, validation = tasks.merged_items(test, spellings), tasks.merged_items(validation, spellings)
     if labels and target.choices is None:
         tasks.refuse_unseen_labels(test, labels)
+    # Where answers come from a closed set, every answer has been seen in training: the mark would be on all items.
     if not labels:
         test = tasks.mark_answer_seen(test, (row.answer for row in rows))
     asked = asked_as(first_items(test, target.test_items), target)
@@ -580,6 +589,8 @@ def _pools_in_tokens(
         return scan_pool(study, name, pool, items=items, test_set=TARGET_SET, renderers=used)
 
     scans = {name: scan(name, measured=must_measure(study, name)) for name in raw.pools}
+    # First without measuring every row of a large file; only pools whose drawn rows were too often too long are read
+    # again and measured.
     found = held_pools(study, scans, models)
     short = list(dict.fromkeys(name for pools in found.values() for name in pools.short))
     if short:
@@ -617,5 +628,6 @@ def collection_hash(collection: TaskCollection, place: Place) -> str:
 
 def hash_of_files(files: Sequence[readers.RowFile]) -> str:
     """A short hash of files' names, without the folders above them all, and their bytes."""
+    # Without the folders above them: the same files elsewhere have the same hash.
     root = os.path.commonpath([file.path.parent for file in files])
     return fingerprint([[file.path.relative_to(root).as_posix(), hash_file(file.path)] for file in files])[:16]

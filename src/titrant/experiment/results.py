@@ -144,6 +144,8 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
             unscored = unscored_items(scores, model, target, metric)
             at = verdict_size(prepared, model, target)
             sizes = sorted({arm.target_rows for arm in tables[TARGET_SET].arms if arm.target_rows})
+            # The size that the verdict is about comes first (False sorts before True); the others are evidence beside
+            # it.
             for size in sorted(sizes, key=lambda size: size != at):
                 costs = _costs(design, store, model, target, size)
                 settings = Settings(

@@ -79,7 +79,7 @@ class Callbacks:
 
 
 class Presenter(Protocol):
-    """How results are shown. The report lies above this room, which is handed what it writes."""
+    """How results are shown. The report package imports this one, so it is passed in."""
 
     def page(self, results: Results, store: Store, judged: Judged) -> str:
         """The report on one judged model and target as HTML."""
@@ -104,6 +104,7 @@ def run_study(
     engine = engine or _engine_of(study)
     spec = backend_of(study, backend)
     prepared = prepare_study(study, backend=spec.identity, say=reporter.say, answers_kept=has_answers(out))
+    # Before the store is opened: a study that cannot be drawn fails here and leaves no folder behind.
     first = make_design(prepared, _candidate(study, 0) if study.needs_choosing else None)
     store = Store.open(out)
     design = _choose(prepared, store, spec, engine, reporter) if study.needs_choosing else first
@@ -214,6 +215,8 @@ def _export(
             names = ", ".join(entry.name for entry in design.arms if entry.kind != "untuned")
             raise SpecError("no such arm", where="--arm", got=arm, expected=f"one of {names}")
         chosen = named[0]
+    # The first seed and not the best one: which seed scores best on the test items is luck, and choosing it would spend
+    # the test set.
     chosen_seed = study.arms.seeds[0] if seed is None else seed
     if chosen_seed not in study.arms.seeds:
         raise SpecError("not one of the study's seeds", where="--seed", got=seed, expected=str(study.arms.seeds))
@@ -224,6 +227,7 @@ def _export(
         LocalEngine(1).execute([job], root=store.root, backend=backend, weights_only=True)
     card = presenter.card(planned, judged, results)
     publish_model(to, planned, store, card=card, only_check=False)
+    # Weights that were trained or kept for this export alone go again; a study that keeps all keeps these too.
     if study.keep_weights != "all":
         shutil.rmtree(weights_folder(store, planned.run.run_id), ignore_errors=True)
 
@@ -275,8 +279,11 @@ def _execute(designs: Sequence[Design], store: Store, backend: BackendSpec, engi
             "the same weights, and answer what is new"
         )
     reporter.stage(runs, {planned.run.run_id for planned in runs} - {one.planned.run.run_id for one in left})
+    # The order decides when the study is done and never what it finds: long runs first, balanced over the workers.
     workers = engine.workers(max(1, len(left)), model=_largest(prepared), numerics=prepared.numerics)
     order = balanced_order([_cost(one, prepared) for one in left], workers)
+    # Whose weights will be wanted is known only after the verdict, and training again costs a run: so the first seed of
+    # every arm that can win is kept until then.
     keep = set[str]().union(*(_candidates_for_the_model(design, store) for design in designs))
     engine.execute(
         [left[place].job(prepared, keep_weights=left[place].planned.run.run_id in keep) for place in order],
@@ -323,6 +330,7 @@ def _chosen(prepared: PreparedStudy, store: Store) -> Callable[[str, str, str], 
     seen = dict.fromkeys(key for mean in means for key in mean)
 
     def settings(model: str, target: str, name: str) -> TrainingSettings:
+        # Arms that serve every target (no target of their own) are chosen by the sum over all targets.
         where = [key for key in seen if key[0] == model and key[2] == name and target in ("", key[1])]
         # a candidate that failed has no score, and is never the best
         values = [sum(mean.get(key, -math.inf) for key in where) for mean in means]
@@ -334,6 +342,7 @@ def _chosen(prepared: PreparedStudy, store: Store) -> Callable[[str, str, str], 
 
 def _tries(prepared: PreparedStudy) -> list[Design]:
     """The study at its first seed with each candidate."""
+    # One seed for all tries, and a seed of the study: the chosen try is then a run that is done already.
     one_seed = replace_seeds(prepared, prepared.study.arms.seeds[:1])
     return [
         make_design(one_seed, _candidate(prepared.study, index)) for index in range(len(prepared.study.candidates()))
@@ -341,7 +350,8 @@ def _tries(prepared: PreparedStudy) -> list[Design]:
 
 
 def replace_seeds(prepared: PreparedStudy, seeds: tuple[int, ...]) -> PreparedStudy:
-    """The same study for other seeds, and with the same arms: a dose in tokens keeps the rows that fit at all seeds."""
+    """The same prepared study for other seeds, with the same arms: a dose in tokens keeps the rows that fit at all
+    seeds."""
     arms = prepared.study.arms.model_copy(update={"seeds": seeds})
     study, dose_seeds = (
         prepared.study.model_copy(update={"arms": arms}),
@@ -355,6 +365,7 @@ def _refuse_other_numerics(store: Store, design: Design) -> None:
     wanted = {planned.run.recipe_id: planned.run for planned in design.distinct}
     fix = "use the same versions and settings, or another --out folder"
     begun = {record["run_id"]: record for record in _unfinished(store)}
+    # Same recipe, other run id: only backend or numerics can differ. Results of the two must not stand in one table.
     for run_id, record in {**begun, **store.finished()}.items():
         run = wanted.get(record["recipe_id"])
         if run is not None and run.run_id != run_id:
@@ -424,8 +435,10 @@ def _keep_model(
         return
     finished = store.finished()
     for judged in results.judged:
+        # Where neither the verdict nor a mean names an arm there is nothing to hand over.
         named = judged.verdict.arm is not None or judged.better_baseline
         runs = [results.design.cell(recommended_arm(results, judged), seed) for seed in study.arms.seeds if named]
+        # The first seed that was finished: the first one may have failed.
         planned = next((run for run in runs if run.run.run_id in finished), None)
         if planned is None:
             reporter.say("no model is handed over: no run of a baseline was finished")
@@ -434,6 +447,7 @@ def _keep_model(
         if len(results.judged) > 1:
             folder = folder / judged.model / judged.target
         card = presenter.card(planned, judged, results)
+        # The same verdict again finds the model as it was handed over, and writes nothing.
         if publish_model(folder, planned, store, card=card, only_check=True):
             continue
         if not weights_folder(store, planned.run.run_id).is_dir():

@@ -87,6 +87,8 @@ def inputs_digest(design: Design, store: Store) -> str:
     prepared = design.prepared
     finished, further, failed = store.finished(), store.further_answers(), failures_by_run(store)
     runs = []
+    # A run that is not finished stands with its failure: tried again with success, or failed otherwise, the results are
+    # others.
     for arm, planned in cells(design):
         run_id = planned.run.run_id
         if run_id in finished:
@@ -123,7 +125,7 @@ def inputs_digest(design: Design, store: Store) -> str:
 
 def _stamps(folder: Path) -> Iterator[int]:
     """Sizes and times of change of what is read of a run. A file that anybody has written to since is read again, and
-    then its bytes are checked; what a disk loses without an error, `titrant doctor` finds."""
+    then its bytes are checked; bytes that changed on the disk while size and time stayed, `titrant doctor` finds."""
     for name in (MANIFEST, ANSWERS, TRAINING):
         try:
             found = (folder / name).stat()
@@ -166,6 +168,8 @@ def _items_digest(prepared: PreparedStudy) -> str:
                 item.choices,
                 item.group,
             )
+            # Fed item by item: a list of a hundred thousand items as one JSON text would take more memory than the
+            # items.
             digest.update(
                 repr((said, item.metric, item.answer, item.rungs, item.tags)).encode("utf-8", "surrogatepass")
             )

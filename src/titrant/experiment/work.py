@@ -43,6 +43,8 @@ class OpenRun:
         made = job_of(asked, prepared, keep_weights=keep_weights)
         if self.kind == "train":
             return made
+        # A finished run is never written again: its answers to new requests lie beside it, so what was published stays
+        # byte for byte.
         return replace(made, supplement=made.requests)
 
 
@@ -60,6 +62,7 @@ def open_runs(designs: Sequence[Design], store: Store | None) -> tuple[OpenRun, 
         if not answers.is_finished(run_id):
             found.append(OpenRun(planned=planned, requests=planned.requests, kind="train"))
             continue
+        # The untuned model is always there: nothing was trained, so nothing can have been thrown away.
         kept = planned.training_digest is None or _is_kept(store, run_id)
         requests = planned.requests.named(missing)
         kind: Literal["answer", "train_again"] = "answer" if kept else "train_again"
@@ -69,6 +72,8 @@ def open_runs(designs: Sequence[Design], store: Store | None) -> tuple[OpenRun, 
 
 def runs_of(designs: Sequence[Design]) -> tuple[PlannedRun, ...]:
     """Every run of these designs once, with all that any of its arms is asked."""
+    # Two arms can come to one recipe (or a run serve two targets): it is trained once and asked what any of them is
+    # asked.
     planned: dict[str, list[PlannedRun]] = {}
     for design in designs:
         for one in design.runs:

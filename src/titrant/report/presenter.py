@@ -11,7 +11,7 @@ from titrant.storage.store import Store
 
 
 class StudyPresenter:
-    """The house's own report and card; `experiment.runner.Presenter` says what is asked of one."""
+    """Titrant's own report and card; `experiment.runner.Presenter` says what is asked of one."""
 
     def page(self, results: Results, store: Store, judged: Judged) -> str:
         """The report on one model and target: an HTML page that needs no network."""

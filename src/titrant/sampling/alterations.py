@@ -62,6 +62,7 @@ def altered(rows: Sequence[Example], alteration: str, *, seed: int) -> Altered:
         partner = _dealt([row.answer for row in rows], [{row.answer} for row in rows], everything, seed, alteration)
         return _with_answers(rows, partner, alteration)
     facts = [_fact(row) for row in rows]
+    # A prefix of one order for every share, so that a larger share alters all that a smaller one does.
     ranked = sorted(range(len(rows)), key=lambda place: hash_text(f"{seed}\x1f{FALSE}\x1f{rows[place].key}"))
     chosen = set(ranked[: round(share * len(rows))])
     by_relation: dict[str, list[int]] = defaultdict(list)
@@ -69,6 +70,8 @@ def altered(rows: Sequence[Example], alteration: str, *, seed: int) -> Altered:
         by_relation[relation].append(place)
     answers, accepted = [row.answer for row in rows], [known for _, known in facts]
     partner = {}
+    # Within a relation: an answer of another kind (a city for a year) would be false by its form, and could be told
+    # without any knowledge.
     for relation in sorted(by_relation):
         members = by_relation[relation]
         wanted = [place for place in members if place in chosen]
@@ -93,6 +96,7 @@ def _dealt(
     none is found are left out.
     """
     rng = rng_for(seed, "alteration", name)
+    # A permutation deals every answer out once, so how often each occurs stays as it was.
     order = [places[index] for index in rng.permutation(len(places))]
     gets = dict(zip(places, order, strict=True))
 
@@ -108,6 +112,8 @@ def _dealt(
                 continue  # an earlier trade has settled it
             for index in rng.permutation(len(places)):
                 other = places[int(index)]
+                # The trade must be good for both, or the number of conflicts need not fall and trading could go round
+                # for ever.
                 if not clashes(place, gets[other]) and not clashes(other, gets[place]):
                     gets[place], gets[other] = gets[other], gets[place]
                     break

@@ -25,10 +25,12 @@ def largest_remainder(total: int, shares: Mapping[str, float]) -> dict[str, int]
             "a blend needs a total of at least 0 and shares that are not negative and not all 0",
             got=f"total {total}, shares {dict(shares)}",
         )
+    # Fractions: a product of floats can fall a hair below a whole number, and its floor would lose a row.
     exact = {name: Fraction(share) for name, share in sorted(shares.items())}
     whole = sum(exact.values())
     wanted = {name: total * share / whole for name, share in exact.items()}
     counts = {name: int(amount) for name, amount in wanted.items()}
+    # Floor minus wanted is the remainder with its sign turned, so that the largest comes first and ties go by name.
     by_remainder = sorted(wanted, key=lambda name: (counts[name] - wanted[name], name))
     for name in by_remainder[: total - sum(counts.values())]:
         counts[name] += 1

@@ -29,6 +29,7 @@ def draw_order(
     With `stratum`, every prefix holds each stratum in proportion to its share of the pool, off by less than one row,
     and prefixes stay nested. Within a stratum the order is that of the hashes.
     """
+    # By hash and not by a shuffle with a generator: a shuffle moves every row when one is added, a hash moves none.
     ranked = sorted(rows, key=lambda row: (_rank(seed, source, key(row)), row.key))
     if stratum is None:
         return tuple(ranked)
@@ -46,12 +47,15 @@ def _in_proportion(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
     be due, the one whose last possible place comes first. Whole numbers only. Simple roundings of the shares do not
     keep within one row when there are many small strata.
     """
+    # Row number r of a stratum of n may come no earlier than its share allows and no later than it demands; with 2k - 2
+    # as the unit of lateness, all windows can be met at once (Tijdeman). `-(-a // b)` is the quotient rounded up.
     total, parts = sum(sizes), max(1, 2 * len(sizes) - 2)
     slack = 1 if len(sizes) > 1 else 0
     waiting = [(-(-slack * total // (size * parts)), stratum, 0) for stratum, size in enumerate(sizes)]
     heapify(waiting)
     due: list[tuple[int, int, int]] = []
     for place in range(1, total + 1):
+        # Rows whose window has opened move to those that are due; of these the one whose window closes first is taken.
         while waiting and waiting[0][0] <= place:
             _, stratum, rank = heappop(waiting)
             last = ((rank + 1) * parts - slack) * total // (sizes[stratum] * parts)
@@ -59,6 +63,7 @@ def _in_proportion(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
         _, stratum, rank = heappop(due)
         yield stratum, rank
         if rank + 1 < sizes[stratum]:
+            # A stratum waits with its next row alone, so the heaps never hold more than k entries.
             first = -(-((rank + 1) * parts + slack) * total // (sizes[stratum] * parts))
             heappush(waiting, (first, stratum, rank + 1))
 

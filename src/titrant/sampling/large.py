@@ -25,6 +25,8 @@ def occurrences(digests: bytes | bytearray) -> NDArray[np.uint32]:
     >>> occurrences(bytes([1] * 16 + [2] * 16 + [1] * 16)).tolist()
     [0, 0, 1]
     """
+    # Half of each hash finds the few rows that may be equal; only those are compared whole and counted in a dictionary,
+    # which for every row of the file would take gigabytes.
     head_N = np.frombuffer(digests, dtype=np.uint64)[::2]
     ordered = np.sort(head_N)
     twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
@@ -56,6 +58,8 @@ def first_rows_of_draw(
         for row, number in enumerate(occurrence_N.tolist())
     )
     rank_N = draw_ranks(keys, seed=seed, source=source)
+    # A partition and no sort: only where the prefix ends matters here, and the rows are put in order once they are in
+    # memory.
     last = np.partition(rank_N, count - 1)[count - 1]
     return np.flatnonzero(rank_N <= last)
 

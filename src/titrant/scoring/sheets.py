@@ -60,6 +60,7 @@ class Sheet:
                 *((SUBJECT_GAIN,) if item.prior_turns is not None else ()),
             )
         ]
+        # One order for every run, so that values of different runs stand beside each other by place alone.
         lines.sort(key=lambda line: (line[0].target, line[0].eval_set, line[0].key, line[1]))
         return cls(tuple(item for item, _ in lines), tuple(metric for _, metric in lines))
 
@@ -90,8 +91,8 @@ class Sheet:
         """
         found = [
             line
-            for line, (of_target, of_probe, of_metric) in enumerate(self.kinds)
-            if of_probe == eval_set
+            for line, (of_target, of_set, of_metric) in enumerate(self.kinds)
+            if of_set == eval_set
             and target in (None, of_target)
             and of_metric == (self.items[line].metric if metric == BY_TASK else metric)
         ]
@@ -208,6 +209,8 @@ class Scores(Sequence[Score]):
         """
         about = None if eval_set.startswith(BESIDE) else target
         runs = self.of(model, target)
+        # By identity: runs share a handful of sheets, and comparing or hashing thousands of items for each run would
+        # cost more than the table.
         sheets = {id(run.sheet): run.sheet for run in runs}
         lines = {at: sheet.lines(about, eval_set, metric) for at, sheet in sheets.items()}
         runs = tuple(run for run in runs if len(lines[id(run.sheet)]))
@@ -228,6 +231,7 @@ class Scores(Sequence[Score]):
             at = id(run.sheet)
             values_ASI[arm_at[run.arm.name], seed_at[str(run.seed)], columns[at]] = run.values_N[lines[at]]
         present_ASI = ~np.isnan(values_ASI)
+        # NaN in sums would spread to every mean; what is missing is said by `present_ASI` alone.
         values_ASI[~present_ASI] = 0.0
         return _trimmed(
             ScoreTable(
@@ -320,6 +324,7 @@ def answer_columns(stored: Sequence[bytes], requests: Sequence[str]) -> AnswerCo
     table = pa.concat_tables(tables).combine_chunks()
     wanted = pa.chunked_array([pa.array(requests, pa.string())])
     if not table.column("request").equals(wanted):
+        # Most stores hold exactly these requests in this order, and then nothing has to be looked up or copied.
         place = pc.index_in(wanted, value_set=table.column("request"))
         if place.null_count:
             raise StoreDamaged(f"{place.null_count} of {len(requests)} requests have no answer")
@@ -389,6 +394,8 @@ class SheetScorer:
         if len(self._losses):
             loss = answers.loss_I[self._answer_N[self._losses]]
             finite = np.isfinite(loss)
+            # exp(-mean loss) is the geometric mean of the answer tokens' probabilities: 0 to 1, and higher is better,
+            # as every other metric.
             values_N[self._losses] = np.where(finite, np.exp(-np.where(finite, loss, 0.0)), np.nan)
             reasons |= {int(line): "the loss is not finite" for line in self._losses[~finite]}
         return RunScores(
@@ -463,6 +470,8 @@ class SheetScorer:
 
 def _logprobs_at(answers: AnswerColumns, place: NDArray[np.intp], width: int) -> Floats:
     """The log-probabilities of the choices of some answers, minus infinity beyond an answer's choices."""
+    # The choices of all answers lie in one flat array; a rectangle is cut out of it, as wide as the item with the most
+    # choices.
     starts = np.concatenate([[0], np.cumsum(answers.counts_I)[:-1]])
     number = np.arange(width)
     within = number < answers.counts_I[place, None]
@@ -485,6 +494,7 @@ def subject_gain_batch(asked_IC: Floats, prior_IC: Floats, gold_IC: NDArray[np.b
     asked_I, unknown = _margins(asked_IC, gold_IC)
     prior_I, without = _margins(prior_IC, gold_IC)
     reasons = {**{row: f"without its subject: {reason}" for row, reason in without.items()}, **unknown}
+    # Clipped where exp would overflow; the score is 0 or 1 to all digits by then.
     values_I = 1 / (1 + np.exp(np.clip(prior_I - asked_I, -700, 700)))
     return values_I, reasons
 
@@ -492,6 +502,8 @@ def subject_gain_batch(asked_IC: Floats, prior_IC: Floats, gold_IC: NDArray[np.b
 def _margins(logprobs_IC: Floats, gold_IC: NDArray[np.bool_]) -> tuple[Floats, dict[int, str]]:
     """The log-odds of the right choices against the others; NaN with a reason where they are not finite."""
     with np.errstate(divide="ignore", invalid="ignore"):
+        # Sums of probabilities in logarithms: choices of long answers have probabilities far below what a float can
+        # hold.
         right_I = np.logaddexp.reduce(np.where(gold_IC, logprobs_IC, -np.inf), axis=-1)
         wrong_I = np.logaddexp.reduce(np.where(gold_IC, -np.inf, logprobs_IC), axis=-1)
         margin_I = right_I - wrong_I
@@ -508,6 +520,8 @@ def graded_batch(logprobs_IC: Floats, gold_IC: NDArray[np.bool_]) -> tuple[Float
     ([0.5, nan], {1: 'every choice has probability 0'})
     """
     broken_I = np.isnan(logprobs_IC).any(-1) | (logprobs_IC == np.inf).any(-1)
+    # Only ratios of probabilities count, so the largest is taken off first: no exponential overflows, and not all
+    # vanish.
     peak_I = np.where(broken_I, 0.0, logprobs_IC.max(-1))
     empty_I = np.isneginf(peak_I)
     known_I = ~broken_I & ~empty_I

@@ -93,9 +93,11 @@ def layout(
     >>> layout(4, groups=["x", "x", "y", None]).n_clusters
     3
     """
+    # Weighing by item makes all items one task: then only their number counts.
     task_I = _codes(tasks) if tasks is not None and task_weights == "macro" else np.zeros(n_items, dtype=np.intp)
     count_T = np.bincount(task_I)
     weight_I = 1.0 / (len(count_T) * count_T[task_I])
+    # Tagged, so that an item without a group can never share a cluster with a group that is named like its index.
     named = (
         [("item", str(index)) if group is None else ("group", group) for index, group in enumerate(groups)]
         if groups is not None
@@ -105,6 +107,8 @@ def layout(
     order_I = np.argsort(group_I, kind="stable")
     _, start_G = np.unique(group_I[order_I], return_index=True)
     weight_G = np.add.reduceat(weight_I[order_I], start_G)
+    # Tasks are fixed and not sampled, so the difference between their means is no part of the variance between items. A
+    # cluster with items of several tasks lies in none of them, and then there are no strata.
     stratum_G, nested = _strata(task_I[order_I], start_G)
     size_T = np.bincount(stratum_G)
     n_clusters, n_strata = len(start_G), len(size_T)
@@ -112,6 +116,9 @@ def layout(
         inflation_G = np.sqrt(size_T / np.maximum(size_T - 1, 1))[stratum_G]
     else:
         inflation_G = np.full(n_clusters, np.sqrt(n_clusters / max(n_clusters - 1, 1)))
+    # Satterthwaite for a sum of squares with unequal weights: a few heavy clusters have fewer degrees of freedom than
+    # their number says, and counting clusters would make intervals too narrow. One is lost for each mean (task) that
+    # was estimated.
     effective = (weight_G**2).sum() ** 2 / (weight_G**4).sum()
     item_df = 0.0 if n_clusters < 2 else max(float(effective) * (1 - n_strata / n_clusters), 1.0)
     return Layout(
@@ -142,6 +149,7 @@ def _strata(task_I: NDArray[np.intp], start_G: NDArray[np.intp]) -> tuple[NDArra
     size = np.bincount(stratum_G)
     lone = np.flatnonzero(size == 1)
     if len(lone) and len(size) > 1:
+        # A cluster alone in its task would deviate from its own mean by exactly 0 and hide its variance.
         home = int(np.argmax(size)) if len(lone) == 1 else int(lone[0])
         stratum_G[np.isin(stratum_G, lone)] = home
     return _codes(stratum_G.tolist()), True
@@ -181,10 +189,13 @@ def moments(values_BASI: NDArray[np.floating[Any]], layout: Layout) -> Moments:
     cells_BASG, mean_BAS = _cells(values_BASI, layout)
     n_seeds, n_clusters = cells_BASG.shape[-2:]
     over_seeds_BAG = cells_BASG.mean(-2)
+    # One matrix over arms gives the variance of every contrast: var(a - b) = M[a, a] - 2 M[a, b] + M[b, b].
     item_BAA = over_seeds_BAG @ over_seeds_BAG.swapaxes(-1, -2) / n_clusters**2
     if n_seeds > 1 and layout.item_df > 0:
         flat_BAC = cells_BASG.reshape(*cells_BASG.shape[:-2], n_seeds * n_clusters)
         total_BAA = flat_BAC @ flat_BAC.swapaxes(-1, -2)
+        # The deviations of a seed already sum to 0 over clusters, as its own mean is off. With the clusters' means over
+        # seeds off as well, what is left is the interaction of cluster and seed: the error.
         left_BAA = total_BAA - n_seeds * n_clusters**2 * item_BAA
         error_BAA = left_BAA / ((n_seeds - 1) * n_seeds * n_clusters**2)
     else:
@@ -203,6 +214,8 @@ def _same(values_BASI: NDArray[np.floating[Any]], layout: Layout) -> Floats:
     """The share of clusters in which two arms have the same scores, B×A×A: compared by one number for each arm and
     cluster, a sum of all its scores with weights that no two different sets of scores share in practice."""
     n_seeds, n_items = values_BASI.shape[-2:]
+    # Comparing all pairs of arms cell by cell would touch A * A * S * I scores. One random weighted sum a cluster tells
+    # sets of scores apart as surely, and then only sums are compared.
     weight_SI = _mark_weights(n_seeds, n_items)
     mark_BAI = np.einsum("...si,si->...i", values_BASI, weight_SI)[..., layout.order_I]
     mark_BAG = mark_BAI if layout.n_clusters == n_items else np.add.reduceat(mark_BAI, layout.start_G, axis=-1)
@@ -227,6 +240,7 @@ def _cells(values_BASI: NDArray[np.floating[Any]], layout: Layout) -> tuple[Floa
     """Deviations of clusters from their stratum's mean, scaled so that their plain variance is that of the weighted
     mean (a linearised ratio estimator), and the weighted means. Deviations sum to 0 over clusters."""
     values = np.asarray(values_BASI, dtype=np.float64)
+    # Equal weights and no groups is the usual case, and simulations take it many thousand times.
     if layout.plain:
         mean_BAS = values.mean(-1)
         return (values - mean_BAS[..., None]) * layout.inflation_G[0], mean_BAS
@@ -237,6 +251,8 @@ def _cells(values_BASI: NDArray[np.floating[Any]], layout: Layout) -> tuple[Floa
     _, start_T = np.unique(layout.stratum_G[by_stratum], return_index=True)
     sum_T = np.add.reduceat(sum_G[..., by_stratum], start_T, axis=-1)
     weight_T = np.add.reduceat(layout.weight_G[by_stratum], start_T)
+    # The mean of a task is a ratio, sum of weighted scores over sum of weights; to first order a cluster moves it by
+    # its weighted deviation from it, and that is what varies.
     centre_G = (sum_T / weight_T)[..., layout.stratum_G]
     deviation = (sum_G - layout.weight_G * centre_G) * layout.n_clusters * layout.inflation_G
     return deviation, mean_BAS
@@ -291,20 +307,26 @@ def contrast_batch(
     """
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap must be at least 0 and below 1, got {overlap}")
+    # Both arms answer the same items at the same seeds. The covariances between arms are part of these variances, so
+    # the luck that two arms share cancels.
     difference_BKS, item, error = _parts(moments, arms, baseline)
     difference = difference_BKS.mean(-1)
     n_seeds = moments.n_seeds
     swing_BKS = difference_BKS - difference[..., None]
     own_sum = (swing_BKS**2).sum(-1)
     own = own_sum / max(n_seeds - 1, 1) / n_seeds
+    # One seed says nothing of how much seeds vary: the interval holds for this run only, and the method says so.
     if n_seeds == 1:
         parts = (item, np.zeros_like(item), np.zeros_like(item))
         variance, df = item, np.full_like(item, moments.item_df)
         method = "items only, this run only"
+    # One cluster of items says nothing of how much items vary, so the seeds carry the whole interval.
     elif moments.item_df == 0:
         parts = (np.zeros_like(own), _fresh(own, np.zeros_like(own), overlap, n_seeds), np.zeros_like(own))
         variance, df = parts[1], np.full_like(own, n_seeds - 1.0)
         method = "seeds only, these items only"
+    # With two to four seeds a variance of its own is nearly noise: two seeds that agree by luck would make a firm
+    # verdict out of nothing. See `_moderated` and `_cochran`.
     elif n_seeds <= FEW_SEEDS:
         seed, seed_df = _moderated(moments.mean_BAS, own_sum)
         parts = (item, _fresh(seed, error, overlap, n_seeds), error)
@@ -399,6 +421,7 @@ def _parts(moments: Moments, arms: Sequence[int], baseline: int | NDArray[np.int
     for matrix in (moments.item_BAA, moments.error_BAA):
         cross, own = _picked(matrix, base_B, index)
         diagonal = np.diagonal(matrix, axis1=-2, axis2=-1)[..., index]
+        # Rounding can leave a variance just below 0 where two arms answer alike.
         found.append(np.maximum(diagonal - 2 * cross + own, 0.0))
     item = np.where(found[0] < SMALLEST_VARIANCE, 0.0, found[0])
     error = np.where(found[1] < SMALLEST_VARIANCE, 0.0, found[1])
@@ -412,7 +435,9 @@ def _unseen(moments: Moments, arms: Sequence[int], baseline: int | NDArray[np.in
         return np.zeros_like(difference)
     base_B = np.broadcast_to(np.asarray(baseline, dtype=np.intp), moments.mean_BAS.shape[:-2])
     same_BK, _ = _picked(moments.same_BAA, base_B, list(arms))
+    # Not even one change seen does not mean that none can happen: at least one cluster counts as changed.
     changed = np.maximum(1 - same_BK, 1 / moments.n_clusters)
+    # A cluster changes by 1 at most, so this is 1 where all changes go one way and near 0 where they cancel.
     one_sided = np.minimum(np.abs(difference) / changed, 1.0)
     few = np.minimum(FEW_CHANGES / (changed * moments.n_clusters), 1.0)
     return np.where(changed < RARE_SHARE, UNSEEN_WEIGHT * np.maximum(one_sided, few), 0.0)
@@ -455,9 +480,12 @@ def _moderated(mean_BAS: Floats, own_sum_BK: Floats) -> tuple[Floats, float]:
     own_df, rest_df = n_seeds - 1, (n_arms - 2) * (n_seeds - 1)
     if rest_df == 0:
         return own_sum_BK / own_df / n_seeds, float(own_df)
+    # What is left after arm means and seed means. A seed that is good for all arms moves no contrast.
     interaction = mean_BAS - mean_BAS.mean(-2, keepdims=True)
     interaction = interaction - interaction.mean(-1, keepdims=True)
     all_sum = (interaction**2).sum((-1, -2))[..., None]
+    # A contrast of two arms is sqrt(2) times a unit direction among arms: its own sum of squares is halved to be taken
+    # off, and the rest doubled to be on the contrast's scale.
     rest = 2 * np.maximum(all_sum - own_sum_BK / 2, 0.0) / rest_df
     borrowed = min(BORROWED_DF, 0.75 * rest_df)
     return (own_sum_BK + borrowed * rest) / (own_df + borrowed) / n_seeds, own_df + borrowed
@@ -470,9 +498,11 @@ def _cochran(item: Floats, seed: Floats, error: Floats, *, item_df: float, seed_
     variance is kept at a quarter of the items' own (or the error's) or more: by luck seeds can agree to the last digit,
     which is no certainty.
     """
+    # Item and seed mean squares both hold the error; it is taken off one of them.
     pure_item = np.maximum(item - error, 0.0)
     variance = pure_item + seed
     weight = np.divide(seed, variance, out=np.ones_like(seed), where=variance > 0)
+    # Bounds at other levels take this number of degrees of freedom too, so a family or a look needs no rule of its own.
     point = np.sqrt((1 - weight) * t_point(0.975, item_df) ** 2 + weight * t_point(0.975, seed_df) ** 2)
     return np.maximum(variance, 0.25 * np.maximum(item, error)), df_of_point(point)
 
@@ -506,6 +536,8 @@ def df_of_point(point: Floats) -> Floats:
     [1.0, 3.0]
     """
     points, log_df = _df_grid()
+    # Quantiles of t fall smoothly in the degrees of freedom: a table in logarithms is right to one in 100,000, and
+    # thousands of studies take it at once where a root finder would take them one by one.
     found: Floats = np.exp(np.interp(np.log(point), points, log_df))
     return found
 
@@ -531,6 +563,7 @@ def bounds(spread: Spread, tail: float | Floats) -> tuple[Floats, Floats]:
     tails = np.broadcast_to(np.asarray(tail, dtype=np.float64), spread.difference.shape)
     point = t_point_array(1 - tails, spread.df)
     half = np.where(spread.df > 0, point * spread.standard_error, np.nan)
+    # If a change had a probability above this, n clusters without one would be seen less often than `tail`.
     share = 1 - tails ** (1 / max(spread.units, 1))
     half = half + spread.unseen * share
     low = np.where(spread.constant, spread.difference - share * (1 + spread.difference), spread.difference - half)
@@ -550,6 +583,7 @@ def p_values(spread: Spread) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(spread.difference) / spread.standard_error
         found = 2 * special.stdtr(np.where(spread.df > 0, spread.df, np.nan), -t)
+    # Solved from c = u (1 + c) with u = 1 - (p / 2)^(1/n).
     exact = np.minimum(2 * (1 + np.abs(spread.difference)) ** (-float(spread.units)), 1.0)
     p: Floats = np.where(spread.constant, exact, found)
     if (spread.unseen > 0).any():
@@ -559,6 +593,7 @@ def p_values(spread: Spread) -> Floats:
 
 def _rare_p(spread: Spread) -> Floats:
     """Twice the tail at which the half width is the difference itself, by bisection on its logarithm."""
+    # Half widths have no inverse in closed form with the added share, but they fall steadily in the tail.
     low, high = np.full(spread.difference.shape, -60.0), np.full(spread.difference.shape, np.log(0.5))
     for _ in range(50):
         middle = (low + high) / 2

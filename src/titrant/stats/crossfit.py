@@ -65,12 +65,14 @@ def cross_fitted(
     >>> fit.best.round(3).tolist()
     [0.1]
     """
+    # Each half keeps the weights of its items and is rescaled to add up to 1, so that macro means stay macro means.
     weights = np.stack([layout.weight_I * first_half_I, layout.weight_I * ~first_half_I], axis=-1)
     total = weights.sum(0)
     leading = values_BASI.shape[:-3]
     if (total <= 0).any():
         nothing = np.full((*leading, len(baselines)), np.nan)
         return CrossFit(best=nothing, smallest=nothing)
+    # Every other seed and not the first half of them: seeds that are added later leave the earlier ones in place.
     halves_of_seeds = [values_BASI[..., start::2, :] for start in range(min(2, values_BASI.shape[-2]))]
     parts = [half.mean(-2, dtype=np.float64) @ (weights / total) for half in halves_of_seeds]
     # parts P in an order in which the part with the other items and the other seeds stands at the mirrored place
@@ -78,7 +80,9 @@ def cross_fitted(
     dose_BKP, base_BRP = part_BAP[..., list(doses), :], part_BAP[..., list(baselines), :]
     may_BKP = np.ones((len(doses), 1), dtype=bool) if candidate_BK is None else candidate_BK[..., None]
     choice_BKP = np.where(may_BKP, dose_BKP, -np.inf)
+    # argmax takes the first of equal ones, which is the smallest dose.
     best_BP = choice_BKP.argmax(-2)
+    # The smallest dose within the smallest effect is chosen by the same part, so its gain is as free of luck.
     near_BKP = may_BKP & (choice_BKP.max(-2, keepdims=True) - dose_BKP <= smallest_effect)
     any_B1 = may_BKP.any(-2)
     return CrossFit(
@@ -88,6 +92,7 @@ def cross_fitted(
 
 
 def _measured(dose_BKP: Floats, base_BRP: Floats, chosen_BP: NDArray[np.intp]) -> Floats:
+    # Reversed parts: what was chosen on one part is measured on the part that shares neither items nor seeds with it.
     other = dose_BKP[..., ::-1]
     picked_BP = np.take_along_axis(other, chosen_BP[..., None, :], axis=-2)[..., 0, :]
     gain: Floats = (picked_BP[..., None, :] - base_BRP[..., ::-1]).mean(-1)

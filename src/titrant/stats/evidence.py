@@ -87,6 +87,7 @@ def families(table: ScoreTable, *, baseline: str | None = None, matched: str | N
     for name in (baseline, matched):
         if name is not None and name not in named:
             table.arm_index(name)
+    # A table from elsewhere may know no sizes: then every other arm is a dose of the named baseline.
     if baseline is not None and named[baseline].target_rows is None:
         return (_family(table.arms, baseline, matched, None),)
     sizes = sorted({arm.target_rows for arm in arms if arm.target_rows is not None}, reverse=True)
@@ -96,6 +97,7 @@ def families(table: ScoreTable, *, baseline: str | None = None, matched: str | N
             expected="--baseline ARM, or columns target_rows and dose with an arm of dose 0 for each target size",
         )
     if baseline is not None:
+        # Stable, so the named baseline's size comes first and the others stay in falling order.
         sizes.sort(key=lambda size: size != named[baseline].target_rows)
     found = [
         family
@@ -111,6 +113,7 @@ def families(table: ScoreTable, *, baseline: str | None = None, matched: str | N
 
 def _sized(arms: Sequence[TableArm], baseline: str | None, matched: str | None, size: int) -> Family | None:
     here = {arm.name for arm in arms}
+    # Other sizes have a matched baseline of their own: the one named by hand belongs to its own size only.
     own_matched = matched if matched in here else next((arm.name for arm in arms if arm.kind == "matched"), None)
     if baseline in here and baseline is not None:
         return _family(arms, baseline, own_matched, size)
@@ -132,6 +135,7 @@ def _family(arms: Sequence[TableArm], baseline: str | None, matched: str | None,
     if baseline is not None and baseline == matched:
         raise ScoresError("baseline and matched baseline are the same arm", got=baseline)
     doses = [arm for arm in arms if arm.name not in (baseline, matched) and arm.kind not in OUTSIDE]
+    # Rising, as everywhere below ties go to the first and so to the smaller dose.
     doses.sort(key=lambda arm: (arm.dose if arm.dose is not None else 0, arm.source or "", arm.name))
     return Family(doses=tuple(arm.name for arm in doses), baseline=baseline, matched=matched, target_rows=size)
 
@@ -160,6 +164,8 @@ def gather(
     `transfer` are told beside it and decide nothing."""
     if family.baseline is None:
         return _without_baseline(table, family, settings)
+    # Only the family's arms: all arms of a table lend to the moderated seed variance, and an untuned model or another
+    # size varies otherwise.
     arms = [table.arm_index(name) for name in (family.baseline, *_maybe(family.matched), *family.doses)]
     whole = complete(
         table.take(arms),
@@ -171,6 +177,7 @@ def gather(
     plan = layout(len(cut.items), groups=cut.groups, tasks=cut.tasks, task_weights=settings.task_weights)
     numbers = _numbers(cut, plan, n_baselines, settings) if family.doses else None
     doses = _dose_evidence(cut, plan, numbers, n_baselines, settings) if numbers is not None else ()
+    # The last baseline is the matched one where there is one: the gain is quoted against the harder of the two.
     lead = numbers.weighed.cross_fit.best[..., -1] if numbers is not None else np.array(np.nan)
     evidence = Evidence(
         doses=doses,
@@ -312,6 +319,7 @@ def _pair(table: ScoreTable, plan: Layout, arm: int, baseline: int, settings: Se
 def _fit(
     table: ScoreTable, plan: Layout, doses: Sequence[int], baselines: Sequence[int], settings: Settings
 ) -> CrossFit:
+    # All arms at the same seeds, or a dose would win by the seeds that another one lacks.
     seeds = _common(table, range(len(table.arms)))
     if not seeds:
         nothing = np.full(len(baselines), np.nan)
@@ -479,6 +487,7 @@ def _with_prospects(
     evidence: Evidence, numbers: _Numbers | None, plan: Layout, n_seeds: int, settings: Settings
 ) -> Evidence:
     """The evidence with what the design could have detected, from its own variances, and the cheapest way on."""
+    # From the contrasts with the last baseline, which is the matched one where there is one.
     components = (
         pilot_components(numbers.weighed.spreads[-1], overlap=settings.overlap or 0.0) if numbers is not None else None
     )
@@ -542,10 +551,12 @@ def _first_step(evidence: Evidence, n_seeds: int, costs: Costs) -> NextStep | No
 def _next_step(
     evidence: Evidence, design: PowerDesign, numbers: _Numbers, plan: Layout, settings: Settings
 ) -> NextStep | None:
+    # A dose has to beat every baseline, so its weaker gain is the one to settle.
     gains = np.min([spread.difference for spread in numbers.weighed.spreads], axis=0)
     gains = gains[~np.isnan(gains)]
     if not len(gains):
         return None
+    # The power of a design counts independent clusters; a user counts items.
     each = plan.n_items / plan.n_clusters
     ways = ways_on(design, gains=gains, costs=settings.costs, items_each=each)
     if ways:
@@ -559,6 +570,8 @@ def _next_step(
             minutes=way.minutes,
             sentence=f"Next: {count} in all would probably settle it{_price(way.tokens, way.minutes)}.",
         )
+    # No number of seeds or items settles an effect as small as the one that matters: a larger dose may have a larger
+    # effect.
     largest = evidence.doses[-1]
     if largest.dose:
         each_seed = settings.costs.double_dose_tokens_per_seed

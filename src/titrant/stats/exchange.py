@@ -51,6 +51,8 @@ def reader(found: Moments, *, level: float = 0.95, overlap: float = 0.0) -> Read
         count, seeds = len(weights_KA), found.n_seeds
         mean_K2S = np.zeros((count, 2, seeds))
         item_K22, error_K22 = np.zeros((count, 2, 2)), np.zeros((count, 2, 2))
+        # Arm 0 stays all zeros, so that "arm 1 against arm 0" is the weighted sum itself; covariances between arms go
+        # into it through w M w', which is what makes the reading paired.
         mean_K2S[:, 1] = weights_KA @ found.mean_BAS
         item_K22[:, 1, 1] = np.einsum("ka,ab,kb->k", weights_KA, found.item_BAA, weights_KA)
         error_K22[:, 1, 1] = np.einsum("ka,ab,kb->k", weights_KA, found.error_BAA, weights_KA)
@@ -145,6 +147,8 @@ def exchange_rate(
     sign = _sign(read, points, dosed, n_arms)
     knots_NA = np.eye(n_arms)[[point.arm for point in points]]
     dose_A = np.eye(n_arms)[dosed.arm]
+    # Dose minus curve: it falls from positive (a small target alone is worse) to negative, and where it is 0 the two
+    # are worth the same.
     found = _solve(read, [point.target_rows for point in points], lambda curve_KA: dose_A - curve_KA, knots_NA)
     shift = dosed.target_rows
     return ExchangeRate(
@@ -204,6 +208,7 @@ def turning_size(
     level: float = 0.95,
 ) -> TurningSize:
     """Where the gain of one dose, over target sizes, falls below the smallest effect for good."""
+    # A gain is a contrast of two arms, so the "curve" to be inverted is one of contrasts instead of arms.
     points = sorted(gains, key=lambda point: point.target_rows)
     if len({point.target_rows for point in points}) < 2:
         return TurningSize(
@@ -279,13 +284,16 @@ def _solve(
     over the sizes, a crossing means nothing: only "beyond all sizes that were run" can still be said.
     """
     log_sizes = np.log(np.asarray(sizes, dtype=np.float64))
+    # Two sizes do not show how the curve bends, so nothing is read between them.
     between = len(sizes) >= 3
     place_K = _places(log_sizes) if between else log_sizes
     straight_KA = difference(_interpolated(log_sizes, place_K) @ knots_NA)
     bent_KA = difference(_interpolated(log_sizes, place_K, bend=CURVATURE_MARGIN) @ knots_NA)
     straight, bent = read(straight_KA), read(bent_KA)
+    # Each end of an interval is that of the worse of the two curves: a place is ruled out only where both agree.
     surely_above = np.minimum(straight.low, bent.low) - threshold
     surely_below = np.maximum(straight.high, bent.high) - threshold
+    # The least squares slope over the logarithm is one more weighted sum of arms, so it is tested by the same reader.
     centred = log_sizes - log_sizes.mean()
     falls = bool(read((centred / (centred**2).sum() @ difference(knots_NA))[None]).high[0] < 0)
     if not falls and not (surely_above > 0).all() and not (surely_below < 0).all():
@@ -321,8 +329,11 @@ def _interpolated(log_sizes: Floats, place_K: Floats, *, bend: float = 0.0) -> F
         share = (place - log_sizes[left]) / (log_sizes[left + 1] - log_sizes[left])
         weights[row, left] += 1 - share
         weights[row, left + 1] += share
+        # Inside there are two parabolas, through the neighbour on either side; at the ends only one.
         starts = [start for start in (left - 1, left) if 0 <= start <= count - 3]
         for start in starts if bend else ():
+            # A parabola through three points is the straight line plus its second difference times (x - a)(x - b) for
+            # the neighbours a and b, which is 0 at both: sizes that were run are never moved.
             arch = bend / len(starts) * (place - log_sizes[left]) * (place - log_sizes[left + 1])
             weights[row, start : start + 3] += arch * _second_difference(log_sizes[start : start + 3])
     return weights
@@ -348,6 +359,7 @@ def _hull(
     Without an interval for the readings (NaN) nothing is ruled out.
     """
     above, below = surely_above > 0, surely_below < 0
+    # Everything that is not surely above and not surely below could be the crossing.
     kept = np.flatnonzero(~(above | below))
     if len(kept) == 0:
         if above.all():
@@ -376,6 +388,8 @@ def _zero(place_K: Floats, value_K: Floats, index: int) -> float:
 
 def _crossings(place_K: Floats, value_K: Floats) -> tuple[float | None, float | None]:
     """The first and the last place at which the difference falls to 0 or below; None where it does not."""
+    # Only downward crossings: noise can lift the curve again, and where it does, the rate takes the first fall and the
+    # turning size the last.
     falls = np.flatnonzero((value_K[:-1] > 0) & (value_K[1:] <= 0))
     if len(falls) == 0:
         exact = np.flatnonzero(value_K == 0)
@@ -472,6 +486,8 @@ class GroupGain:
 def mean_gain(name: str, parts: Sequence[GroupGain]) -> GroupGain:
     """The mean over targets with items of their own, as one group: these targets, not targets like these."""
     variances = np.array([part.standard_error**2 for part in parts]) / len(parts) ** 2
+    # Satterthwaite over independent parts: a part with few degrees of freedom counts by the share of variance that it
+    # brings.
     spread = float(sum(variance**2 / part.df for variance, part in zip(variances, parts, strict=True)))
     total = float(variances.sum())
     return GroupGain(
@@ -501,6 +517,8 @@ def group_interaction(gains: Sequence[GroupGain], *, level: float = 0.95) -> Int
     weights = np.array([1 / gain.standard_error**2 for gain in gains])
     values = np.array([gain.value for gain in gains])
     count, centre = len(gains), float((weights * values).sum() / weights.sum())
+    # Welch's correction: weights are estimated themselves, and those with few degrees of freedom make the statistic too
+    # large.
     lack = float(sum((1 - w / weights.sum()) ** 2 / gain.df for w, gain in zip(weights, gains, strict=True)))
     square = float((weights * (values - centre) ** 2).sum()) / (count - 1)
     statistic = square / (1 + 2 * (count - 2) / (count**2 - 1) * lack)

@@ -70,9 +70,12 @@ def fit_law(arms: Sequence[LawPoint]) -> Law:
         )
     if np.ptp(grid[:, 2]) == 0:
         return silent_law("all arms have the same score")
+    # e and c are linear given the rest, so the search is over three parameters and not five.
     shape = _fitted(grid)
     order = np.lexsort((grid[:, 1], grid[:, 0]))
     spread_out = order[np.unique(np.linspace(0, len(grid) - 1, MOST_LEFT_OUT).round().astype(int))]
+    # Only arms that both can predict are compared: at the corners of the grid there is nothing to interpolate, and the
+    # law would be judged on other arms than its rival.
     compared = [
         (_law_without(grid, left, shape) - grid[left, 2], between - grid[left, 2])
         for left in spread_out.tolist()
@@ -141,6 +144,8 @@ def _fitted(grid: Floats, start: Floats | None = None) -> Floats:
         if start is not None
         else [np.array([g, a, b]) for g in (-0.3, 0.3, 2.0) for a in (0.5, 0.9) for b in (0.2, 0.8)]
     )
+    # The sum of squares has several valleys (a large gamma with a small alpha does much as the reverse), so it is
+    # searched from many starts.
     found = [optimize.least_squares(_residuals, guess, args=(grid,), bounds=BOUNDS, x_scale="jac") for guess in starts]
     best = min(found, key=lambda fit: float(fit.cost))
     shape: Floats = best.x

@@ -90,6 +90,8 @@ def nominal_tails(looks: tuple[int, ...], *, most: int, tail: float, spending: s
     times = _times(looks, most)
     path, spent, tails = _START, 0.0, []
     for time in times:
+        # Only what may be spent since the last look is: the height is found such that so many paths cross here and had
+        # not crossed before. Spending the whole again at each look is what makes repeated testing wrong.
         now = SPENDING[spending](tail, time)
         point = _point_spending(path, time, now - spent)
         tails.append(float(special.ndtr(-point / np.sqrt(time))))
@@ -144,6 +146,8 @@ def _survivors(path: _Paths, time: float, height: float) -> _Paths:
     half = (height - low) / 2
     height_N = low + half * (node_N + 1)
     step = np.sqrt(time - path.time)
+    # Chapman and Kolmogorov: a path's step from one look to the next is normal and independent of its past, so the
+    # density at this look is that of the survivors, smeared by the step and cut off at the height.
     density_N = np.exp(-(((height_N[:, None] - path.height_N) / step) ** 2) / 2) @ path.mass_N
     return _Paths(time=time, height_N=height_N, mass_N=density_N * half * weight_N / (step * np.sqrt(2 * np.pi)))
 
@@ -175,15 +179,19 @@ def dunnett_tail(tail: float, doses: int, *, correlation: float = 0.5) -> float:
     """
     if doses == 1:
         return tail
+    # Equal correlations come from one common factor: given it, the doses are independent, and twelve dimensions become
+    # one integral.
     root, rest = np.sqrt(correlation), np.sqrt(1 - correlation)
 
     def any_beyond(point: float) -> float:
         def share(common: float) -> float:
+            # 1 - (1 - q)^k, by way of logarithms: written as it stands, small tails would lose their digits.
             below = special.log_ndtr((point - root * common) / rest)
             return float(-np.expm1(doses * below) * np.exp(-(common**2) / 2) / np.sqrt(2 * np.pi))
 
         return float(integrate.quad(share, -FARTHEST, FARTHEST, epsabs=1e-13, epsrel=1e-9, limit=200)[0])
 
+    # In logarithms, so that a small tail is met to as many digits as a large one.
     point = optimize.brentq(lambda z: np.log(any_beyond(z) / tail), -1.0, FARTHEST)
     return float(np.clip(special.ndtr(-point), tail / doses, tail))
 
@@ -211,6 +219,7 @@ def plan_looks(
     >>> looks[0].seeds, round(looks[0].single, 4), round(looks[-1].single, 4)
     (3, 0.0029, 0.0329)
     """
+    # 1 - 0.95 is 0.050000000000000044: rounded, or tails would depend on how a level is written.
     both = round(1 - level, 12)
     single = nominal_tails(looks, most=most, tail=both, spending=spending)
     strict = nominal_tails(looks, most=most, tail=both / 2, spending=spending)

@@ -36,6 +36,7 @@ def arm_means(
 
     `overlaps`: n/N for each arm where the seeds draw their target rows from one set (see `contrast_batch`).
     """
+    # Arms are shown beside each other, so all means are over the same items.
     cut = complete(table, drop_incomplete=True).table
     plan = layout(len(cut.items), groups=cut.groups, tasks=cut.tasks, task_weights=task_weights)
     found = []

@@ -65,6 +65,7 @@ def pilot_components(spread: Spread, *, overlap: float = 0.0) -> Components | No
     n_seeds, n_clusters = spread.n_seeds, spread.n_clusters
     if n_seeds < 2 or n_clusters < 2 or not spread.item.size or bool(spread.constant.all()):
         return None
+    # What overlapping draws add is put on again by whoever simulates a design with that overlap: here it is taken off.
     seed = as_seen(spread.seed, spread.error, overlap, n_seeds)
     return Components(
         item=float(np.maximum(spread.item - spread.error, 0).mean() * n_clusters),
@@ -124,13 +125,17 @@ def prospects(design: PowerDesign, *, studies: int = SIMULATED_STUDIES) -> Prosp
     delta = design.smallest_effect
     needed, inside, ruled_95, ruled_975, highs = [], [], [], [], []
     for seen in _imagined(replace(design, smallest_effect=0.0), studies):
+        # A mix needs a difference beyond both the interval and the smallest effect; what a study lacks for that is the
+        # effect that it would have found. The first dose stands for all: they vary alike.
         needed.append((np.maximum(delta, seen.reach) - seen.difference)[:, 0])
         inside.append((seen.low_90 > -delta) & (seen.high_90 < delta))
         ruled_95.append(seen.high_90 < delta)
         ruled_975.append(seen.high_95 < delta)
         highs.append(seen.high_90)
     no_difference = np.stack(inside, -1).all((-1, -2))
+    # As in `decision.rule`: a dose is out by all baselines at 95%, or by any of them at 97.5%.
     alone = (np.stack(ruled_95, -1).all(-1) | np.stack(ruled_975, -1).any(-1)).all(-1)
+    # A gain must show against every baseline, so the hardest of them counts.
     upwards = float(np.quantile(np.max(needed, axis=0), AIM))
     downwards = float(np.quantile(np.stack(highs, -1).max((-1, -2)), AIM)) - delta
     return Prospects(
@@ -178,12 +183,16 @@ def _simulated_moments(design: PowerDesign, studies: int) -> Moments:
     rng = rng_for(0, "stats", "power")
     parts, n_seeds, n_items = design.components, design.seeds, design.items
     n_arms = design.baselines + design.doses
+    # Seeds that draw from the same N rows share the luck of those rows. It is common to all seeds, so it sits with the
+    # items: more seeds do not shrink it.
     luck_of_rows = parts.seed * design.overlap / (1 - design.overlap)
     item_BA = rng.standard_normal((studies, n_arms)) * np.sqrt((parts.item / n_items + luck_of_rows) / 2)
     seed_BAS = rng.standard_normal((studies, n_arms, n_seeds)) * np.sqrt(parts.seed / 2 + parts.error / 2 / n_items)
     item_df = n_items - 1
+    # What a study estimates of the items' variance scatters about the truth as a chi-square does.
     share = rng.chisquare(item_df, studies) / item_df if item_df else np.ones(studies)
     identity = np.eye(n_arms)
+    # The items' mean square holds the error too, as in real studies: contrasts take it off again.
     item_square = (parts.item / n_items + parts.error / n_items / n_seeds) / 2
     error_square = parts.error / n_items / n_seeds / 2 if n_seeds > 1 else 0.0
     return Moments(
@@ -202,8 +211,11 @@ def _reach(found: Moments, spread: Spread, doses: list[int], baseline: int, *, l
     if len(doses) == 1:
         return single
     if spread.n_seeds < SEEDS_TO_SIMULATE:
+        # As `family.simultaneous` does below four seeds.
         tails = np.full_like(spread.df, (1 - level) / 2 / len(doses))
         return t_point_array(1 - tails, spread.df) * spread.standard_error
+    # Simulating a family for every study is by far the dearest step here; its ratio to single intervals hardly moves
+    # from study to study, so a few of them give it.
     few = slice(0, FACTOR_STUDIES)
     names = ("difference", "standard_error", "df", "item", "seed", "error", "constant", "unseen")
     some = replace(spread, **{name: getattr(spread, name)[few] for name in names})
@@ -281,6 +293,8 @@ def cheapest_design(
     )
     best: tuple[int, PowerDesign] | None = None
     for n_seeds in seeds:
+        # For each number of seeds the fewest items that do: more of either only costs more, so the cheapest design is
+        # one of these.
         items = _fewest(lambda count, s=n_seeds: good_enough(replace(start, seeds=s, items=count)), 2, most_items)  # type: ignore[misc]
         if items is None:
             continue
@@ -300,6 +314,7 @@ def _fewest(enough: Callable[[int], bool], low: int, high: int) -> int | None:
     if high < low or not enough(high):
         return None
     while high - low > max(1, high // 20):
+        # In ratios while the bracket is wide, so that small counts are found in as few steps as large ones.
         middle = int(np.sqrt(low * high)) if high > 4 * low else (low + high) // 2
         if enough(middle):
             high = middle

@@ -29,7 +29,7 @@ _MOST_HEADER_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreFile:
-    """Tables by probe, and what to tell of how they were read."""
+    """Tables by eval set, and what to tell of how they were read."""
 
     tables: Mapping[str, ScoreTable]
     remarks: tuple[str, ...]

@@ -227,6 +227,8 @@ def components(world: World) -> SimulatedComponents:
         raise ValueError(f"seeds' share must be at least 0 and below 1, got {world.seeds_share}")
     if world.seeds_share == 0:
         return parts
+    # No closed form, as observed scores pass through a link, but the share rises with the variance: bracket it, then
+    # halve.
     low, high = 0.0, 1e-6
     while seeds_share(world, replace(parts, arm_seed=high)) < world.seeds_share:
         high *= 2
@@ -278,6 +280,7 @@ def _variance_of_mean(world: World, parts: SimulatedComponents) -> tuple[float, 
         return own, 0.0, own
     groups_I = item_groups(world.items, world.group_items)
     shared = GROUP_SHARE if groups_I is not None else 0.0
+    # Of all pairs of cells these shares have the same item, or another item of the same group.
     same_item = 1 / world.items
     same_group = 0.0 if groups_I is None else float(np.sum(np.bincount(groups_I) ** 2)) / world.items**2 - same_item
     means = (world.base_score, world.base_score + max(world.gains, default=0.0))
@@ -297,6 +300,7 @@ def _variance_of_mean(world: World, parts: SimulatedComponents) -> tuple[float, 
     two_seeds = same_item * covariance(itemwise, parts.item) + same_group * covariance(
         shared * itemwise, shared * parts.item
     )
+    # A pair of cells is of one seed in 1 / S of the cases, and of two seeds in the rest.
     total = one_seed / world.seeds + two_seeds * (1 - 1 / world.seeds)
     return total, seed_only / world.seeds, two_seeds
 
@@ -420,7 +424,10 @@ def _drawn_effects(world: World, scale_A1: Array, *, studies: int, rng: np.rando
         world,
         shared_B1x=rng.standard_normal((studies, 1, rows)),
     )
+    # A mean over n rows varies by a row's variance / n: scaled up, so that a seed varies as the world asks for,
+    # whatever n is.
     row_effects_BAN *= scale_A1 * sqrt(drawn)
+    # The n smallest of N random numbers are n rows without replacement, for all studies and seeds at once.
     order_BSN = rng.random((studies, world.seeds, rows)).argsort(axis=-1)
     chosen_BSN = (order_BSN < drawn).astype(np.float64)
     drawn_BAS: Array = np.matmul(row_effects_BAN, chosen_BSN.swapaxes(1, 2)) / drawn
@@ -492,6 +499,8 @@ def _resampled(world: World, *, studies: int, rng: np.random.Generator) -> Simul
     scores_BASI = np.empty((studies, len(means_A), world.seeds, world.items))
     for study in range(studies):
         baseline, *others = rng.permutation(pool)
+        # Roles change from study to study: with fixed ones, the truth of one pair of arms would be tested a thousand
+        # times.
         roles_A = np.array([baseline, *(others[k % len(others)] for k in range(len(means_A) - 1))])
         runs_AS = rng.integers(stored_seeds, size=(len(means_A), world.seeds))
         items_I = rng.integers(stored_items, size=world.items)
@@ -508,6 +517,7 @@ def _rarely_changed(world: World, *, studies: int, rng: np.random.Generator) -> 
     right_BI = rng.random((studies, world.items)) < world.base_score
     scores_BAI = np.repeat(right_BI[:, None], len(means_A), axis=1)
     for arm, change in enumerate(means_A - world.base_score):
+        # Only items that are wrong can be changed to right, so a larger share of them has to be for the same gain.
         share = change / (1 - world.base_score) if change > 0 else -change / world.base_score
         changed_BI = rng.random((studies, world.items)) < share
         scores_BAI[:, arm] = np.where(changed_BI, change > 0, right_BI)

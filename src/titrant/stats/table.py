@@ -37,7 +37,7 @@ class TableArm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreTable:
-    """Scores of one probe. `values_ASI` is 0 where `present_ASI` is False, so no NaN can slip in anywhere."""
+    """Scores of one eval set. `values_ASI` is 0 where `present_ASI` is False, so no NaN can slip in anywhere."""
 
     eval_set: str
     arms: tuple[TableArm, ...]
@@ -189,7 +189,7 @@ def coded(values: Iterable[Any]) -> Coded:
 
 
 def tables_from_scores(scores: Sequence[Score]) -> dict[str, ScoreTable]:
-    """A table for each probe. Scores without a value (they carry a reason) count as missing."""
+    """A table for each eval set. Scores without a value (they carry a reason) count as missing."""
     kept = [score for score in scores if score.value is not None]
     columns: dict[str, Sequence[Any]] = {
         "arm": [score.arm for score in kept],
@@ -229,7 +229,7 @@ def required_columns(columns: Iterable[str], place: Callable[[int], str], *, sho
             f"no column {', '.join(lacking)}",
             where=place(-1),
             got=shown if shown is not None else ", ".join(found) or "nothing",
-            expected="columns arm, seed, item, score and, where known, group, task, target_rows, source, dose, probe",
+            expected="columns arm, seed, item, score and, where known, group, task, target_rows, source, dose, eval set",
         )
 
 
@@ -341,6 +341,8 @@ def _table(
         axes.append(codes)
         names.append([column.names[code] for code in used])
     shape = tuple(len(axis) for axis in names)
+    # A table is a full array of arms, seeds and items: a file whose arms answer different items would need memory far
+    # beyond its rows.
     cells = int(np.prod(shape, dtype=np.float64))
     if cells > 20 * len(rows) + 1_000_000:
         raise ScoresError(
@@ -422,6 +424,7 @@ def _constant(
         return None
     codes = column.codes[rows]
     first = np.full(len(owners), -2, dtype=np.int64)
+    # Written backwards, the first row of each owner is written last and stands.
     first[owner[::-1]] = codes[::-1]
     wrong = np.flatnonzero(first[owner] != codes)
     if len(wrong):

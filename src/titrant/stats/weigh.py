@@ -113,6 +113,7 @@ def rule_numbers(
     level: float,
 ) -> RuleNumbers:
     """All bounds that the rule looks at, from spreads and families of R baselines."""
+    # `bounds` takes one tail: 5% a side is the 90% interval, 2.5% a side the 95% one.
     wide = [bounds(spread, (1 - level) / 2) for spread in spreads]
     narrow = [bounds(spread, 1 - level) for spread in spreads]
     return RuleNumbers(

@@ -190,6 +190,8 @@ class _Grid:
     def reading(self, names: Sequence[str]) -> _Reading:
         wanted = list(dict.fromkeys(names))
         cut = self.table.take([self.table.arm_index(name) for name in wanted])
+        # Contrasts over sizes are paired: all of their arms at the same seeds and on the same items, or differences of
+        # seeds and items would pass for gains.
         seeds = np.flatnonzero(cut.ran.all(0))
         if not len(seeds):
             return _unread(NO_SEED)
@@ -273,6 +275,7 @@ class _Grid:
                     else size_interaction(at.read, n_arms=len(at.place), gains=points, level=self.level)
                 )
                 tested.append((source, rows, change))
+        # Doses are looked at together, so the smallest of several p-values is no longer what it says.
         adjusted = holm(np.array([np.nan if change.p is None else change.p for *_, change in tested]))
         return [
             DoseInteraction(

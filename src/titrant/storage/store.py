@@ -57,10 +57,14 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Put `data` at `path` whole or not at all; durable when the call returns. Makes the folder where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _temporary_beside(path) as (file, temporary):
+        # The age of leftovers is taken by the clock that stamps them, the file system's: a network drive's may differ
+        # from ours by more than minutes.
         _remove_abandoned(path, now=os.fstat(file.fileno()).st_mtime, ours=temporary)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+        # Synced before the rename: else a power cut may keep the new name and lose the bytes, and the file is empty.
+        # The folder is synced after it, or the name itself may be lost.
         os.replace(temporary, path)
     sync_folder(path.parent)
 
@@ -184,6 +188,7 @@ def values_of_jsonl(data: bytes, path: Path) -> list[Any]:
         values: list[Any] = json.loads(b"[" + b",".join(lines) + b"]")  # at once: a call for each line costs far more
     except (ValueError, RecursionError) as error:
         raise StoreDamaged(f"{path}: not readable as JSON Lines ({error})") from None
+    # A line that holds `1,2` would pass as two values of the joined array.
     if len(values) != len(lines):
         raise StoreDamaged(f"{path}: not readable as JSON Lines ({len(values)} values in {len(lines)} lines)")
     return values
@@ -252,6 +257,7 @@ def write_manifest(folder: Path) -> str:
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
+        # Not times, which differ between equal runs, and not what another writer has not finished.
         if name in UNLISTED or any(part.startswith(".tmp-") for part in path.relative_to(folder).parts):
             continue
         sync_file(path)
@@ -320,6 +326,8 @@ class Store:
         if marker.is_file():
             _check_format(marker)
         else:
+            # A folder with other things in it is not taken: a mistyped --out must not mix a store into somebody's
+            # files.
             foreign = root.exists() and (not root.is_dir() or any(not _is_leftover(path) for path in root.iterdir()))
             if foreign and not marker.is_file():  # another process may have made the store in this moment
                 raise StoreMismatch(
@@ -359,6 +367,8 @@ class Store:
         """Add one record to the ledger, durably. A torn last line of an earlier crash is cut off first."""
         line = sealed_line(record)
         self.root.mkdir(parents=True, exist_ok=True)
+        # Appends of two processes can mix on some file systems (NFS), and a torn line may only be cut while nobody
+        # writes: so writers take turns.
         with self.locked("ledger"), self.ledger_path.open("a+b") as file:
             whole = cut_torn_line(file)
             try:
@@ -367,6 +377,8 @@ class Store:
                 os.fsync(file.fileno())
             except BaseException:
                 with contextlib.suppress(OSError):
+                    # A full disk leaves half a line behind; the next writer would cut it off, but readers until then
+                    # need not see it.
                     os.ftruncate(file.fileno(), whole)
                 raise
         sync_folder(self.root)
@@ -463,6 +475,7 @@ class Store:
         ledger's checksum of the manifest beside it. `requests`: of the answers to that further set. `StoreDamaged`
         says what to do."""
         folder = self.run_folder(run_id) if requests is None else self.answers_folder(run_id, requests)
+        # The bytes that are checked are the bytes that are returned: reading the file a second time could give others.
         listing, data = _bytes_of(folder / MANIFEST), _bytes_of(folder / name)
         problem = None
         if listing is None or _checksum(listing) != manifest:
@@ -478,6 +491,7 @@ class Store:
 
     def damages(self) -> list[Damage]:
         """Every file that is missing or does not match its checksum, with what can be recomputed."""
+        # Goes on after each fault, so that one look tells all of them.
         found = _marker_damages(self.root / MARKER)
         try:
             records = self.records()
@@ -562,6 +576,8 @@ class Ledger:
         try:
             with self._store.ledger_path.open("rb") as file:
                 found = os.fstat(file.fileno())
+                # Another inode is another file (a copy put back from a backup); a line that no longer ends where
+                # reading stopped was rewritten in place. Both are read from the start.
                 if (found.st_dev, found.st_ino) != self._file or not _continues(file, self._end, found.st_size):
                     self._forget()
                     self._file = (found.st_dev, found.st_ino)
@@ -604,8 +620,12 @@ class Ledger:
 
 def _publish(folder: Path, final: Path) -> str:
     """Give a finished folder its manifest and its name; the manifest's checksum."""
+    # Every file is synced while it is hashed, then the folder that names them, and only then does the rename make them
+    # a run: a run folder that can be seen is whole.
     manifest = write_manifest(folder)
     sync_folder(folder)
+    # Only where a crash came between rename and ledger line: what lies there was never recorded, and its bytes are the
+    # same.
     if final.exists():
         shutil.rmtree(final)
     os.replace(folder, final)
@@ -719,6 +739,8 @@ def _checked_records(data: bytes, path: Path, *, before: int) -> list[dict[str, 
 
 def _checked_record(line: bytes) -> dict[str, Any] | None:
     """The record of a line that is as `append` wrote it, byte for byte; None for any other."""
+    # Cut at fixed places and compared with how `sealed_line` would write it, so that a line that says the same in other
+    # bytes is damaged too: nobody else writes here.
     body, checksum = line[len(_BEFORE) : -_SUM_LENGTH - len(_BETWEEN + _AFTER)], line[-_SUM_LENGTH - len(_AFTER) :]
     whole = line == _BEFORE + body + _BETWEEN + checksum[:_SUM_LENGTH] + _AFTER
     if not whole or _checksum(body)[:_SUM_LENGTH].encode() != checksum[:_SUM_LENGTH]:

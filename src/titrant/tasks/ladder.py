@@ -1,7 +1,8 @@
 """The coverage ladder: sets of tasks from all to one dataset, tested on one common set of items.
 
-A broad and a narrow specialist can only be compared on the same items; `rungs` on an item says which sets hold its
-task. The split is by underlying text before anything else, so that no specialist has seen a test text in any template.
+A model trained on many tasks and one trained on few can only be compared on the same items; `rungs` on an item says
+which sets hold its task. The split is by underlying text before anything else, so that no model has seen a test text in
+any template.
 """
 
 from __future__ import annotations
@@ -167,6 +168,7 @@ def split_by_text(instances: Sequence[TaskInstance], *, share: float, name: str 
     for instance in instances:
         texts.setdefault(instance.dataset, set()).add(_text_of(instance))
     ranked = {key: sorted(found, key=lambda text: hash_text(f"{name}\n{text}")) for key, found in texts.items()}
+    # Within each dataset, so that adding one leaves the held-out texts of the others as they are.
     held = {text for found in ranked.values() for text in found[: min(round(share * len(found)), len(found) - 1)]}
     if not held:
         single = sorted((text for found in ranked.values() for text in found), key=lambda text: hash_text(text))
@@ -203,6 +205,8 @@ def common_items(
         tasks = set(rung.tasks)
         mine = [index for index, instance in enumerate(held_out) if instance.task in tasks]
         mine = [index for index in mine if per_task is None or places[index][0] < per_task]
+        # Rank within the task first: the first items of all tasks come before the second of any, so a cut spreads over
+        # tasks.
         chosen.update(sorted(mine, key=lambda index: places[index])[:count])
     return tuple(held_out[index] for index in sorted(chosen, key=lambda index: (held_out[index].task, places[index])))
 

@@ -124,9 +124,11 @@ def _units(examples: Sequence[Example]) -> dict[str, list[Example]]:
             name = leader[name]
         return name
 
+    # A union of sets that share a member: texts and groups are both names in one forest, told apart by their prefix.
     texts = [f"text\n{_folded(example.prompt or example.turns)}" for example in examples]
     for example, text in zip(examples, texts, strict=True):
         if example.group is not None:
+            # The smaller name leads, so that the name of a unit does not depend on the order of rows.
             one, other = sorted((find(text), find(f"group\n{example.group}")))
             leader[other] = one
     units: dict[str, list[Example]] = {}
@@ -141,6 +143,7 @@ def _largest_remainders(sizes: dict[str, int], share: float) -> dict[str, int]:
     >>> _largest_remainders({"a": 7, "b": 3, "c": 1}, 0.2)
     {'a': 1, 'b': 1, 'c': 0}
     """
+    # From the share as it is written: 0.1 as a float is a little more than a tenth.
     exact = {label: Fraction(str(share)) * size for label, size in sizes.items()}
     counts = {label: int(part) for label, part in exact.items()}
     missing = round(sum(exact.values())) - sum(counts.values())

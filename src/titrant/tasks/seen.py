@@ -1,6 +1,6 @@
 """Which test items could be answered from memory: their answer is also the answer of a training row.
 
-More than half of WebQuestions is such. A specialist may have learned the answer there rather than the skill, so these
+More than half of WebQuestions is such. A model may have learned the answer there rather than the skill, so these
 items are marked and reported apart; nothing is left out.
 """
 

@@ -2,7 +2,7 @@
 
 Rows have the fields `id`, `question`, `answer` and `split`, and `context`, `choices`, `answers` where the set has them.
 An item whose answer is also the answer of a training row carries the tag `answer_seen`: more than half of WebQuestions
-is such, and a specialist may have learned the answer rather than the skill.
+is such, and a model may have learned the answer rather than the skill.
 """
 
 from __future__ import annotations

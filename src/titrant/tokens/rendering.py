@@ -99,6 +99,7 @@ class FastTokenizer:
         else:
             before = _BEHIND if behind_control else ""
             ids = self._without_control.encode(before + _encodable(text), add_special_tokens=False).ids
+            # The stand-in for the control token was there for the sake of what follows it; it is no id of the text.
             ids = ids[1:] if behind_control else ids
         return [shared[token] if token < known else token for token in ids]
 
@@ -200,12 +201,16 @@ class Renderer:
         self.tokenizer, self.model, self.merge_system = tokenizer, model, merge_system
         self._chat = _compiled(model.chat_template) if model.template == "chat" and model.chat_template else None
         self._bos = model.bos if add_bos and self._chat is None else None
+        # The longest first: a pattern takes the first alternative that fits, and one token may begin with another.
         tokens = sorted(tokenizer.control_tokens, key=lambda token: (-len(token), token))
         self._control = re.compile("|".join(map(re.escape, tokens))) if tokens else None
         self._placeholders = {token: number for number, token in enumerate(tokens)}
+        # Templates are programs and say nothing of themselves: what they do is found out once by rendering sentinels.
         self.takes_system = self._chat is None or self._writes_system()
         self.end_ids = model.end_ids[:1] or self._end_ids()
         eos = tokenizer.token_id(model.eos)
+        # Writing stops at any of the end marks that the model knows: one tuned to another mark would otherwise write on
+        # to the limit. Training teaches the first alone.
         self.stop_ids = tuple(dict.fromkeys((*self.end_ids, *model.end_ids, *(() if eos is None else (eos,)))))
         self._end_mark = next((token for token in tokens if tokenizer.token_id(token) == self.end_ids[0]), None)
         self._ends_behind_answer, self._space = 0, 0
@@ -289,12 +294,15 @@ class Renderer:
         if self._chat is None:
             text = "".join(_plain_parts(masked)) + "Answer:"
             return RenderedPrompt(text=text, answer_prefix=" ", turns=masked, literal=literal)
+        # From the template's whole conversation, with a sentinel for the answer: what stands before it is the prompt
+        # that training rows hold.
         before = self._around_answer(masked)[0]
         cut = len(before) - self._space
         space = before[cut:]
         if space.strip():  # this conversation's prompt does not end as others do
             cut, space = len(before), ""
         text = before[:cut]
+        # Everything up to the last control token is encoded once for a question, whatever its number of choices.
         opening = self._last_control_token(text)
         return RenderedPrompt(
             text=text,
@@ -363,6 +371,8 @@ class Renderer:
         turns = list(example.turns)
         place = max((index for index, turn in enumerate(turns) if turn.role == "user"), default=None)
         while place is not None:
+            # Again and again, as ids of a shorter text need not be a suffix of the longer one's: tokenizers merge
+            # across the cut.
             excess = len(self._row(replace(example, turns=tuple(turns)))[0].ids) - max_tokens
             if excess <= 0:
                 return self._row(replace(example, turns=tuple(turns)))[0]
@@ -371,6 +381,8 @@ class Renderer:
             if len(starts) <= excess:
                 break
             rest = text[starts[excess] :]
+            # Where offsets say that nothing would go (several tokens of one character), one character goes, so that
+            # this ends.
             turns[place] = Turn(role="user", text=rest if len(rest) < len(text) else text[1:])
         if place is None and not example.prompt and max_tokens > 1:
             row, _ = self._row(example)
@@ -396,6 +408,7 @@ class Renderer:
         if self._chat is None:
             ids = (*own, *self._encode(prompt.answer_prefix + masked, prompt.literal), *self.end_ids)
             return _Whole(ids=ids, prompt=own, shared=len(own))
+        # The whole conversation is rendered with the answer in it: a template may trim or wrap what the assistant says.
         text, ends = self._up_to_the_end(prompt.turns, masked)
         # The opening is encoded once for the prompt and all its answers; a template may also look at the answer there.
         opening, after = prompt.opening, prompt.opening_characters
@@ -435,6 +448,8 @@ class Renderer:
         """
         if self._control is None or not any(self._control.search(text) for text in texts):
             return {}
+        # A character of a private plane for each: it has no meaning that a template or a tokenizer could look for, and
+        # is put back as the token's plain text when ids are made.
         tokens = {token for text in texts for token in self._control.findall(text)}
         for plane in _PRIVATE_PLANES:
             found = {chr(plane + self._placeholders[token]): token for token in tokens}
@@ -462,7 +477,7 @@ class Renderer:
         return (Turn(role="user", text=text), *turns[first + 1 :])
 
     def _writes_system(self) -> bool:
-        """Whether the template takes a system turn and writes it: some refuse it, some leave it out without a word."""
+        """Whether the template takes a system turn and writes it: some refuse it, some silently leave it out."""
         turns = (Turn(role="system", text=_SYSTEM_SENTINEL), Turn(role="user", text="?"))
         try:
             return _SYSTEM_SENTINEL in self._render(turns, generation=True)
@@ -490,6 +505,8 @@ class Renderer:
         before, behind = self._around_answer(asked)
         ends = 0 if self._end_mark is None else behind.count(self._end_mark)
         encode = self.tokenizer.encode
+        # The fewest characters of white space to leave to the answer such that the prompt's ids begin the whole's,
+        # tried on answers that tokenizers treat differently.
         for space in range(len(before) - len(before.rstrip()) + 1):
             prompt = encode(before[: len(before) - space])
             if all(encode(before + answer)[: len(prompt)] == prompt for answer in _PROBE_ANSWERS):

@@ -63,6 +63,7 @@ def plan_visits(
     """
     import numpy as np
 
+    # By name, or the order in which a study lists its sources would change what is trained.
     pool = [index for _, rows in sorted(generalist.items()) for index in rows]
     added = _passes(pool, schedule.generalist_passes, seed=seed, stream="generalist")
     held = schedule.visits is not None or schedule.tokens is not None
@@ -71,6 +72,8 @@ def plan_visits(
         if held:
             added = _until(pool, schedule, own, lengths, seed=seed, stream="generalist")
     elif held:
+        # Generalist visits are fixed by the dose; the target fills what is left of the total, so that arms are equal in
+        # all.
         own = _until(target, schedule, added, lengths, seed=seed, stream="target")
     else:
         own = _passes(target, schedule.passes, seed=seed, stream="target")
@@ -104,6 +107,7 @@ def _passes(rows: Sequence[int], passes: int, *, seed: int, stream: str) -> Visi
 
     rng = rng_for(seed, "order", stream)
     rows_N = np.asarray(rows, dtype=np.intp)
+    # The empty slice in front keeps the result an index array where there are no passes.
     return np.concatenate([rows_N[:0], *(rows_N[rng.permutation(len(rows_N))] for _ in range(passes))])
 
 
@@ -124,10 +128,12 @@ def _until(
         if schedule.visits is not None:
             fit = min(fit, max(schedule.visits - visits, 0))
         if schedule.tokens is not None:
+            # Whole rows only: the prefix of the pass that stays within the budget.
             so_far = tokens + np.cumsum(tokens_of[shuffled])
             fit = min(fit, int(np.searchsorted(so_far, schedule.tokens, side="right")))
         chosen.append(shuffled[:fit])
         visits, tokens = visits + fit, tokens + int(tokens_of[shuffled[:fit]].sum())
+        # A pass that was cut has reached the total.
         whole = fit == len(shuffled)
     return np.concatenate(chosen)
 
@@ -140,6 +146,8 @@ def _interleaved(own: Visits, added: Visits, *, seed: int) -> Visits:
     if not len(added) or not len(own):
         return merged
     is_added = np.zeros(len(merged), dtype=bool)
+    # Which places are the pool's is drawn uniformly; within both sequences order stays, so that a dose changes between
+    # which target rows others stand and never the order of the target rows.
     is_added[rng_for(seed, "order", "merge").permutation(len(merged))[: len(added)]] = True
     merged[is_added], merged[~is_added] = added, own
     return merged

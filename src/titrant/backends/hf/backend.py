@@ -46,8 +46,8 @@ log = logging.getLogger(__name__)
 class HuggingFaceLanguageModel:
     """A transformers model that answers; made by `HuggingFaceBackend`.
 
-    `model` holds the exact float32 weights and is what is saved; answers come from a copy in the lab's dtype, made at
-    the first question.
+    `model` holds the exact float32 weights and is what is saved; answers come from a copy in the backend's dtype, made
+    at the first question.
     """
 
     def __init__(

@@ -70,6 +70,8 @@ def check_report(
     """Run every check. `items` are those of all eval sets; `labels` and `instructions` those of the target."""
     settings = settings or HygieneSettings()
     overlaps = target_overlap(train, items)
+    # Rows whose prompt is the item's are errors already: named a second time as near ones they would look like another
+    # fault.
     equal = {(overlap.row_id, overlap.item_id) for overlap in overlaps}
     near = contaminated(train, items, settings=settings.leaks, instructions=instructions)
     everything = {**({train[0].source: train} if train else {}), **pools}

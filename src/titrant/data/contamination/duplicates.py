@@ -73,6 +73,8 @@ def duplicates(
 def _near(rows: Sequence[Example], settings: DuplicateSettings) -> list[Duplicate]:
     from datasketch import MinHash, MinHashLSH
 
+    # A pair of similarity s shares a band with probability 1 - (1 - s^6)^20: 0.998 at s = 0.8, 0.005 at 0.25. The
+    # parameters are given, as datasketch would choose others.
     permutations = settings.bands * settings.band_rows
     index = MinHashLSH(num_perm=permutations, params=(settings.bands, settings.band_rows))
     blank = MinHash(num_perm=permutations, seed=settings.seed, hashfunc=zlib.crc32)
@@ -84,6 +86,7 @@ def _near(rows: Sequence[Example], settings: DuplicateSettings) -> list[Duplicat
             continue
         signature = blank.copy()
         signature.update_batch([run.encode("utf-8", "surrogatepass") for run in runs])
+        # Signatures only propose; what is named has been compared in full. Ties go to the row kept first.
         likest = max(((_jaccard(runs, runs_of[other]), -other) for other in index.query(signature)), default=(0.0, 0))
         if likest[0] >= settings.similarity:
             found.append(Duplicate(kind="near", similarity=likest[0], kept=rows[-likest[1]], row=row))

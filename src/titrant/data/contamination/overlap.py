@@ -2,7 +2,7 @@
 
 What is looked for is an item's own text: its prompt without the instruction that its whole task shares (`own_texts`).
 Where it is looked for: everywhere in a row, prompt and answer, also in the middle of a longer text. Three rules, by the
-length of the own text (words as in `hygiene.words`):
+length of the own text (words as in `contamination.words`):
 
 - `overlap`, from `long_words` words: at least `overlap_share` of its runs of `run_words` words stand in the row. A run
   that is in a fifth of the task's items (at least five) is the task's wording and does not count; a run that is in more
@@ -134,8 +134,8 @@ def contaminated_rows(
     settings: ContaminationSettings | None = None,
     instructions: Collection[str] = (),
 ) -> dict[int, frozenset[str]]:
-    """What `contaminated` finds, without the evidence: for the place of each such row in the pool, the probes whose
-    items it holds. The pool is read once to its end and not kept, so that it can be larger than memory."""
+    """What `contaminated` finds, without the evidence: for the place of each such row in the pool, the eval sets
+    whose items it holds. The pool is read once to its end and not kept, so that it can be larger than memory."""
     settings = settings or ContaminationSettings()
     found = _matches(pool, _targets(items, settings, instructions), settings)
     return {
@@ -180,6 +180,8 @@ def _targets(items: Sequence[Item], settings: ContaminationSettings, instruction
     common: dict[int, frozenset[tuple[str, ...]]] = {}
     for places in groups.values():
         counts = Counter(run for place in places for run in _runs(split[place], settings.run_words))
+        # Wording that a fifth of the task's items share ("choose the right answer below") says nothing of any one of
+        # them, and would be found in every row of the same kind.
         shared = frozenset(run for run, count in counts.items() if count >= 5 and 5 * count >= len(places))
         common.update(dict.fromkeys(places, shared))
     by_text: dict[str, list[int]] = defaultdict(list)
@@ -227,9 +229,11 @@ def _matches(
     long = [target for target in targets if _rule(target, settings) == "overlap"]
     starts: dict[tuple[str, ...], list[_Target]] = defaultdict(list)
     for target in short:
+        # Only the first words are looked up by hash; the rest is compared where they are found.
         starts[target.words[: settings.short_words]].append(target)
     runs = sorted({run for target in long for run in target.runs})
     number_of_run = {run: number for number, run in enumerate(runs)}
+    # Words of no item get number 0, so a run that holds one can be ruled out without being hashed.
     vocabulary = _Vocabulary(starts.keys() | number_of_run.keys())
     found: dict[int, list[_Found]] = defaultdict(list)
     by_row: dict[int, dict[int, tuple[int, int]]] = {}
@@ -249,6 +253,7 @@ def _matches(
             number = number_of_run.get(tuple(batch[place][start:stop]))
             if number is not None:
                 spans = by_row.setdefault(first + place, {})
+                # Where a run stands twice in a row, its first place serves as evidence.
                 spans.setdefault(number, (start, stop))
         first += len(examples)
     for place, match in _overlaps(by_row, long, number_of_run, settings):
@@ -283,8 +288,12 @@ def _overlaps(
 
     held = _indicator([list(spans) for spans in by_row.values()], len(number_of_run))
     belongs = _indicator([[number_of_run[run] for run in target.runs] for target in targets], len(number_of_run))
+    # A run held by ten times `common_rows` rows counts a tenth: what a template puts into hundreds of rows is no trace
+    # of an item.
     weights = np.minimum(1.0, settings.common_rows / np.maximum(1, held.sum(axis=0)))
     totals = belongs @ weights
+    # Rows times targets in one sparse product: each entry is the weight of the runs that the two have in common, and
+    # pairs with none cost nothing.
     weighed = csr_array(belongs.multiply(weights[None, :]).T)
     places = list(by_row)
     for first in range(0, len(places), _BATCH_ROWS):
@@ -339,9 +348,13 @@ class _Vocabulary:
 
         if length == 0 or not batch:
             return
+        # All rows of the batch in one array, a 0 behind each: runs that would cross from one row into the next hold it
+        # and fall out with the unknown words.
         numbers = np.fromiter((number for found in batch for number in (*map(self._number, found), 0)), dtype=np.uint64)
         if len(numbers) < length:
             return
+        # A run is whole where the count of zeros does not rise over its length: one subtraction for every place at
+        # once.
         unknown = np.concatenate(([0], np.cumsum(numbers == 0)))
         whole = np.flatnonzero(unknown[length:] == unknown[:-length])
         hashes = _hashed(numbers, length)[whole]
@@ -358,6 +371,8 @@ def _hashed(numbers: NDArray[np.uint64], length: int) -> NDArray[np.uint64]:
     """A hash of every run of `length` numbers: a polynomial modulo 2**64 over scrambled numbers."""
     import numpy as np
 
+    # Numbers of words are small and in order; scrambled, neighbouring ones share no bits that the polynomial would
+    # keep.
     scrambled = (numbers + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     scrambled ^= scrambled >> np.uint64(29)
     total = np.zeros(len(numbers) - length + 1, dtype=np.uint64)
@@ -374,6 +389,7 @@ def _row_words(row: Example) -> list[str]:
 
 
 def _leak(row: Example, item: Item, match: _Found) -> ContaminatedRow:
+    # The answer is the last turn, so its words are the last ones.
     edge = len(_row_words(row)) - len(words(row.answer))
     part: Literal["prompt", "answer", "both"] = "both"
     if match.stop <= edge:

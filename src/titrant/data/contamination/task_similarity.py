@@ -110,6 +110,7 @@ def own_kind_share(
     probabilities = _probabilities([frame.own(text) for text in (*prompts, *targets)], len(prompts))
     of_pool, of_target = probabilities[: len(rows)], probabilities[len(rows) :]
     bin_ = _best_bin(of_pool, of_target)
+    # A row that counts by its labels is left out here, so that no row counts twice.
     only_text = [value >= bin_.above and not label for value, label in zip(of_pool, by_labels, strict=True)]
     return TaskSimilarity(
         share=min(1.0, share_labels + sum(only_text) / len(rows) / bin_.recognised),
@@ -165,10 +166,13 @@ def _best_bin(pool: Sequence[float], target: Sequence[float]) -> _Bin:
     ordered = sorted(target, reverse=True)
     found: list[tuple[float, _Bin]] = []
     for percent in range(50, 98, 3):
+        # Thresholds at quantiles of the target's own probabilities, from a half of its rows to nearly all.
         above = ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
         hits, known = sum(value >= above for value in pool), sum(value >= above for value in target)
         rate, recognised = hits / len(pool), known / len(target)
         smooth, weight = (hits + 0.5) / (len(pool) + 1), (known + 0.5) / (len(target) + 1)
+        # To first order var(p / w) = (var p + (p / w)^2 var w) / w^2 for two independent rates; the division by w^2
+        # follows below.
         variance = smooth * (1 - smooth) / len(pool) + (smooth / weight) ** 2 * weight * (1 - weight) / len(target)
         error, share = math.sqrt(variance) / weight, rate / recognised
         limits = _Bin(
@@ -191,6 +195,7 @@ def _sample(rows: Sequence[Example], most: int, name: str) -> list[Example]:
 
 
 def _uses_labels(rows: Sequence[Example], prompts: Sequence[str], labels: Collection[str]) -> list[bool]:
+    # Yes and no are labels of a thousand tasks: they would make every yes-or-no question the target's kind.
     telling = {label for label in map(_spaced, labels) if _tells(label.strip())}
     if not telling:
         return [False] * len(rows)
@@ -213,8 +218,10 @@ def _probabilities(texts: Sequence[str], pool_rows: int) -> list[float]:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
+    # One more text, so that a vocabulary is never empty; its row is cut off again.
     features = TfidfVectorizer(analyzer=words, sublinear_tf=True).fit_transform([*texts, "vocabulary"])[:-1]
     is_target = np.arange(len(texts)) >= pool_rows
+    # Folds drawn within each side, so that every fold has rows of both.
     fold = np.concatenate(
         [
             rng_for(0, "kinship", "folds", side).permutation(count) % 3
@@ -223,6 +230,7 @@ def _probabilities(texts: Sequence[str], pool_rows: int) -> list[float]:
     )
     probabilities = np.zeros(len(texts))
     for held_out in range(3):
+        # Balanced: a pool of thousands beside a hundred target rows would make "pool" the best guess for everything.
         model = LogisticRegression(class_weight="balanced", max_iter=1000)
         model.fit(features[fold != held_out], is_target[fold != held_out])
         probabilities[fold == held_out] = model.predict_proba(features[fold == held_out])[:, 1]

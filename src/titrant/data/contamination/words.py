@@ -37,6 +37,7 @@ def folded(text: str) -> str:
     """
     if text.isascii():
         return " ".join(text.lower().split())
+    # Case folding can leave forms that NFKC would join, so it is done on both sides of it.
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 
@@ -47,6 +48,7 @@ def words(text: str) -> list[str]:
     ['dont', 'panic', '12', 'op43', '7', 'is', 'nineteen', 'ok']
     """
     flat = folded(text).translate(_APOSTROPHES)
+    # Else `12 + 7` and `12 - 7` would be the same words, and two sums of one exercise the same item.
     flat = _OPERATOR.sub(lambda found: f" op{ord('-' if found[1] in '−–' else found[1])} ", flat)
     return (_ASCII_WORD if flat.isascii() else _WORD).findall(flat)
 
@@ -127,6 +129,7 @@ def frame_of(texts: Sequence[str], *, instructions: Collection[str] = ()) -> Fra
     if len(set(kept)) < 2 or len(kept) < SHARED_BY_AT_LEAST:
         return bare
     lines = [text.split("\n") for text in kept]
+    # At least one line is left of every text: a frame may never swallow an item whole.
     head = _common(lines, most=min(map(len, lines)) - 1)
     lines = [entry[head:] for entry in lines]
     tail = _common([entry[::-1] for entry in lines], most=min(map(len, lines)) - 1)
@@ -138,6 +141,7 @@ def frame_of(texts: Sequence[str], *, instructions: Collection[str] = ()) -> Fra
 
 
 def _without_instruction(text: str, instructions: Collection[str]) -> str:
+    # The longest first, as one instruction may begin with another.
     for instruction in sorted(instructions, key=len, reverse=True):
         if instruction and text.startswith(instruction) and text[len(instruction) :].strip():
             return text[len(instruction) :].strip()

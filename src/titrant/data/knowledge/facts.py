@@ -176,6 +176,7 @@ def read_facts(rows: Iterable[RawRow], *, largest_share: float = LARGEST_SHARE) 
             unparsed += 1
             continue
         answers = _answers(row)
+        # A subject may have several right answers in several rows. Kept apart, each would count the others as wrong.
         before = known.get((found[0], _folded(found[1])))
         known[found[0], _folded(found[1])] = Fact(
             row_id=before.row_id if before else _text(row, "id", row.origin.line),
@@ -192,6 +193,8 @@ def read_facts(rows: Iterable[RawRow], *, largest_share: float = LARGEST_SHARE) 
 
 def role_of(subject: str) -> FactRole:
     """What a subject is for, by its name alone: 55% test, 12% target rows, 33% doses."""
+    # By the subject alone: all facts on one subject have one role, so none of its facts is trained on while another is
+    # asked.
     place = int(hash_text(f"subject\x1f{_folded(subject)}", length=12), 16) / 16**12
     for role, share in _SHARES:
         place -= share

@@ -74,7 +74,7 @@ class Label:
 
 
 Answerer = Callable[[Sequence[Probing]], Sequence[str]]
-"""Texts for probings, in their order; whoever calls the room brings the model."""
+"""Texts for probings, in their order; the caller brings the model."""
 
 
 def probings(facts: Sequence[Fact], settings: ProbeSettings) -> tuple[tuple[Probing, ...], tuple[int, ...]]:

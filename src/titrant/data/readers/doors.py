@@ -1,4 +1,5 @@
-"""Which door a name belongs to that was given as a path: the hub's, the catalogue's, or none that opens here."""
+"""What a name was meant as that was given as a path and is none: a dataset of the hub, a source of the catalogue, or
+a page that has to be downloaded."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?:@[\w./-]+)?(?::
 def door_of(text: str) -> str | None:
     """How to name what `text` seems to mean, where no file has that name; None where it looks like a plain path.
 
-    >>> door_of("tatsu-backend/alpaca")
-    'hub:tatsu-backend/alpaca, if a dataset of the hub is meant'
+    >>> door_of("tatsu-lab/alpaca")
+    'hub:tatsu-lab/alpaca, if a dataset of the hub is meant'
     >>> door_of("rows.jsonl") is None
     True
     """

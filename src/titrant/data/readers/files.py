@@ -1,4 +1,4 @@
-"""Raw rows from a file, a folder, an archive or the hub, as a stream: the first door of every row.
+"""Raw rows from a file, a folder, an archive or the hub, as a stream: the place where every row enters.
 
 `read_rows` knows nothing of what columns mean; `shapes` does.
 """
@@ -66,6 +66,7 @@ def parted(text: str) -> tuple[Path, str | None]:
     >>> parted("/tmp:en/train"), parted("/no/such:train")[1]
     ((PosixPath('/tmp'), 'en/train'), None)
     """
+    # A name with a colon may be a file or folder that exists: only what is not there as it stands is cut.
     head, mark, part = text.rpartition(":")
     if mark and _PART.fullmatch(part) and not _is_there(text) and _is_there(head) and Path(head).is_dir():
         return Path(head), part
@@ -81,7 +82,8 @@ def _is_there(text: str) -> bool:
 
 
 def missing_place(text: str) -> DataError:
-    """What to say of a place that is not there: the door that its name belongs to, or where a path was looked for."""
+    """The error for a place that is not there: how such a name should be written (`doors`), or where a path was looked
+    for."""
     return DataError(
         "no such file or folder",
         where=text,
@@ -132,6 +134,8 @@ def _files_of_folder(folder: Path, part: str | None, text: str) -> tuple[RowFile
         named = f"{folder}:<configuration>/<split>"
         known = splits_of(_names_below(folder), _header_of(folder), config or None, where=text, fix=named)
         chosen = choose_split(known, split, of="the folder", where=text, fix=fix)
+    # What is hashed and read must lie in the folder that the study names: a link to elsewhere would be data that no
+    # copy of the folder holds.
     root = folder.resolve()
     for name in chosen:
         if not (folder / name).resolve().is_relative_to(root):
@@ -199,6 +203,7 @@ def _rows_of_file(path: Path, name: str, *, report: Report) -> Iterator[RawRow]:
         raise DataError("this kind of file is not known", where=name, got=path.suffix, expected=EXPECTED)
     empty = True
 
+    # A file whose rows are all faulty is not empty: each fault is told already, and "no rows" would hide them.
     def noting(error: DataError) -> None:
         nonlocal empty
         empty = False
@@ -207,6 +212,7 @@ def _rows_of_file(path: Path, name: str, *, report: Report) -> Iterator[RawRow]:
     try:
         if path.stat().st_size == 0:
             raise DataError("the file is empty", where=f"{name}:1")
+        # A few kilobytes can unpack to terabytes; what one file may unpack to is bounded by its own size.
         allowance = Allowance(path.stat().st_size, name)
         with path.open("rb") as stream:
             if kind in ARCHIVES:
@@ -270,6 +276,7 @@ def _rows_of_archive(
 
 def _zip_members(stream: BinaryIO, name: str, allowance: Allowance) -> Iterator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(stream) as archive:
+        # Sorted by name: the order inside an archive depends on the tool that packed it.
         members = sorted(archive.infolist(), key=lambda member: member.filename)
         for member in members:
             _refuse_outside(member.filename, name, link=stat.S_ISLNK(member.external_attr >> 16))
@@ -282,6 +289,7 @@ def _zip_members(stream: BinaryIO, name: str, allowance: Allowance) -> Iterator[
 def _tar_members(stream: BinaryIO, name: str, kind: str, allowance: Allowance) -> Iterator[tuple[str, IO[bytes]]]:
     with contextlib.ExitStack() as opened_files:
         if kind != ".tar":
+            # Unpacked by us and not by tarfile, so that the allowance sees every byte.
             stream = cast("BinaryIO", opened_files.enter_context(gzip.open(stream, "rb")))
         # Headers count too: one of them may claim to be as long as all that a bomb unpacks to.
         unpacked = cast("BinaryIO", Unpacked(stream, allowance))
@@ -308,6 +316,7 @@ def _members_of_rows(members: Sequence[str], name: str) -> Collection[str]:
 def _refuse_outside(member: str, archive: str, *, link: bool) -> None:
     if not member:
         raise DataError("the archive holds a member without a name", where=f"{archive}:1")
+    # Archives made on Windows hold backslashes and drive letters, which a POSIX path takes for parts of a name.
     path = PurePosixPath(member.replace("\\", "/"))
     drive = len(member) > 1 and member[1] == ":"
     if path.is_absolute() or drive or ".." in path.parts:

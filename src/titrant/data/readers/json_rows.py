@@ -63,6 +63,8 @@ def rows_of_json(stream: BinaryIO, name: str) -> Iterator[RawRow]:
     Read in pieces; no more than one object and two pieces are held. The line of a row is where its object begins.
     """
     text = _Window(text_chunks(stream, name), name)
+    # The first character tells an array from objects one after the other; both are then read object by object, never as
+    # a whole.
     in_array = text.skip_space() == "["
     if in_array:
         text.advance(1)
@@ -116,6 +118,7 @@ class _Window:
     def advance(self, count: int) -> None:
         self.line += self._text.count("\n", self._at, self._at + count)
         self._at += count
+        # Dropped a MiB at a time: cutting the text after each object would copy the rest of the window every time.
         if self._at > CHUNK_BYTES:
             self._text, self._at = self._text[self._at :], 0
 
@@ -125,6 +128,9 @@ class _Window:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
+                # The decoder cannot say "more please". A fault at the window's edge may be half a literal (`fal`,
+                # `-1.`, `\u00`), and a string without its end has its fault where it began; anything else is a fault
+                # whatever follows.
                 cut_off = error.msg.startswith("Unterminated string") or error.pos > len(self._text) - 16
                 if cut_off and len(self._text) < 2 * MAX_LINE_BYTES and self._more():
                     continue
@@ -168,6 +174,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
+# Numbers as their own text: the decoder calls these with the literal that stands in the file.
 _DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_int=str, parse_float=str, parse_constant=str)
 
 
@@ -194,6 +201,7 @@ def _refuse_syntax(error: json.JSONDecodeError, text: str) -> NoReturn:
 
 def _refuse_surrogates(value: Any, text: str) -> None:
     """Half a surrogate pair is no character: it cannot be written as UTF-8 nor tokenised."""
+    # UTF-8 that decoded holds no surrogates, so only escapes can bring one in: nearly all rows are spared the check.
     if "\\u" not in text:
         return
     try:

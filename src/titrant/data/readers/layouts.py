@@ -94,12 +94,15 @@ def splits_of_names(data: Sequence[str]) -> Splits:
     >>> splits_of_names(["train.csv", "eval.csv", "notes.csv"])
     {'train': ('train.csv',), 'test': ('eval.csv',)}
     """
+    # In the order of the `datasets` library: the first convention that any file follows decides for all, and the others
+    # are not tried.
     shards: dict[str, list[str]] = {}
     for name in data:
         if match := _SHARDS.fullmatch(name):
             shards.setdefault(match["split"], []).append(name)
     if shards:
         return {split: tuple(names) for split, names in shards.items()}
+    # Folders before file names: `test/train_notes.csv` is of the split test.
     for has_word in (_in_folders, _in_file_name):
         found = {split: tuple(name for name in data if has_word(name, split)) for split in _WORDS}
         if any(found.values()):
@@ -120,6 +123,7 @@ def _chosen_config(configs: Sequence[Any], config: str | None, *, where: str, fi
     by_name = {str(entry.get("config_name", "default")): entry for entry in configs if isinstance(entry, dict)}
     wanted = config
     if wanted is None:
+        # As the library has it: one marked as default, else one called "default", else the only one.
         marked = [name for name, entry in by_name.items() if entry.get("default") is True or name == "default"]
         wanted = marked[0] if marked else next(iter(by_name)) if len(by_name) == 1 else None
     if wanted is None or wanted not in by_name:
@@ -171,6 +175,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
     parts = []
     for part in pattern.removeprefix("./").strip("/").split("/"):
         if part == "**":
+            # Also no folder at all: `**/a.csv` matches `a.csv`.
             parts.append("(?:.+/)?")
             continue
         pieces = re.split(r"(\*+|\?|\[[^]/]+\])", part)
@@ -182,6 +187,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 def _piece(piece: str) -> str:
     if piece.startswith("["):
+        # A class of characters goes on as one; what is special in a regular expression and not in a glob is escaped.
         inside = piece[1:-1].replace("\\", "\\\\").replace("[", "\\[")
         try:
             re.compile(f"[{inside}]")
@@ -196,6 +202,7 @@ def _piece(piece: str) -> str:
 def _below(folder: str, data: Iterable[str], splits: Callable[[Sequence[str]], Splits]) -> Splits:
     """The splits of the files in a folder of the dataset: words in the folder's own name are none of theirs."""
     inside = folder.removeprefix("./").strip("/")
+    # Cut off while splits are sought: a folder called `test-data` would make every file below it a test file.
     prefix = f"{inside}/" if inside not in ("", ".") else ""
     found = splits([name.removeprefix(prefix) for name in data if name.startswith(prefix)])
     return {split: tuple(prefix + name for name in names) for split, names in found.items()}

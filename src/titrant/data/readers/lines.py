@@ -47,6 +47,7 @@ def text_lines(
     lines of other numbers are passed over unread.
     """
     number = 0
+    # One byte more than allowed, so that a line too long is known without being read to its end.
     while raw := _read(stream.readline, MAX_LINE_BYTES + 1, name=name, line=number + 1):
         number += 1
         if number == 1:
@@ -72,6 +73,7 @@ def text_lines(
 
 def text_chunks(stream: BinaryIO, name: str) -> Iterator[str]:
     """The decoded text of a UTF-8 stream in pieces of about a MiB, for formats whose rows are not lines."""
+    # Incremental: a piece may end within a character of several bytes.
     decoder = codecs.getincrementaldecoder("utf-8")()
     line, first = 1, True
     while raw := _read(stream.read, CHUNK_BYTES, name=name, line=line):
@@ -87,6 +89,7 @@ def _decoded(decoder: codecs.IncrementalDecoder, raw: bytes, name: str, line: in
     try:
         text = decoder.decode(raw, final)
     except UnicodeDecodeError as error:
+        # The decoder's object holds bytes left from the piece before, so line feeds are counted in it and not in `raw`.
         raise _not_utf8(error, name, line + bytes(error.object[: error.start]).count(b"\n")) from error
     if "\0" in text:
         before = text[: text.index("\0")]

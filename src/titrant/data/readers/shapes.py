@@ -318,6 +318,7 @@ def shape_of(raw: RawRow, *, columns: ColumnMap | None, instruction: str | None,
     else:
         mapped = set(row.columns) - {part.role for part in _COMMON}
         candidates = [each for each in SHAPES.values() if mapped <= each.names]
+    # In the order of the table: where several layouts fit, the first one wins.
     fitting = [each for each in candidates if all(row.find(part) is not None for part in each.needs)]
     # Sets that were put together have each other's columns, full of nulls: the layout is that of the filled ones.
     filled = [each for each in fitting if all(is_filled(row.value(part)) for part in each.needs)]

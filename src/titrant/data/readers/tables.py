@@ -38,6 +38,7 @@ def rows_of_csv(stream: BinaryIO, name: str, *, delimiter: str, report: Report =
     reader = csv.reader(texts, delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
+        # Before the record is read: a quoted cell may hold line feeds, and the reader then stands lines further on.
         start = reader.line_num + 1 + left_out
         try:
             record = next(reader)
@@ -106,6 +107,7 @@ def rows_of_parquet(
     try:
         file = pyarrow.parquet.ParquetFile(stream)
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
+            # Beside its bytes a row costs an object, so a column of nulls is not free either.
             unpacked(batch.nbytes + 8 * batch.num_rows)
             for row in _rows_of_batch(batch, name, number):
                 number += 1

@@ -2,7 +2,7 @@
 
 1. rows that cannot be used (of the catalogue's pools; in the user's own they are an error)
 2. `prompts_also_in`: rows whose prompt is not in the other file
-3. contamination: rows that hold a test item or another eval set's
+3. contamination: rows that hold a test item or one of another eval set
 4. `select`: rows that the model knows, or does not
 5. rows that are too long, in each model's tokens
 6. `lengths_as`: both pools keep as many rows in every class of answer length
@@ -188,6 +188,8 @@ def scan_pool(
             digest = prompt_digest(row) if paired or asked_elsewhere is not None else b""
             if paired:
                 prompts.extend(digest)
+            # Measured before it is known whether the row stays: the file is read once, and what contamination takes out
+            # is known only after its last row.
             for model, renderer in renderers.items():
                 _measure(study, name, renderer, row, lengths[model])
             if asked_elsewhere is None or digest in asked_elsewhere:
@@ -196,12 +198,14 @@ def scan_pool(
             count += 1
 
     instructions = [target.instruction for target in study.targets.values() if target.instruction]
+    # This call drives `rows`: the columns fill while contamination reads, in one pass over the file.
     sets_by_place = contamination.contaminated_rows(
         rows(),
         items,
         settings=contamination.ContaminationSettings(run_words=study.contamination.ngram),
         instructions=instructions,
     )
+    # Only now is the file read to its end, and the counts stand.
     if not count:
         raise DataError("the file holds no rows", where=pool.place, expected="at least one row")
     in_test = sum(test_set in sets for sets in sets_by_place.values())
@@ -221,6 +225,7 @@ def scan_pool(
         left_out=left_out,
         first_fault=faults[0] if faults else None,
         asked_alike=len(passed),
+        # Contamination counts the rows that were yielded, so its places index `passed_N` and not the file.
         clean_K=np.delete(passed_N, contaminated_N),
         prompt_N=np.frombuffer(bytes(prompts), dtype="S16") if paired else None,
         lengths=lengths,
@@ -321,6 +326,7 @@ def held_pools(
     for name, scan in scans.items():
         if scan.pool.file.in_memory:
             continue
+        # The rows of all models and seeds at once: a large file is read one more time in all, and not once for each.
         number_K = np.unique(np.concatenate([work.wanted_numbers(name) for work in works.values()]))
         fetched = dict(zip(number_K.tolist(), scan.pool.file.fetch(number_K), strict=True))
         for work in works.values():
@@ -345,6 +351,8 @@ class _Work:
     def cut(self, scans: Mapping[str, Scan]) -> None:
         """Cuts 4 to 7."""
         self.cuts = {name: _Cut(scan=scan, number_K=scan.clean_K) for name, scan in scans.items()}
+        # Each cut over all pools before the next one: cuts 6 and 7 look at other pools, and must find them cut by all
+        # that comes before.
         for name in scans:
             self._select(name)
         for name in scans:
@@ -394,6 +402,8 @@ class _Work:
             errors = cut.number_K[cut.tokens_K == _REFUSED]
             if len(errors):
                 (row,) = file.fetch(errors[:1])
+                # The row is rendered again for its error, with the place in it: the column kept only that there was
+                # one.
                 token_row(self.study, name, self.renderer, row, TemplateFaults())
                 raise AssertionError("a row that was an error is one again")
             not_taken = cut.number_K[cut.tokens_K == _NOT_TAKEN]
@@ -434,6 +444,7 @@ class _Work:
 
     def _equal_lengths(self, name: str, other: str) -> None:
         one, partner = self.cuts[name], self.cuts[other]
+        # Answer lengths are loss tokens, measured for every row where a study sets lengths_as (`must_measure`).
         assert one.loss_tokens_K is not None
         assert partner.loss_tokens_K is not None
         kept = of_equal_lengths((one.loss_tokens_K, one.hashes()), (partner.loss_tokens_K, partner.hashes()))
@@ -469,6 +480,8 @@ class _Work:
                     partners = " and ".join(other for other in together if other != name)
                     self._gone(name, f"its prompt, cuts made, is not in {partners}, or a second time in {name}", gone)
             for name in others:
+                # Both draw by the keys of the first pool's rows: at each seed the same prompts come first in both, so
+                # doses of equal size ask the same.
                 self.cuts[name].like = (self.cuts[first].scan, self.cuts[first].number_K)
 
     # ------------------------------------------------------------------------------------------- which rows are held
@@ -531,6 +544,7 @@ class _Work:
         if cut.like is not None:
             like, like_K = cut.like
             is_held_K = np.fromiter((number in held for number in cut.number_K.tolist()), dtype=bool)
+            # Aligned by place: row j of the cut has the prompt of row j of `like`.
             keys = like.pool.file.keys(like_K[is_held_K])
             drawn_as = (like.name, {held[number].key: key for number, key in zip(numbers, keys, strict=True)})
         return Pool(
@@ -551,6 +565,8 @@ def _first_places(cut: _Cut, largest: LargestDose, seed: int) -> NDArray[np.intp
     among them; None for all rows."""
     rank_K = cut.ranks(seed)
     if cut.tokens_K is None:
+        # Lengths are not known yet: how many rows hold the dose's tokens is guessed from the mean bytes of a row, with
+        # a quarter to spare. Where the guess was too small, `short` has the pool read again and measured.
         mean_bytes = max(1, Path(cut.scan.pool.place).stat().st_size // max(cut.scan.read, 1))
         packed = 4 if cut.scan.pool.place.lower().endswith(".gz") else 1
         in_rows = max(largest.rows, largest.tokens * _BYTES_A_TOKEN // (mean_bytes * packed))

@@ -54,12 +54,15 @@ def of_same_prompts(
     places in the columns, prompts in the same order. Of several rows with one prompt it is the first by hash of key."""
     prompts, rows = [], []
     for prompt_N, hash_N in pools:
+        # Sorted by prompt, then by hash of key: the first row of each run of equal prompts is the one that stays,
+        # whatever the file's order.
         order_N = np.lexsort((hash_N, prompt_N))
         sorted_N = prompt_N[order_N]
         is_first_N = np.ones(len(order_N), dtype=bool)
         is_first_N[1:] = sorted_N[1:] != sorted_N[:-1]
         prompts.append(sorted_N[is_first_N])
         rows.append(order_N[is_first_N])
+    # Sorted and distinct in every pool, so place m of each result is the same prompt.
     common_M = reduce(lambda one, other: np.intersect1d(one, other, assume_unique=True), prompts)
     return tuple(row[np.searchsorted(prompt, common_M)] for prompt, row in zip(prompts, rows, strict=True))
 
@@ -79,6 +82,7 @@ def of_equal_lengths(
     for class_N, (_, hash_N) in zip(classes, (one, other), strict=True):
         order_N = np.lexsort((hash_N, class_N))
         sorted_N = class_N[order_N]
+        # The rank of a row within its class: its place less that of the first row of the class.
         place_in_class_N = np.arange(len(sorted_N)) - np.searchsorted(sorted_N, sorted_N)
         kept.append(np.sort(order_N[place_in_class_N < room[sorted_N]]))
     return kept[0], kept[1]

@@ -103,6 +103,8 @@ class RowsInFile:
             numbered=False,
             notes=self.notes,
         ):
+            # Without `numbered`, a key is the bare hash: how many equal contents came before is counted once all are
+            # known.
             assert example.origin is not None
             self._digests += bytes.fromhex(example.key)
             self._lines.append(example.origin.line)

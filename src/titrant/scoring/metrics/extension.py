@@ -62,6 +62,7 @@ class MacroF1:
         right, said, gold = Counter[str](), Counter[str](), Counter[str]()
         for prediction, accepted in zip(predictions, references, strict=True):
             label = accepted[0]
+            # A synonym counts as the class itself, or macro F1 would open a class for every accepted spelling.
             answer = label if prediction in accepted else prediction
             gold[label] += 1
             said[answer] += 1
@@ -171,6 +172,8 @@ def item_values(metric: str, predictions: Sequence[str], references: Sequence[Se
                 [*predictions[:place], *predictions[place + 1 :]],
                 [*references[:place], *references[place + 1 :]],
             )
+    # The jackknife's pseudo-values; their mean is off the value by the jackknife's bias, which is taken out of the
+    # scores and not put into verdicts.
     share_I = np.array([(count - 1) * (value - without[pair]) for pair in pairs])
     shares: NDArray[np.float64] = value + share_I - share_I.mean()
     return shares

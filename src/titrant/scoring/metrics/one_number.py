@@ -85,6 +85,7 @@ def number_fault(reference: str) -> str | None:
     if _FINAL_MARK in reference or states_one_number(reference):
         return None
     if len(re.findall(r"[^\W\d_]{2,}", reference)) >= LONG_ANSWER_WORDS:
+        # A working-out is trusted to end on its result, unless what it ends on is a date or time.
         ends_on_a_date = _DATE_OR_TIME.search(" ".join(reference.split()[-4:]))
         return NOT_A_QUANTITY if ends_on_a_date else None
     result = reference.rpartition("=")[2] if reference.count("=") == 1 else reference

@@ -114,9 +114,9 @@ def f1(prediction: str, references: Sequence[str]) -> TextScore:
 def rouge_l(prediction: str, references: Sequence[str]) -> TextScore:
     """ROUGE-L's F measure with Porter stemming, best over the references that it can read.
 
-    The package's tokenizer keeps Latin letters and digits and drops the rest without a word: a Russian text with a year
-    in it becomes that year, and whoever writes the year has a full match. So a reference is read in words only where
-    most of its letters are Latin; where most are of scripts without spaces (Chinese, Japanese, Thai), every such
+    The package's tokenizer keeps Latin letters and digits and silently drops the rest: a Russian text with a year in it
+    becomes that year, and whoever writes the year has a full match. So a reference is read in words only where most of
+    its letters are Latin; where most are of scripts without spaces (Chinese, Japanese, Thai), every such
     character is a word of its own. Other references are left out and counted; where all are such the value is None. A
     prediction without anything that can be read scores 0.
 

@@ -48,6 +48,8 @@ def padded_batches(loads: Sequence[Load], *, tokens: int, logits: int, rows: int
     for index in sorted(range(len(loads)), key=lengths.__getitem__):
         load = loads[index]
         full = not batches or len(batches[-1]) >= rows or used_logits + load.logits > logits
+        # A rectangle: prompts are padded to the longest, and every row gets the columns of the longest that may be
+        # written.
         room = max(longest, load.tokens) + max(most, load.written)
         if full or (len(batches[-1]) + 1) * room > tokens:
             batches.append([])
@@ -66,6 +68,8 @@ def shared_batches(loads: Sequence[Load], *, tokens: int, logits: int) -> tuple[
     >>> shared_batches(loads, tokens=5, logits=9)
     ((0, 2), (1,))
     """
+    # By ids first: texts that begin alike stand side by side, and the common beginning of two neighbours is all that
+    # has to be looked at.
     order = sorted(range(len(loads)), key=lambda index: loads[index].name[::-1])
     alone = [loads[index].tokens for index in order]
     texts = [loads[index].name[1] for index in order]

@@ -79,8 +79,11 @@ def _write_together(
     tokens = _prefill(answering, prompts, kept, screen, heed)
     active = list(rows)
     while True:
+        # From the back, so that the row that is moved into a gap has already taken its token.
         for place in reversed(range(len(active))):
             if active[place].takes(tokens[place]):
+                # Swap with the last row: rows stay packed without moving all that follow, and the order within a batch
+                # means nothing.
                 kept.leave(place, last=len(active) - 1)
                 active[place], tokens[place] = active[-1], tokens[-1]
                 active.pop(), tokens.pop()
@@ -145,6 +148,7 @@ def _step(
 ) -> list[int]:
     """Put the newest token of every row behind it; the next token of each."""
     model = answering.model
+    # One column for all rows: right-aligned, they all end at the same place, whatever their lengths.
     kept.next_column(len(rows))
     inputs = _inputs(tokens, [row.position for row in rows], answering.device)
     for row in rows:
@@ -174,6 +178,7 @@ def _next_tokens(logits_BV: torch.Tensor, rows: Sequence[tuple[TokenPrompt, int]
     tokens = _likeliest(logits_BV)
     for place, (prompt, position) in enumerate(rows):
         if prompt.temperature > 0:
+            # Noise by prompt and position, made on the CPU in float64: the same draw in any batch, on any device.
             stream = torch.Generator().manual_seed(int(hash_text(f"{prompt.stream}\x1f{position}", length=15), 16))
             noise_V = -torch.empty(logits_BV.shape[1], dtype=torch.float64).exponential_(generator=stream).log()
             scaled_V = logits_BV[place].double().cpu() / prompt.temperature
@@ -237,6 +242,8 @@ class _Kept:
     def begin(self, first: int, places: Sequence[NDArray[np.intp]]) -> None:
         """The next prefill is of the prompts from `first` on, whose tokens lie at these places of it. A column without
         a token takes that of place 0: it is masked, and only has to be finite."""
+        # From the tree of shared beginnings to one right-aligned row a prompt: shared keys are copied to each of their
+        # rows, as a step needs them side by side.
         index_bL = np.zeros((len(places), self.columns), dtype=np.int64)
         for row_L, place in zip(index_bL, places, strict=True):
             row_L[self.columns - len(place) :] = place
@@ -259,6 +266,7 @@ class _Kept:
     def next_column(self, rows: int) -> None:
         """Open a column for the next token of the rows that are left; make room when all columns are full."""
         self.rows = rows
+        # In steps of a few columns: room for the longest text from the start would be attended over at every step.
         if self.columns == self.width:
             self.width = self._wider(self.width)
             for layer, (keys, values) in self.layers.items():
@@ -275,6 +283,7 @@ class _Kept:
         """Keep a layer's newest keys and values; all of its rows', free columns included: views, each [B * K, L, D]."""
         pair = []
         for kept, newest in zip(self.layers[layer], (key_1KBD, value_1KBD), strict=True):
+            # Written into place: stacking old and new keys would copy all of them at every step.
             kept[: self.rows, :, self.columns - 1] = newest[0].transpose(0, 1)
             pair.append(kept[: self.rows].flatten(0, 1))
         return pair[0], pair[1]
@@ -341,13 +350,16 @@ def _step_attention(
     kept = _ACTIVE.get()
     assert kept is not None
     keys, values = kept.add(int(module.layer_idx), key_1KBD, value_1KBD)
+    # Right-aligned rows end at one column, so a window is the same slice for all of them.
     start = 0 if sliding_window is None else max(0, kept.columns - sliding_window)
     rows, key_heads, width = kept.rows, key_1KBD.shape[1], key_1KBD.shape[3]
+    # [B * K, G, D]: the G query heads of a key head go through one product with its keys, which are never repeated.
     queries = query_1HBD[0].transpose(0, 1).reshape(rows * key_heads, -1, width)
     scores = torch.bmm(queries, keys[:, start:].transpose(1, 2)).float()
     scores *= width**-0.5 if scaling is None else scaling
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
+    # One mask for all heads of a row: columns before its prompt, and free ones behind the newest.
     scores.view(rows, key_heads, *scores.shape[1:]).add_(kept.mask(start))
     weights = torch.softmax(scores, -1).to(values.dtype)
     return torch.bmm(weights, values[:, start:]).reshape(1, rows, -1, values.shape[-1]), None
@@ -392,9 +404,12 @@ def _write_padded(answering: AnsweringModel, prompts: Sequence[TokenPrompt], hee
     heed()
     device = answering.device
     longest = max(len(prompt.ids) for prompt in prompts)
+    # Padded on the left, so that all rows write their next token at the same column.
     ids = torch.tensor([(0,) * (longest - len(prompt.ids)) + prompt.ids for prompt in prompts], device=device)
     empty = torch.tensor([longest - len(prompt.ids) for prompt in prompts], device=device)
     mask = (torch.arange(longest, device=device)[None] >= empty[:, None]).long()
+    # transformers takes one set of end marks for a whole batch: only those of all rows end it, and each row is cut at
+    # its own marks afterwards.
     common_ends = set.intersection(*(set(prompt.end_ids) for prompt in prompts))
     settings = GenerationConfig(
         do_sample=False,

@@ -63,7 +63,7 @@ def losses(
     forward_tokens: int = FORWARD_TOKENS,
     heed: Callable[[], None] = lambda: None,
 ) -> tuple[float, ...]:
-    """For every row the mean loss (nats) over the tokens that bear loss. `heed` as in `choose`."""
+    """For every row the mean loss (nats) over the tokens that bear loss. `heed` as in `loglikelihood`."""
     sums = _answer_sums(answering, rows, forward_tokens, heed)
     return tuple(-total / row.loss_tokens for total, row in zip(sums, rows, strict=True))
 
@@ -77,8 +77,11 @@ def _tree_sums(answering: AnsweringModel, questions: Sequence[TokenQuestion]) ->
     Every choice without its last token, behind its prompt, is a text; prompts, and what prompts have in common, are
     computed once. The last token of a prompt predicts the first token of every choice.
     """
+    # The last token of a choice predicts nothing that is asked, so it is left off; a choice of one token costs no token
+    # at all behind its prompt.
     asked = [(question.prompt, choice) for question in questions for choice in question.choices]
     laid = lay_out([prompt + choice[:-1] for prompt, choice in asked])
+    # From the prompt's last token on: the token at position t predicts the one at t + 1.
     places = [place[len(prompt) - 1 :] for place, (prompt, _) in zip(laid.places, asked, strict=True)]
     logprobs = iter(_laid_out_logprobs(answering, laid, places, [token for _, choice in asked for token in choice]))
     return [
@@ -91,6 +94,8 @@ def _laid_out_logprobs(
     answering: AnsweringModel, laid: LaidOut, places: Sequence[NDArray[np.intp]], targets: Sequence[int]
 ) -> list[float]:
     """The log-probability of each target behind the token at its place; a shared place has its logits made once."""
+    # All choices of a question share its last prompt token, so its logits, a row as wide as the vocabulary, are made
+    # once.
     positions_P, sources_N = np.unique(np.concatenate(places), return_inverse=True)
     device = answering.device
     with torch.inference_mode():

@@ -55,6 +55,8 @@ def answering_model(
     if dtype == "bf16":
         answering = copy_model(model, torch.bfloat16)
         head, wide = answering.get_output_embeddings(), model.get_output_embeddings()
+        # Only the head's product is summed and given in float32: 8 bits of mantissa in a logit cannot tell close
+        # choices apart.
         if isinstance(head, torch.nn.Linear):
             head.forward = functools.partial(_wide_logits, wide)
         _pack_linear_layers(answering)

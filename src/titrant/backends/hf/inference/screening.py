@@ -39,7 +39,10 @@ class HeadScreen:
         blocks = rough_BV.view(rows, -1, _BLOCK)
         largest_of_blocks = blocks.amax(-1)
         largest_B1 = largest_of_blocks.amax(-1, keepdim=True).float()
+        # Whatever lies below by more than rounding can explain cannot be the likeliest; all above is made again.
         floor_B1 = largest_B1 - largest_B1.abs() * _RELATIVE - _ABSOLUTE
+        # First by the largest of each block: comparing every token of the vocabulary would cost more than the product
+        # saves.
         row_N, block_N = (largest_of_blocks >= floor_B1).nonzero(as_tuple=True)
         where_N, inside = (blocks[row_N, block_N] >= floor_B1[row_N]).nonzero(as_tuple=True)
         row_C, token_C = row_N[where_N], block_N[where_N] * _BLOCK + inside

@@ -35,6 +35,7 @@ def keep_freed_memory() -> bool:
     """
     if platform.libc_ver()[0] != "glibc":
         return False
+    # No block by mmap of its own (those go back when freed), no trimming at the top, and growth in steps of 64 MiB.
     mallopt = ctypes.CDLL(None).mallopt
     largest = 2**31 - 1
     return all(mallopt(*pair) == 1 for pair in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, largest), (_TOP_PAD, 64 << 20)))
@@ -44,6 +45,7 @@ def give_back_freed_memory() -> None:
     """Between two runs: hand what is free to the operating system, so that holes of one run do not add to the next."""
     _growth.settle()
     if platform.libc_ver()[0] == "glibc":
+        # Also gives back free pages in the middle of the heap, which the thresholds above do not touch.
         ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -72,6 +74,8 @@ class _Growth:
     def is_too_much(self, size: int) -> bool:
         """Whether the process, of `size` bytes now, is to give memory back."""
         self._seen += 1
+        # The first forwards after a trim fill memory that is needed anyhow; only what comes on top of their largest is
+        # growth by holes.
         if self._seen <= _SETTLING:
             self._needed = max(self._needed, size)
         return size > self._needed + self._most
@@ -116,6 +120,7 @@ class _Blocks:
     def _new(self, size: int) -> mmap.mmap:
         with contextlib.suppress(OSError):
             return mmap.mmap(-1, size, **_PRIVATE)
+        # No room: idle blocks of other sizes are let go, and it is tried once more.
         for idle in self._idle.values():
             idle.clear()
         try:
@@ -155,6 +160,7 @@ def lasting_like(tensors: Mapping[Key, torch.Tensor], dtype: torch.dtype) -> dic
     devices = {tensor.device for tensor in tensors.values()}
     if len(devices) != 1:
         return {key: torch.empty_like(tensor, dtype=dtype) for key, tensor in tensors.items()}
+    # One block and not one for each tensor: a run then asks for few sizes, and the next run finds the same ones idle.
     starts, total = [], 0
     for tensor in tensors.values():
         starts.append(total)

@@ -37,6 +37,7 @@ def cached_hash(path: Path, cache: Path) -> str:
     """The SHA-256 of a file's bytes; read again only when its size, times or inode have changed."""
     real = path.resolve()
     status = real.stat()
+    # Change time and inode too: copying a file back with its old date keeps size and modification time.
     state = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
     memory = cache / "hashes" / f"{hash_text(str(real), length=32)}.json"
     with contextlib.suppress(StoreDamaged, KeyError, TypeError):

@@ -44,6 +44,8 @@ def lay_out(texts: Sequence[tuple[int, ...]], *, share: bool = True) -> LaidOut:
     assert all(texts), "a text has tokens"
     if not share:
         return _end_to_end(texts)
+    # Sorted, texts with a common beginning stand side by side, and what the first and the last of a run share is shared
+    # by all between.
     order = sorted(range(len(texts)), key=lambda index: texts[index])
     segments: list[Segment] = []
     ids: list[int] = []
@@ -65,9 +67,12 @@ def lay_out(texts: Sequence[tuple[int, ...]], *, share: bool = True) -> LaidOut:
             deepest[order[first]] = add(text, done, len(text), parent)
             continue
         common = _common(text, texts[order[last - 1]], common)  # in sorted order it is common to all between
+        # All texts but one are spared these tokens. Where that is too little, they stay with each text, and a deeper
+        # branch may still be worth it.
         if (common - done) * (last - first - 1) >= _WORTH_TOKENS:
             parent, done = add(text, done, common, parent), common
         runs = _runs([texts[index] for index in order[first:last]], common)
+        # Reversed onto a stack, so that the tree comes out depth first and in order, as `RaggedLayout` wants it.
         waiting.extend((first + start, first + stop, done, common, parent) for start, stop in reversed(runs))
     layout = RaggedLayout(segments=tuple(segments))
     return LaidOut(ids=tuple(ids), layout=layout, places=_places(layout, deepest))

@@ -198,6 +198,7 @@ def _adopt(files: ModelFiles, folder: Path) -> str | None:
         model.save_pretrained(folder, max_shard_size="20GB")
     else:
         for path in files.weights:
+            # Linked: weights are gigabytes, and their hash is in the entry's manifest all the same.
             os.symlink(path.resolve(), folder / path.name)
         index = files.path / "model.safetensors.index.json"
         if len(files.weights) > 1 or index.is_file():
@@ -334,6 +335,7 @@ def _in_time(render: Callable[[], str]) -> str:
         except Exception as error:  # noqa: BLE001 (carried to the calling thread, which raises it)
             failures.append(error)
 
+    # A thread cannot be killed; as a daemon it at least does not keep the process alive.
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(_TEMPLATE_SECONDS)

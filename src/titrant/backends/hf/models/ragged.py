@@ -129,10 +129,12 @@ def ragged_refusal(model: Any) -> str | None:
     """
     if not getattr(model, "_supports_attention_backend", False):
         return f"{type(model).__name__} does not take a registered attention function"
+    # Unequal rows: of equal ones a wrong offset could go unseen.
     lengths = (6, 9)
     device = next(model.parameters()).device
     vocabulary = model.get_input_embeddings().num_embeddings
     ids_T = (torch.arange(sum(lengths), device=device) * 7919 + 11) % vocabulary
+    # The first row changed and the second not: if the second's logits move, it has seen the first.
     other_T = torch.cat([(ids_T[: lengths[0]] + vocabulary // 2 + 1) % vocabulary, ids_T[lengths[0] :]])
     layout = RaggedLayout.of_lengths(lengths)
     with torch.no_grad():
@@ -143,6 +145,8 @@ def ragged_refusal(model: Any) -> str | None:
             return f"{type(model).__name__} broke in a forward without padding: {error}"
         apart = [model(input_ids=part[None], use_cache=False).logits[0].float() for part in ids_T.split(lengths)]
         moved = ragged_logits(model, other_T, layout).float()
+    # Two ways through the same weights round differently, most of all in bf16; the same way taken twice (below) hardly
+    # at all.
     tolerance = 1e-3 if next(model.parameters()).dtype == torch.float32 else 5e-2
     if _distance(together, torch.cat(apart)) > tolerance:
         return f"{type(model).__name__} gives other logits without padding"
@@ -218,6 +222,8 @@ class _Pieces:
 
     def __init__(self, layout: RaggedLayout, window: int | None, dtype: torch.dtype, device: torch.device) -> None:
         self.layout, self.window, self.device = layout, window, device
+        # One causal triangle for all: the mask of any plain row is a corner of it, so short rows cost no mask of their
+        # own.
         longest = max(segment.length for segment in layout.segments)
         self.causal = torch.full((longest, longest), -torch.inf, dtype=dtype).triu_(1)
         self.positions = torch.tensor(layout.positions())
@@ -227,6 +233,8 @@ class _Pieces:
         self.children: dict[int | None, list[int]] = {}
         for index, segment in enumerate(layout.segments):
             self.children.setdefault(segment.parent, []).append(index)
+        # Children lie behind their parents, so from the back every count is complete before it is added to the one
+        # above.
         for index, segment in reversed(list(enumerate(layout.segments))):
             if segment.parent is not None:
                 self.below[segment.parent] += self.below[index]
@@ -239,6 +247,8 @@ class _Pieces:
             index = siblings[0]
             start = self.layout.starts[index]
             taken, rest = 1, siblings[1:]
+            # A long segment: its own tokens in blocks of queries, each seeing keys up to its own end only (the future
+            # is never computed), then what hangs from it, which sees all of it.
             if self.below[index] > _QUERY_BLOCK:
                 stop = start + self.layout.segments[index].length
                 for first in range(start, stop, _QUERY_BLOCK):
@@ -249,6 +259,8 @@ class _Pieces:
                     waiting.append((self.children[index], (*seen, (start, stop))))
                 continue
             tokens = self.below[index]
+            # Short choices behind one question share a block, and the question's keys with it: one product of useful
+            # size for a dozen tiny ones. A mask hides them from each other.
             while seen and taken < len(siblings) and tokens + self.below[siblings[taken]] <= _TOGETHER:
                 tokens += self.below[siblings[taken]]
                 taken += 1
@@ -260,6 +272,7 @@ class _Pieces:
         """Queries `first` to `last`: they see all of `seen`, and of `low` to `last` what is above or before them."""
         one = int(self.segment_of[low]) == int(self.segment_of[last - 1])
         if self.window is not None:
+            # Whole ranges that no query of the block can see any more are left out; the mask does the rest.
             oldest = int(self.positions[first:last].min()) - self.window + 1  # the first position that the window shows
             seen = tuple((start, stop) for start, stop in seen if int(self.positions[stop - 1]) >= oldest)
             if one:
@@ -275,11 +288,14 @@ class _Pieces:
 
     def _mask(self, first: int, last: int, low: int, seen: tuple[tuple[int, int], ...]) -> torch.Tensor:
         keys = torch.cat([torch.arange(start, stop) for start, stop in (*seen, (low, last))])
+        # By positions and not by places in the sequence: siblings lie one behind the other and start at the same
+        # position.
         back = self.positions[first:last, None] - self.positions[keys][None]
         visible = back >= 0
         if self.window is not None:
             visible &= back < self.window
         begin, end = int(self.segment_of[low]), int(self.segment_of[last - 1]) + 1
+        # A segment sees itself and what its parent in the block sees; rows are filled parents first.
         above = torch.eye(end - begin, dtype=torch.bool)  # [a segment of the block, one that it sees]
         for index in range(begin, end):
             parent = self.layout.segments[index].parent
@@ -308,6 +324,7 @@ def _ragged_attention_forward(
     """The attention function that transformers calls in every layer; returns [1, T, H, D]."""
     packing = _ACTIVE.get()
     assert packing is not None, f"{ATTENTION_NAME} outside ragged_attention"
+    # Refused and not ignored: an attention that leaves out a sink or a bias gives plausible numbers of another model.
     changes = [name for name in ("s_aux", "position_bias", "sinks") if kwargs.get(name) is not None]
     if changes or dropout or attention_mask is not None:
         raise NotImplementedError(f"attention with {', '.join(changes) or 'dropout or a mask of its own'}")
@@ -315,6 +332,7 @@ def _ragged_attention_forward(
         raise NotImplementedError("attention over another sequence than the rows'")
     packing.windows.append(sliding_window)
     scale = query_1HTD.shape[-1] ** -0.5 if scaling is None else scaling
+    # GPU kernels for rows of many lengths know rows and no trees, and no fp32.
     if query_1HTD.is_cuda and packing.layout.plain and query_1HTD.dtype in (torch.bfloat16, torch.float16):
         out = _varlen_attention(query_1HTD, key_1KTD, value_1KTD, packing, scale, sliding_window, softcap)
         if out is not None:
@@ -355,6 +373,8 @@ class _BlockAttention(torch.autograd.Function):  # type: ignore[misc]
             values = _seen(value_TKD, piece).transpose(0, 1)
             out_THD[piece.start : piece.stop] = _ungrouped(torch.bmm(probabilities, values), heads)
             if keep:
+                # Probabilities of all layers live until the backward: kept where they are small, made again where they
+                # would fill memory.
                 small = softcap is None and piece.key_tokens <= _KEPT_KEYS
                 kept.append(probabilities if small else None)
         ctx.save_for_backward(query_THD, key_TKD, value_TKD, *kept)
@@ -377,6 +397,7 @@ class _BlockAttention(torch.autograd.Function):  # type: ignore[misc]
                 capped, probabilities = _probabilities(queries, keys, piece, ctx.scale, ctx.softcap)
             grads = _grouped(grad_THD[piece.start : piece.stop], key_heads)
             grad_probabilities = torch.bmm(grads, _seen(value_TKD, piece).permute(1, 2, 0))
+            # p * (g - sum(g * p)), by the kernel that autograd uses.
             grad_scores = torch._softmax_backward_data(grad_probabilities, probabilities, -1, probabilities.dtype)
             if capped is not None and ctx.softcap is not None:
                 grad_scores = grad_scores * (1 - (capped / ctx.softcap).square()).to(grad_scores.dtype)
@@ -435,6 +456,7 @@ def _probabilities(
         capped = torch.tanh(scores / softcap) * softcap
         scores = capped.clone()
     shape = scores.shape
+    # The G query heads of a key head lie one behind the other, and one mask serves them all.
     scores.view(shape[0], -1, *piece.mask.shape).add_(piece.mask)
     return capped, torch.softmax(scores, dim=-1).to(queries.dtype)
 
@@ -452,6 +474,7 @@ def _varlen_attention(
     lengths = [segment.length for segment in packing.layout.segments]
     ends = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=query_1HTD.device)
     query, key, value = (part[0].transpose(0, 1) for part in (query_1HTD, key_1KTD, value_1KTD))
+    # To the left window - 1 tokens beside its own, to the right none; -1 is no limit.
     sides = (-1 if window is None else window - 1, 0)
     longest = max(lengths)
     if importlib.util.find_spec("flash_attn") is not None:

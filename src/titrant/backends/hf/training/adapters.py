@@ -43,6 +43,7 @@ def add_adapters(model: Any, settings: LoraSettings, *, seed: int) -> Any:
         bias="none",
         task_type="CAUSAL_LM",
     )
+    # peft draws from PyTorch's global stream: seeded for its call alone, and put back.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # peft asks transformers by a name that transformers has renamed; nothing for our users to do.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)

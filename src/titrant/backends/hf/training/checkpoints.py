@@ -61,6 +61,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, *, fingerprint: str) 
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_folder(folder)
+    # Only after the new one is durable, so that a whole checkpoint is there at every moment; two, in case the newest is
+    # found damaged.
     for older in _by_age(folder)[KEPT:]:
         shutil.rmtree(older)
 
@@ -71,6 +73,8 @@ def newest_good_checkpoint(folder: Path, *, fingerprint: str) -> Checkpoint | No
 
     for path in _by_age(folder):
         problems = check_manifest(path)
+        # Damaged ones are passed over and not an error: an older checkpoint, or the beginning, gives the same bits
+        # later.
         if problems:
             log.warning("checkpoint passed over: %s", "; ".join(problems))
             continue

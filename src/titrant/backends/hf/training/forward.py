@@ -97,13 +97,15 @@ def activation_bytes_per_token(forward: Forward, *, probe_tokens: int = 128) -> 
     ids = tuple((index * 7919 + 11) % vocabulary for index in range(probe_tokens))
     row = TokenRow(key="eval_set", source="eval_set", ids=ids, loss_from=probe_tokens - 1)
     weights = {parameter.untyped_storage().data_ptr() for parameter in forward.model.parameters()}
+    # By storage, as several saved tensors can be views of one.
     saved: dict[int, int] = {}
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             saved[storage.data_ptr()] = storage.nbytes()
-        # A hook that returns the tensor itself ties the graph into a knot that nobody ever frees: the whole model.
+        # A hook that returns the tensor itself makes a reference cycle through the graph that the garbage collector
+        # does not see: the whole model would never be freed.
         return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):

@@ -103,6 +103,8 @@ def train(
                 log.info("micro-batches of %d tokens: %.2f MiB of activations each", batch_tokens, token_bytes / 2**20)
         training = _Training(plan, forward, weights, batch_tokens)
         training.run(options, checkpoints=checkpoints, on_step=on_step, stop=stop)
+    # Masters back into the model before adapters are merged: merged in bf16, what an adapter adds would be rounded
+    # away.
     weights.release()
     adapter = None
     if adapted is not None:
@@ -154,12 +156,15 @@ class _Training:
         found = newest_good_checkpoint(checkpoints, fingerprint=name)
         if found is not None:
             self.weights.load_state(found.tensors, steps_taken=found.step)
+            # With the micro-batches that it had come to: cut otherwise, sums are rounded otherwise, and the bits would
+            # differ from a training that never stopped.
             self.batch_tokens = found.batch_tokens
             log.info("going on after step %d", found.step)
         written_at = time.monotonic()
         for step in range(self.weights.steps_taken + 1, len(self.plan.steps) + 1):
             on_step(self.take(step))
             signal_number = stop()
+            # None after the last step: the run ends there anyhow, and `keep_final` writes what is to be kept.
             due = time.monotonic() - written_at >= options.checkpoint_seconds and step < len(self.plan.steps)
             if due or signal_number is not None:
                 state = Checkpoint(step=step, batch_tokens=self.batch_tokens, tensors=self.weights.state())
@@ -179,6 +184,8 @@ class _Training:
         """One optimiser step; its loss and gradient are checked before any weight moves."""
         started = time.monotonic()
         rows = [self.plan.rows[index] for index in self.plan.steps[step - 1]]
+        # The whole gradient first, in as many micro-batches as memory needs; weights move once, when loss and norm are
+        # known to be finite.
         losses = self._gradients_or_smaller(rows, step)
         loss = sum(losses)
         norm = self.weights.gradient_norm()
@@ -207,6 +214,7 @@ class _Training:
         except RunFailed as failure:
             if failure.kind != "out_of_memory":
                 raise
+            # Half of what the step really took: half of a budget larger than the step would cut nothing.
             largest = min(self.batch_tokens, sum(len(row.ids) for row in rows))
             self.batch_tokens = max(1, largest // 2)
             self.retried_steps.append(step)
@@ -218,17 +226,23 @@ class _Training:
     def _gradients(self, rows: Sequence[TokenRow], step: int) -> list[float]:
         """Put the whole step's gradient into the weights; every row's weighted part of the loss, in the rows' order."""
         self.weights.clear_gradients()
+        # Weights of the whole step, before it is cut: a mean over each micro-batch would make a row count by the rows
+        # that it happens to share memory with.
         weights = token_weights(rows, self.plan.settings.loss_weight)
         packs = first_fit_decreasing([len(row.ids) for row in rows], self.batch_tokens)
         parts = [0.0] * len(rows)
         for pack in packs:
             losses_P = self.forward.losses([rows[index] for index in pack])
             counts = [rows[index].loss_tokens for index in pack]
+            # A weight a row, repeated for each of its answer tokens, as the losses come.
             weights_P = torch.tensor([weights[index] for index in pack]).repeat_interleave(torch.tensor(counts))
             weighted_P = losses_P * weights_P.to(losses_P.device)
+            # Reported losses are summed in float64 and row by row, so that how the step was cut hardly moves them.
             sums = torch.stack([part.sum() for part in weighted_P.detach().double().split(counts)]).tolist()
             for index, part in zip(pack, sums, strict=True):
                 parts[index] = part
+            # Gradients of micro-batches add up to that of the step, as weights are already those of the step: nothing
+            # is divided here.
             weighted_P.sum().backward()
             if len(packs) > 1:
                 self.weights.add_micro_batch()

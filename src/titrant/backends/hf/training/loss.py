@@ -72,14 +72,19 @@ class _AnswerLosses(torch.autograd.Function):  # type: ignore[misc]
         normaliser_P = torch.full(targets_P.shape, -torch.inf, dtype=torch.float32, device=hidden_PE.device)
         target_P = torch.zeros_like(normaliser_P)
         kept = None
+        # The softmax over all of the vocabulary in one pass over its chunks: the running log of the sum of
+        # exponentials, and the target's logit from the chunk that holds it.
         for start, stop in chunks:
             logits_PC = _logits(hidden_PE, head_VE, bias_V, start, stop, softcap)
             inside_P = (targets_P >= start) & (targets_P < stop)
+            # Targets of other chunks are clamped to a valid index and thrown away by `where`: no data-dependent shapes.
             local_P = (targets_P - start).clamp(0, stop - start - 1)
             target_P = torch.where(inside_P, logits_PC.gather(1, local_P[:, None])[:, 0].float(), target_P)
             normaliser_P = torch.logaddexp(normaliser_P, _softmax_(logits_PC))
             kept = logits_PC
         losses_P = normaliser_P - target_P
+        # `_softmax_` has turned logits into probabilities in place, so with one chunk the last buffer holds all that
+        # the backward needs. A soft cap needs the capped logits too, so those are made again.
         single = len(chunks) == 1 and softcap is None
         ctx.save_for_backward(hidden_PE, head_VE, bias_V, targets_P, normaliser_P, losses_P, kept if single else None)
         ctx.chunks, ctx.softcap = chunks, softcap
@@ -96,6 +101,8 @@ class _AnswerLosses(torch.autograd.Function):  # type: ignore[misc]
             if kept is None:
                 logits_PC = _logits(hidden_PE, head_VE, bias_V, start, stop, ctx.softcap)
                 capped = None if ctx.softcap is None else logits_PC.clone()
+                # Probabilities within the chunk times the chunk's share of the whole sum are those of the whole
+                # softmax.
                 scale_P = grad_P * torch.exp(_softmax_(logits_PC) - normaliser_P)
             else:
                 logits_PC = kept
@@ -105,6 +112,8 @@ class _AnswerLosses(torch.autograd.Function):  # type: ignore[misc]
             at_target = torch.expm1(-losses_P[inside]) * grad_P[inside]
             slope_PC[inside, targets_P[inside] - start] = at_target.to(slope_PC.dtype)
             if capped is not None:
+                # The slope of softcap * tanh(x / softcap) is 1 - tanh(x / softcap)^2, and the capped logit is softcap *
+                # tanh already.
                 slope_PC.mul_(1 - (capped / ctx.softcap).square_())
             if grad_head is not None:
                 torch.mm(slope_PC.t(), hidden_PE, out=grad_head[start:stop])
@@ -124,6 +133,8 @@ def _like_head(head_VE: torch.Tensor) -> torch.Tensor:
 
 def _chunks(positions: int, vocabulary: int, element_bytes: int, softcap: float | None) -> list[tuple[int, int]]:
     """Ranges of the vocabulary, each small enough; one range where the probabilities may be kept."""
+    # One product over the whole vocabulary is fastest and spares making logits a second time, as long as it fits;
+    # beyond that, pieces that stay near the cache.
     total_bytes = positions * vocabulary * element_bytes
     if total_bytes <= (KEPT_BYTES if softcap is None else CHUNK_BYTES):
         return [(0, vocabulary)]
@@ -153,6 +164,7 @@ def _softmax_(logits_PC: torch.Tensor) -> torch.Tensor:
     for block in logits_PC.split(max(1, BLOCK_ELEMENTS // logits_PC.shape[1])):
         wide = block.float() if block.dtype in (torch.bfloat16, torch.float16) else block
         probabilities = torch.softmax(wide, dim=1)
+        # log sum exp = largest logit - log of its probability: one softmax kernel gives both.
         sums.append(wide.amax(1).float() - probabilities.amax(1).float().log())
         block.copy_(probabilities)
     return torch.cat(sums)

@@ -20,6 +20,7 @@ def first_fit_decreasing(lengths: Sequence[int], budget_tokens: int) -> tuple[tu
     """
     packs: list[list[int]] = []
     room: list[int] = []
+    # Python's sort is stable, so rows of equal length keep their order and equal steps are packed alike everywhere.
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
         place = next((number for number, left in enumerate(room) if lengths[index] <= left), None)
         if place is None:

@@ -38,10 +38,13 @@ def shortcuts(model: torch.nn.Module) -> Iterator[int]:
             kind = type(module)
             if "forward" in vars(module):
                 continue  # somebody else's forward
+            # Tried once for each class: all modules of a class have the same formula, and trying costs a forward and
+            # backward.
             if kind not in found:
                 found[kind] = _short_way(module)
             make = found[kind]
             if make is not None:
+                # On the instance and not the class: other models in this process keep their own.
                 module.forward = make(module)
                 taken.append(module)
         yield len(taken)
@@ -59,6 +62,7 @@ def _short_way(module: torch.nn.Module) -> Callable[[Any], Any] | None:
     width = _norm_width(module)
     if width is None:
         return None
+    # Some models (Gemma) store the scale less 1.
     for plus in (0.0, 1.0):
         make = functools.partial(_Norm, plus=plus)
         if _same_gradients(module, make, width):
@@ -69,6 +73,8 @@ def _short_way(module: torch.nn.Module) -> Callable[[Any], Any] | None:
 def _same_gradients(module: torch.nn.Module, make: Callable[[Any], Any], width: int) -> bool:
     """Whether the short way of a copy of `module`, in float64 and with random weights, is the module's own."""
     generator = torch.Generator().manual_seed(3)
+    # In float64 two right formulas agree to the last digits, and a wrong one is off by far more than rounding. Random
+    # weights, as a norm's weights of 1 would hide a factor that is missing.
     one = copy.deepcopy(module).to("cpu", torch.float64)
     inputs = torch.randn(1, 5, width, generator=generator, dtype=torch.float64)
     slopes = torch.randn(1, 5, width, generator=generator, dtype=torch.float64)
@@ -147,6 +153,8 @@ class _NormFunction(torch.autograd.Function):  # type: ignore[misc]
         rows = max(1, _BLOCK_ELEMENTS // width)
         parts = (part.reshape(-1, width).split(rows) for part in (hidden, grad, grad_hidden))
         for inputs_RE, slopes_RE, out_RE in zip(*parts, strict=True):
+            # n and 1 / rms(x) are made again from the input, the only thing kept: cheaper than storing both in float32
+            # for every layer.
             normal = inputs_RE.to(wide, copy=True)
             inverse_R1 = (normal.square().mean(-1, keepdim=True) + ctx.epsilon).rsqrt_()
             normal *= inverse_R1
@@ -154,6 +162,7 @@ class _NormFunction(torch.autograd.Function):  # type: ignore[misc]
             product = slopes * normal
             if grad_weight is not None:
                 grad_weight += product.sum(0)
+            # mean(g s n): the part of the slope along n, which the division by rms(x) cancels.
             mean_R1 = (product @ scale_E)[:, None].div_(width)
             torch.mul(slopes, scale_E, out=product)
             product.addcmul_(normal, mean_R1, value=-1.0).mul_(inverse_R1)
@@ -208,6 +217,8 @@ class _GatedFunction(torch.autograd.Function):  # type: ignore[misc]
         for gates, ups, slopes, out_gate, out_up in zip(*parts, strict=True):
             with torch.enable_grad():
                 inputs = gates.detach().requires_grad_(True)
+                # The activation's slope by autograd, a block at a time, so that any activation works and only a block
+                # of its intermediates lives.
                 active = ctx.act(inputs)
             torch.mul(slopes, active.detach(), out=out_up)
             out_gate.copy_(torch.autograd.grad(active, inputs, slopes * ups)[0])
@@ -276,12 +287,15 @@ class _EmbeddingFunction(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         module, weight = ctx.module, ctx.module.weight
         ids_T, grad_TE = ctx.ids.reshape(-1), grad.reshape(-1, grad.shape[-1])
+        # As torch does: the padding row gets no gradient.
         if module.padding_idx is not None:
             used = ids_T != module.padding_idx
             ids_T, grad_TE = ids_T[used], grad_TE[used]
         # A token may stand in many places: its rows add up in fp32 at least, and are rounded once.
         wide = torch.promote_types(weight.dtype, torch.float32)
         tokens, place_T = torch.unique(ids_T, return_inverse=True)
+        # The module's own forward over the few rows, as it may scale or cast them: its slope is then right whatever it
+        # does.
         with torch.enable_grad():
             rows = weight.detach()[tokens].to(wide).requires_grad_(True)
             again = type(module).forward(_with_weight(module, rows), place_T)

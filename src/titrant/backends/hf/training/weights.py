@@ -37,6 +37,8 @@ class TrainableWeights:
             assert parameter.dtype == torch.float32, f"{name} is {parameter.dtype}: masters start from fp32 weights"
             master = parameter.data
             if dtype == "bf16":
+                # The model computes with the bf16 copy; the master keeps the steps that are smaller than bf16 can show,
+                # which are most of them at usual learning rates.
                 parameter.data = copies[name].copy_(master)
             if parameter.requires_grad:
                 self.parameters[name] = parameter
@@ -66,6 +68,7 @@ class TrainableWeights:
                 size = _BLOCK.get(parameter.grad.device.type, 1 << 22)
                 blocks = (part.reshape(-1).split(size) for part in (self._sums[name], parameter.grad))
                 for total, more in zip(*blocks, strict=True):
+                    # fp32 sums: in bf16 (8 bits) what a late micro-batch adds to a sum of many would be rounded away.
                     total.add_(more)
             else:
                 self._sums = self._sums or lasting_like(self.masters, torch.float32)
@@ -84,6 +87,7 @@ class TrainableWeights:
 
     def step(self, *, learning_rate: float, gradient_norm: float) -> None:
         """One AdamW step with the gradient clipped to `clip_norm`, then new copies. Decay is decoupled, on matrices."""
+        # Clipping comes after the whole step is summed, so it does not depend on how the step was cut.
         clip = min(1.0, self.settings.clip_norm / (gradient_norm + 1e-6))
         for name, gradient in self._gradients():
             self._step_parameter(name, gradient, learning_rate=learning_rate, clip=clip)
@@ -128,11 +132,16 @@ class TrainableWeights:
 
     def _step_parameter(self, name: str, gradient: torch.Tensor, *, learning_rate: float, clip: float) -> None:
         settings, parameter, master = self.settings, self.parameters[name], self.masters[name]
+        # Norm scales and biases are not decayed: drawn to 0 they would switch a layer off.
         decay = settings.weight_decay if master.ndim >= 2 else 0.0
         flat = [part.view(-1) for part in (master, self.first[name], self.second[name])]
         copy = parameter.data.view(-1) if parameter.dtype != master.dtype else None
         size = _BLOCK.get(master.device.type, 1 << 22)
+        # The kernel counts the step up in the tensor that it gets, so every block gets a copy: bias correction must be
+        # the same for all.
         before = torch.tensor(float(self.steps_taken), device=master.device)
+        # Five arrays a parameter pass through memory once, a block at a time, and not once for each of the optimiser's
+        # operations: memory bandwidth is what a step costs on a CPU.
         for start in range(0, master.numel(), size):
             part = slice(start, start + size)
             weights, first, second = (tensor[part] for tensor in flat)
@@ -156,4 +165,6 @@ class TrainableWeights:
                 maximize=False,
             )
             if copy is not None:
+                # While the block is in the cache; rounding to nearest, always from the master and never from an earlier
+                # copy.
                 copy[part].copy_(weights)
