@@ -172,7 +172,7 @@ def judge_tables(
     table = tables.get(TARGET)
     if table is None:
         raise ScoresError(
-            "no scores of eval set target", got=", ".join(tables), expected="eval set target (or no column eval set)"
+            "no scores of eval set target", got=", ".join(tables), expected="eval set target (or no column eval_set)"
         )
     found = list(families(table, baseline=baseline, matched=matched))
     if verdict_at is not None:

@@ -229,7 +229,7 @@ def required_columns(columns: Iterable[str], place: Callable[[int], str], *, sho
             f"no column {', '.join(lacking)}",
             where=place(-1),
             got=shown if shown is not None else ", ".join(found) or "nothing",
-            expected="columns arm, seed, item, score and, where known, group, task, target_rows, source, dose, eval set",
+            expected="columns arm, seed, item, score; where known group, task, target_rows, source, dose, eval_set",
         )
 
 
