@@ -20,8 +20,9 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ from titrant.experiment.pools.equal_terms import (
     prompt_digest,
     prompts_at,
 )
+from titrant.experiment.pools.large import PoolFile
 from titrant.experiment.pools.read import PoolRows
 from titrant.experiment.template_notes import TemplateFaults
 from titrant.sampling import draw_order, draw_ranks
@@ -169,68 +171,83 @@ def scan_pool(
     the rows are measured as they pass.
     """
     said = study.generalist[name]
-    asked_elsewhere = None if said.prompts_also_in is None else prompts_at(said.prompts_also_in)
-    paired = said.prompts_as is not None or any(other.prompts_as == name for other in study.generalist.values())
-    prompts, passed = bytearray(), array("q")
-    lengths = {model: _Lengths() for model in renderers}
-    faults: list[str] = []
-    left_out = count = 0
-
-    def count_fault(fault: DataError) -> None:
-        nonlocal left_out
-        left_out += 1
-        if not faults:
-            faults.append(str(fault))
-
-    def rows() -> Iterator[Example]:
-        nonlocal count
-        for row in pool.file.stream(count_fault):
-            digest = prompt_digest(row) if paired or asked_elsewhere is not None else b""
-            if paired:
-                prompts.extend(digest)
-            # Measured before it is known whether the row stays: the file is read once, and what contamination takes out
-            # is known only after its last row.
-            for model, renderer in renderers.items():
-                _measure(study, name, renderer, row, lengths[model])
-            if asked_elsewhere is None or digest in asked_elsewhere:
-                passed.append(count)
-                yield row
-            count += 1
-
-    instructions = [target.instruction for target in study.targets.values() if target.instruction]
-    # This call drives `rows`: the columns fill while contamination reads, in one pass over the file.
+    passing = _Passing(
+        paired=said.prompts_as is not None or any(other.prompts_as == name for other in study.generalist.values()),
+        asked_elsewhere=None if said.prompts_also_in is None else prompts_at(said.prompts_also_in),
+        lengths={model: _Lengths() for model in renderers},
+    )
+    measures = [
+        partial(_measure, study, name, renderer, column=passing.lengths[model]) for model, renderer in renderers.items()
+    ]
+    # This call drives the pass: the columns fill while contamination reads, in one pass over the file.
     sets_by_place = contamination.contaminated_rows(
-        rows(),
+        passing.rows(pool.file, measures),
         items,
         settings=contamination.ContaminationSettings(run_words=study.contamination.ngram),
-        instructions=instructions,
+        instructions=[target.instruction for target in study.targets.values() if target.instruction],
     )
     # Only now is the file read to its end, and the counts stand.
-    if not count:
+    if not passing.count:
         raise DataError("the file holds no rows", where=pool.place, expected="at least one row")
     in_test = sum(test_set in sets for sets in sets_by_place.values())
     asked_of = "" if said.prompts_also_in is None else said.prompts_also_in.written
     cuts = [
-        (f"cannot be used, the first: {faults[0] if faults else ''}", left_out),
-        (f"its prompt is not in {asked_of}", count - len(passed)),
+        (f"cannot be used, the first: {passing.first_fault}", passing.left_out),
+        (f"its prompt is not in {asked_of}", passing.count - len(passing.passed)),
         ("holds a test item", in_test),
         ("holds another eval set's item", len(sets_by_place) - in_test),
     ]
-    passed_N = np.array(passed, dtype=np.intp)
     contaminated_N = np.fromiter(sets_by_place, dtype=np.intp, count=len(sets_by_place))
     return Scan(
         name=name,
         pool=pool,
-        read=count + left_out,
-        left_out=left_out,
-        first_fault=faults[0] if faults else None,
-        asked_alike=len(passed),
-        # Contamination counts the rows that were yielded, so its places index `passed_N` and not the file.
-        clean_K=np.delete(passed_N, contaminated_N),
-        prompt_N=np.frombuffer(bytes(prompts), dtype="S16") if paired else None,
-        lengths=lengths,
+        read=passing.count + passing.left_out,
+        left_out=passing.left_out,
+        first_fault=passing.first_fault,
+        asked_alike=len(passing.passed),
+        # Contamination counts the rows that were yielded, so its places index those that passed and not the file.
+        clean_K=np.delete(np.array(passing.passed, dtype=np.intp), contaminated_N),
+        prompt_N=np.frombuffer(bytes(passing.prompts), dtype="S16") if passing.paired else None,
+        lengths=passing.lengths,
         removed=tuple(Removed(pool=name, why=why, rows=found) for why, found in cuts if found),
     )
+
+
+@dataclass(kw_only=True)
+class _Passing:
+    """One pass over a pool's file and the columns that it fills.
+
+    `passed`: places in the file of the rows that were yielded. `prompts`: 16 bytes a row, where pools are paired by
+    their prompts. `count` rows could be used, `left_out` could not.
+    """
+
+    paired: bool
+    asked_elsewhere: Container[bytes] | None
+    lengths: dict[str, _Lengths]
+    passed: array[int] = field(default_factory=lambda: array("q"))
+    prompts: bytearray = field(default_factory=bytearray)
+    count: int = 0
+    left_out: int = 0
+    first_fault: str | None = None
+
+    def rows(self, file: PoolFile, measures: Sequence[Callable[[Example], None]]) -> Iterator[Example]:
+        """The rows to be searched for test items, in the file's order; `measures` see every row that can be used."""
+        for row in file.stream(self._leave_out):
+            digest = prompt_digest(row) if self.paired or self.asked_elsewhere is not None else b""
+            if self.paired:
+                self.prompts.extend(digest)
+            # Measured before it is known whether the row stays: the file is read once, and what contamination takes out
+            # is known only after its last row.
+            for measure in measures:
+                measure(row)
+            if self.asked_elsewhere is None or digest in self.asked_elsewhere:
+                self.passed.append(self.count)
+                yield row
+            self.count += 1
+
+    def _leave_out(self, fault: DataError) -> None:
+        self.left_out += 1
+        self.first_fault = self.first_fault or str(fault)
 
 
 def _measure(study: Study, name: str, renderer: Renderer, row: Example, column: _Lengths) -> None:
