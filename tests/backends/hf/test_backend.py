@@ -350,7 +350,7 @@ def test_a_full_disk_is_an_error_of_the_system_whoever_was_writing(toy: Prepared
 def test_weights_stored_in_bf16_stay_in_half_the_memory_and_exact(
     make_toy_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    from titrant.backends.hf.models.load import load_model
+    from titrant.backends.hf.models.load import copy_model, load_model
     from titrant.backends.hf.models.prepare import prepare
 
     exact = load_model(prepare(str(make_toy_folder(tmp_path / "toy")), cache=tmp_path / "cache", template="plain"))
@@ -359,5 +359,5 @@ def test_weights_stored_in_bf16_stay_in_half_the_memory_and_exact(
         weights.data = weights.data.to(torch.bfloat16).float()
     half = backend_module._in_half_the_memory(exact)
     assert half.dtype == torch.bfloat16
-    again = backend.copy_model(half, torch.float32)
+    again = copy_model(half, torch.float32)
     assert all(torch.equal(one, other) for one, other in zip(exact.parameters(), again.parameters(), strict=True))

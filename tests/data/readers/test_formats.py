@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from format_examples import FORMATS, FormatExample, table
 
@@ -171,6 +173,24 @@ def test_rows_with_more_than_text_are_refused_once_with_their_count(
     with pytest.raises(DataError, match=rf"rows\.jsonl:1: rows with {what} .*\(30 rows, this is the first\)") as caught:
         turns_of(jsonl(tmp_path / "rows.jsonl", *[row] * 30))
     assert str(caught.value).count("rows.jsonl:") == 1
+
+
+def test_images_as_datasets_stores_them_are_counted_where_they_matter_and_told_where_they_may_not(
+    tmp_path: Path,
+) -> None:
+    stored = [{"bytes": b"\x89PNG", "path": "a.png"}] * 30
+    texts = {"instruction": [f"What is {n}?" for n in range(30)], "output": ["a cat"] * 30}
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({**texts, "image": stored}), path)
+    with pytest.raises(DataError, match=r"rows\.parquet:1: rows with images \(image\).*\(30 rows, this is the first\)"):
+        turns_of(path)
+    pq.write_table(pa.table({**texts, "picture": stored}), path)
+    notes = ReadingNotes()
+    assert len(load_examples(str(path), source="rows", task="rows", notes=notes)) == 30
+    assert notes.notes()[0].not_read == {"picture": 30}
+    pq.write_table(pa.table({**texts, "instruction": stored}), path)
+    with pytest.raises(DataError, match="the instruction is an object"):
+        turns_of(path)
 
 
 def test_empty_tools_and_images_are_nothing(tmp_path: Path) -> None:

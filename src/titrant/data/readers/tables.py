@@ -230,6 +230,10 @@ def _readable(column: Any) -> Any:
     return column
 
 
+_STORED_FILE = {"bytes", "path"}
+"""How `datasets` stores an image or a sound. It is read as far as its size, so that such rows are counted and named."""
+
+
 def _as_text(value: Any, column: str, origin: Origin) -> Any:
     if value is None or isinstance(value, str | bool):
         return value
@@ -242,6 +246,8 @@ def _as_text(value: Any, column: str, origin: Origin) -> Any:
     if isinstance(value, list | tuple):
         return [_as_text(part, column, origin) for part in value]
     if isinstance(value, dict):
+        if set(value) == _STORED_FILE and isinstance(value["bytes"], bytes):
+            value = {**value, "bytes": f"{len(value['bytes'])} bytes"}
         return {key: _as_text(part, column, origin) for key, part in value.items()}
     raise DataError(
         f"column {column!r} holds {type(value).__name__}, which is no text",
