@@ -89,7 +89,7 @@ def rows_of(number: int, vocabulary: int, *, kind: str = "instructions", beginni
 
 
 def titrant(model: Any, rows: Rows, gate: Gate, *, method: str = "full", batch_rows: int = BATCH_ROWS) -> None:
-    from titrant.backends.hf.training import Engine, train
+    from titrant.backends.hf.training import TrainingOptions, train
     from titrant.core.records import PreparedModel, TokenRow, TrainingPlan, TrainingSettings
 
     prepared_model = PreparedModel(
@@ -125,7 +125,7 @@ def titrant(model: Any, rows: Rows, gate: Gate, *, method: str = "full", batch_r
         train(
             plan,
             model=model,
-            engine=Engine(),
+            options=TrainingOptions(),
             checkpoints=Path(folder),
             on_step=lambda report: gate(report.loss),
             stop=lambda: None,

@@ -46,7 +46,7 @@ def test_a_raised_revision_of_generation_renames_requests_for_text_alone(
 
 
 def test_a_raised_revision_of_training_renames_its_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    from titrant.backends.hf.training import Engine, training_fingerprint
+    from titrant.backends.hf.training import TrainingOptions, training_fingerprint
     from titrant.core.records import PreparedModel, TokenRow, TrainingPlan, TrainingSettings
 
     model = PreparedModel(
@@ -55,6 +55,6 @@ def test_a_raised_revision_of_training_renames_its_checkpoints(monkeypatch: pyte
     )  # fmt: skip
     row = TokenRow(key="a", source="s", ids=(1, 2), loss_from=1)
     plan = TrainingPlan(model=model, rows=(row,), steps=((0,),), settings=TrainingSettings(learning_rate=0.1), seed=0)
-    before = training_fingerprint(plan, Engine())
+    before = training_fingerprint(plan, TrainingOptions())
     monkeypatch.setitem(REVISIONS, "training", REVISIONS["training"] + 1)
-    assert training_fingerprint(plan, Engine()) != before
+    assert training_fingerprint(plan, TrainingOptions()) != before
