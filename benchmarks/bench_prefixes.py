@@ -56,7 +56,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     from titrant.config.study import load_study
     from titrant.experiment.design import make_design
     from titrant.experiment.prepare import prepare_study
-    from titrant.experiment.runner import job_of
+    from titrant.experiment.work import job_of
 
     torch.set_num_threads(1)
     prepared = prepare_study(load_study(options.study))

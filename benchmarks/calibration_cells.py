@@ -344,12 +344,12 @@ def promise(cell: Cell) -> Cell | None:
     return replace(cell, world=replace(cell.world, gains=gains))
 
 
-def plan_design(world: World, *, smallest_effect: float) -> power.Design:
+def plan_design(world: World, *, smallest_effect: float) -> power.PowerDesign:
     """The world as `plan` would see it with its true variances."""
     groups_I = item_groups(world.items, world.group_items)
     clusters = world.items if groups_I is None else int(groups_I.max()) + 1
     parts = contrast_variances(world)
-    return power.Design(
+    return power.PowerDesign(
         seeds=world.seeds,
         items=clusters,
         doses=len(world.gains),
