@@ -160,10 +160,10 @@ def sequential(doses: int, *, matched: bool, text: str):
 @pytest.mark.parametrize(
     ("doses", "matched", "text"),
     [
-        (1, False, "of 4 errors"),
         (1, True, "only steps gain"),
         (4, True, "of 2 errors"),
-        (12, False, "no gain"),
+        pytest.param(1, False, "of 4 errors", marks=pytest.mark.slow),
+        pytest.param(12, False, "no gain", marks=pytest.mark.slow),
     ],
 )
 def test_staged_studies_are_seldom_wrong(cells, doses, matched, text) -> None:
@@ -181,6 +181,7 @@ def test_looks_without_correction_fail_the_calibration(cells) -> None:
     assert result["shares"]["wrong"]["value"] == result["rivals"]["uncorrected looks"]["value"]
 
 
+@pytest.mark.slow
 def test_a_staged_study_costs_less_than_the_grid_and_is_nearly_as_often_right(cells, tmp_path) -> None:
     designs = importlib.import_module("staged_designs")
     assert designs.main(["--studies", "150", "--out", str(tmp_path / "designs.json")]) == 0

@@ -98,6 +98,7 @@ def places(tmp_path: Path) -> GridPlaces:
     return GridPlaces(size="full", studies=tmp_path / "full", scores=tmp_path / "scores", work=tmp_path / "work")
 
 
+@pytest.mark.slow
 def test_the_full_ladder_runs_end_to_end_from_a_hub_of_real_layout(
     tmp_path: Path, hub: str, grid: Callable[..., GridPlaces]
 ) -> None:

@@ -99,7 +99,7 @@ def test_a_pool_with_fewer_clean_rows_than_the_dose_is_refused_as_ever(
 
 
 def test_a_large_file_is_read_twice_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = load_study(study_of(tmp_path / "study", pool(20_000)))
+    study = load_study(study_of(tmp_path / "study", pool(8_000)))
     all_large(monkeypatch)
     size = (tmp_path / "study" / "general.jsonl").stat().st_size
     read = 0

@@ -71,9 +71,8 @@ def trained_in(
     return trained.model, reports
 
 
-def test_two_steps_in_bf16_lower_the_loss_of_the_same_rows(smollm2: PreparedModel, tmp_path: Path) -> None:
+def test_the_loss_of_packed_rows_is_that_of_each_alone(smollm2: PreparedModel) -> None:
     rows = real_rows(smollm2, "general.jsonl", 3)
-    _, reports = trained_in("bf16", smollm2, plan_of(smollm2, rows, 3, 3), tmp_path)
     with torch.no_grad():
         model = load(smollm2)
         row = rows[0]
@@ -81,6 +80,14 @@ def test_two_steps_in_bf16_lower_the_loss_of_the_same_rows(smollm2: PreparedMode
         plain = torch.nn.functional.cross_entropy(logits, torch.tensor(row.ids[row.loss_from :]))
         ours = forward_for(model).losses(rows)[: row.loss_tokens].mean()
     assert ours.item() == pytest.approx(plain.item(), rel=1e-5)
+
+
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bf16 products: minutes for three steps"
+)
+def test_three_steps_in_bf16_lower_the_loss_of_the_same_rows(smollm2: PreparedModel, tmp_path: Path) -> None:
+    rows = real_rows(smollm2, "general.jsonl", 3)
+    _, reports = trained_in("bf16", smollm2, plan_of(smollm2, rows, 3, 3), tmp_path)
     assert reports[-1].loss < reports[0].loss
 
 
