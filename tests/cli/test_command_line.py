@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import re
 import resource
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hub_mirror
 import pytest
+from command_line import Titrant
 from fake_study import fake_prepare, page_as_text, trial_backend, write_rows, write_study
 
 from titrant.storage.store import Store, read_json
@@ -35,42 +34,6 @@ VERBS = (
     "sources",
     "breadth",
 )
-
-
-@dataclass(frozen=True)
-class Said:
-    """How a command ended and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-Titrant = Callable[..., Said]
-
-
-@pytest.fixture
-def titrant(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Titrant:
-    """Run a command in this process."""
-    from titrant.cli import main
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["titrant", *map(str, arguments)])
-        capsys.readouterr()
-        handler = signal.getsignal(signal.SIGTERM)
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        else:
-            code = 0
-        finally:
-            signal.signal(signal.SIGTERM, handler)
-        printed = capsys.readouterr()
-        assert isinstance(code, int)
-        return Said(code, printed.out, printed.err)
-
-    return run
 
 
 @pytest.fixture

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Titrant
 
 from titrant.core.identity import rng_for
 
@@ -25,40 +22,6 @@ PROTOCOL = {
     "level": 0.95,
     "costs": {"plain": 1.0, "matched": 1.5, "d96": 1.5},
 }
-
-
-@dataclass(frozen=True)
-class Said:
-    """How a command ended and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-Titrant = Callable[..., Said]
-
-
-@pytest.fixture
-def titrant(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Titrant:
-    """Run a command in this process."""
-    from titrant.cli import main
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["titrant", *map(str, arguments)])
-        capsys.readouterr()
-        handler = signal.getsignal(signal.SIGTERM)
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        finally:
-            signal.signal(signal.SIGTERM, handler)
-        printed = capsys.readouterr()
-        return Said(code or 0, printed.out, printed.err)
-
-    return run
 
 
 @pytest.fixture

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_study import toy_model, write_rows
 
 import titrant.backends.fake
 from titrant.config.study import load_study
@@ -40,44 +41,6 @@ STUDY: dict[str, Any] = {
     "training": {"passes": 2, "batch_rows": 4, "max_tokens": 400},
     "retention": {"kept": "kept.jsonl", "learned": "learned.jsonl"},
 }
-
-
-def write_tokenizer(folder: Path) -> None:
-    """A tokenizer.json with bytes as tokens and one end mark."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={token: n for n, token in enumerate(["</s>", *alphabet])}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken("</s>", special=True)])
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-
-
-def toy_model(folder: Path, *, name: str = "toy-model") -> PreparedModel:
-    """A prepared model that is a tokenizer and nothing else, with the plain template."""
-    write_tokenizer(folder)
-    return PreparedModel(
-        name=name,
-        folder=str(folder),
-        fingerprint="f" * 32,
-        template="plain",
-        chat_template=None,
-        bos=None,
-        eos="</s>",
-        architecture="toy",
-        parameters=1000,
-        vocabulary=257,
-        context_tokens=4096,
-        licence="Apache-2.0",
-        origin="tests",
-        template_reason="a base model",
-    )
-
-
-def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def write_toy_rows(folder: Path, *, train: int = 18, test: int = 30, pool: int = 16) -> None:
