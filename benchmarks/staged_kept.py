@@ -1,6 +1,6 @@
 """Real runs replayed: would a staged study have said what all seeds say, and for how much of their time?
 
-    python benchmarks/staged_kept.py --orders 200
+    PYTHONPATH=research python benchmarks/staged_kept.py --orders 200
 
 Takes the kept runs of the paper's arms that have most seeds, puts their seeds in random orders, and judges each order
 by stages and all seeds at once. Writes benchmarks/results/staged-kept.json.
@@ -151,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
         name: float(np.mean([row[name] for row in rows])) for name in ("same", "opposite", "firm_early", "seconds")
     }
     print(len(rows), "settings:", means)
-    command = f"python benchmarks/staged_kept.py --orders {options.orders}"
+    command = f"PYTHONPATH=research python benchmarks/staged_kept.py --orders {options.orders}"
     result = {"date": date.today().isoformat(), "command": command, "settings": len(rows), "mean": means, "rows": rows}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
