@@ -408,10 +408,76 @@ def test_public_layouts_become_studies_that_read_them(tmp_path: Path, row: dict[
     if "label" in row:
         rows = [{**each, "label": ("yes", "no")[n % 2]} for n, each in enumerate(rows)]
         metric = "exact_match"
+    elif row["answer"] == 1:  # numbers that never reach an end of the choices are asked about
+        rows = [{**each, "answer": n % 2} for n, each in enumerate(rows)]
     made = written(tmp_path, write_lines(tmp_path / "rows.jsonl", rows))
     assert (only_target(made).metric, only_target(made).answer) == (metric, "choices")
     (target,) = raw_rows(made.study).targets.values()
     assert len(target.train) + len(target.test) == 60
+
+
+@pytest.mark.parametrize(
+    ("row", "label", "values", "written_columns"),
+    [
+        (
+            {"sentence1": "a {n}", "sentence2": "b {n}, and so on"},
+            "gold_label",
+            ["yes", "no"],
+            ["sentence1", "sentence2"],
+        ),
+        ({"question1": "a {n}", "question2": "b {n}, longer"}, "is_duplicate", ["0", "1"], ["question1", "question2"]),
+        ({"text_a": "a {n}", "text_b": "b {n}, longer"}, "same_author", ["y", "n"], ["text_a", "text_b"]),
+        ({"query": "a {n}", "passage": "b {n}, longer"}, "relevance", ["0", "1"], ["query", "passage"]),
+    ],
+)
+def test_pairs_of_texts_stay_together_whatever_the_label_is_called(
+    row: dict[str, str], label: str, values: list[str], written_columns: list[str], tmp_path: Path
+) -> None:
+    rows = [
+        {"pid": str(n), **{key: text.replace("{n}", str(n)) for key, text in row.items()}, label: values[n % 2]}
+        for n in range(60)
+    ]
+    made = written(tmp_path, write_lines(tmp_path / "rows.jsonl", rows))
+    assert only_target(made).columns == {"text": tuple(written_columns), "label": label}
+    assert only_target(made).answer == "choices"
+    assert any(
+        line.endswith("not read: pid; what belongs to the prompt is taken in by columns: {text: [ONE, ANOTHER]}")
+        for line in made.warnings
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "scores"),
+    [
+        ("score", [f"{n % 26 / 5:.1f}" for n in range(130)]),
+        ("similarity_score", [f"{n * 7 % 1000 / 200:.3f}" for n in range(130)]),
+        ("label", [f"{n % 60 / 12:.2f}" for n in range(130)]),
+    ],
+)
+def test_scores_of_a_pair_are_numbers_to_be_written_which_is_said(
+    label: str, scores: list[str], tmp_path: Path
+) -> None:
+    rows = [{"sentence1": f"a {n}", "sentence2": f"b {n}", label: float(score)} for n, score in enumerate(scores)]
+    made = written(tmp_path, write_lines(tmp_path / "rows.jsonl", rows))
+    assert (only_target(made).metric, only_target(made).answer, only_target(made).choices) == (
+        "last_number",
+        "text",
+        None,
+    )
+    told = [line for line in made.warnings if "not as classes" in line]
+    assert len(told) == 1
+    assert f"{len(set(map(float, scores)))} different numbers" in told[0]
+    assert "last_number" in told[0]
+
+
+@pytest.mark.parametrize("grades", [["1", "2", "3", "4", "5"], ["-1", "0", "1"], ["0.0", "0.5", "1.0", "1.5"]])
+def test_a_few_numbers_are_classes_which_is_said(grades: list[str], tmp_path: Path) -> None:
+    rows = [{"sentence1": f"a {n}", "sentence2": f"b {n}", "score": grades[n % len(grades)]} for n in range(120)]
+    made = written(tmp_path, write_lines(tmp_path / "rows.jsonl", rows))
+    assert only_target(made).answer == "choices"
+    assert [line for line in made.warnings if "near one" in line] == [
+        f"the {len(grades)} labels are numbers and are read as classes: a near one is as wrong as a far one"
+    ]
 
 
 def test_init_refuses_what_plan_would_refuse_once_with_its_count(tmp_path: Path) -> None:

@@ -103,9 +103,52 @@ FORMATS = (
         row={"question": "How many?", "choices": ["1", "0"], "answer": 1},
         columns={"answer_index": "answer"},
     ),
+    FormatExample(
+        name="choice, place in endings (HellaSwag)",
+        row={"ctx": "Ann opens the door and", "endings": ["sings.", "goes in."], "label": "1"},
+    ),
+    FormatExample(
+        name="choice, columns counted from 0 (PIQA, COPA)",
+        row={"goal": "Dry hair", "sol1": "Use a towel.", "sol2": "Use soap.", "label": 0},
+        columns={"answer_index": "label"},
+    ),
+    FormatExample(
+        name="choice, columns counted from 1 (WinoGrande)",
+        row={"sentence": "Ann thanked Bob, as _ had helped.", "option1": "Ann", "option2": "Bob", "answer": "2"},
+        columns={"answer_number": "answer"},
+    ),
+    FormatExample(
+        name="choice, lettered columns and a number (SIQA, MedMCQA)",
+        row={"context": "Ann fell.", "question": "And then?", "answerA": "Slept", "answerB": "Got up", "label": "2"},
+        columns={"answer_number": "label"},
+    ),
+    FormatExample(
+        name="choice, premise and question (COPA)",
+        row={"premise": "It rained.", "question": "effect", "choice1": "Sun", "choice2": "Puddles", "label": 1},
+        columns={"answer_index": "label"},
+    ),
+    FormatExample(
+        name="choice, wrong choices apart (SciQ)",
+        row={"support": "Iron rusts.", "question": "What rusts?", "correct_answer": "iron", "distractor1": "wood"}
+        | {"distractor2": "gold"},
+    ),
     _labelled("text_label", text="My light is out", label="repair"),
     _labelled("text_label, two texts (premise, hypothesis)", premise="Ann came.", hypothesis="Nobody came.", label=2),
     _labelled("text_label, two texts (sentence1, sentence2)", sentence1="Ann came.", sentence2="Ann arrived.", label=1),
+    _labelled("text_label, two texts (text_a, text_b)", text_a="Ann came.", text_b="Ann arrived.", label="same"),
+    FormatExample(
+        name="text_label, two texts, label said by the study (QQP)",
+        row={"question1": "Who came?", "question2": "Who arrived?", "is_duplicate": "1"},
+        instruction=INSTRUCTION,
+        columns={"label": "is_duplicate"},
+    ),
+    FormatExample(
+        name="text_label, two texts and a score (STS)",
+        row={"sentence1": "Ann came.", "sentence2": "Ann arrived.", "score": 4.6},
+        instruction=INSTRUCTION,
+        columns={"label": "score"},
+    ),
+    _labelled("text_label, two texts (query, document)", query="Ann", document="Ann came.", label=1),
     _labelled("text_label, two texts (question, passage)", question="Did Ann come?", passage="Ann came.", label=1),
     _labelled("text_label, two texts (title, body)", title="Light", body="It is out.", label="repair"),
     _labelled("text_label, aspect", text="Good food, slow staff.", aspect="staff", label="negative"),

@@ -23,7 +23,7 @@ from titrant.config.yaml_source import parse_document
 from titrant.core.errors import DataError, SpecError
 from titrant.core.records import Example
 from titrant.data.readers import SHAPES, FileNote, FileShape, ReadingNotes, detect_shape, stream_examples
-from titrant.data.readers.detect import MOST_LISTED_CHARACTERS
+from titrant.data.readers.detect import MOST_LISTED_CHARACTERS, are_quantities
 from titrant.experiment.pools.cuts import first_examples
 from titrant.experiment.prepare import own_rows_as_pools, raw_rows, scanned_pools, unread_files
 from titrant.scoring import metrics
@@ -185,6 +185,8 @@ def _closed_set(shape: FileShape, answers: Sequence[str]) -> tuple[str, ...]:
     counts = Counter(answers)
     if not 2 <= len(counts) <= len(answers) // 5 or min(counts.values()) == 1:
         return ()
+    if are_quantities(counts):
+        return ()
     if len(counts) > _MANY_CHOICES and (
         all(metrics.is_one_number(answer) for answer in counts)
         or any(len(answer.split()) > _LONGEST_CHOICE_WORDS for answer in counts)
@@ -327,6 +329,14 @@ def _remarks(own: _Survey, *, train_rows: int, test_share: float | None) -> list
             f"{len(own.shape.labels)} labels take {listed:,} characters, and {MOST_LISTED_CHARACTERS:,} fit: the "
             "instruction does not name them; answers are chosen among all of them, by likelihood"
         )
+    if quantity := own.shape.quantity:
+        remarks.append(
+            f"the labels are {len(set(own.answers))} different numbers from {' to '.join(quantity)}: they are "
+            f"read as numbers to be written, not as classes, and {_scoring(own).metric} counts the same number as "
+            "right and a near one as wrong; for closeness name a metric of your own (metric: metrics.py:closeness)"
+        )
+    elif numbers := _numbers_as_classes(own):
+        remarks.append(f"the {numbers} labels are numbers and are read as classes: a near one is as wrong as a far one")
     if alike := _look_alikes(own):
         remarks.append(tasks.look_alike_line(alike))
     if passed_over := _scoring(own).passed_over:
@@ -334,6 +344,11 @@ def _remarks(own: _Survey, *, train_rows: int, test_share: float | None) -> list
     if test_share is not None and own.rows - train_rows < _TEST_ITEMS[0]:
         remarks.append(f"about {own.rows - train_rows} test items: differences below 0.1 will hardly be seen")
     return remarks
+
+
+def _numbers_as_classes(own: _Survey) -> int:
+    """How many labels there are, where they are numbers that are more than a code for yes and no; else 0."""
+    return len(own.choices) if len(own.choices) > 2 and all(map(metrics.is_one_number, own.choices)) else 0
 
 
 def _look_alikes(own: _Survey) -> tuple[tasks.LookAlike, ...]:
@@ -459,7 +474,7 @@ def _target_section(own: _Survey, *, target: str, test: str | None, design: _Des
         )
     columns = dict(own.shape.suggested_columns)
     if columns:
-        mapped = ", ".join(f"{name}: {_quoted(column)}" for name, column in columns.items())
+        mapped = ", ".join(f"{name}: {_mapped(column)}" for name, column in columns.items())
         lines.append(f"  columns: {{{mapped}}}  # our name: the file's")
     lines.append(f"  metric: {scoring.metric}  # exact_match | rouge_l | f1 | accuracy | last_number | graded")
     lines.append(f"  answer: {scoring.answer}  # choices (the likeliest of a closed set) | text (written greedily)")
@@ -478,6 +493,11 @@ def _quoted(text: str) -> str:
     return scalar if scalar.startswith('"') or re.fullmatch(r"\w+", scalar) else f'"{scalar}"'
 
 
+def _mapped(columns: str | Sequence[str]) -> str:
+    """The file's column, or columns, as a value of `columns`."""
+    return _quoted(columns) if isinstance(columns, str) else _flow([_quoted(column) for column in columns])
+
+
 def _generalist_section(pools: Mapping[str, str], surveyed: Mapping[str, _Survey], writer: _Writer) -> str:
     lines = ["generalist:  # the pools that doses are drawn from, by name"]
     for name, path in pools.items():
@@ -488,7 +508,7 @@ def _generalist_section(pools: Mapping[str, str], surveyed: Mapping[str, _Survey
         lines.append(f"    {kind}: {writer.path(path)}  # {survey.rows} rows, {said}")
         columns = dict(survey.shape.suggested_columns)
         if columns:
-            mapped = ", ".join(f"{column}: {_quoted(there)}" for column, there in columns.items())
+            mapped = ", ".join(f"{column}: {_mapped(there)}" for column, there in columns.items())
             lines.append(f"    columns: {{{mapped}}}  # our name: the file's")
         if survey.instruction is not None:
             lines.append(f"    instruction: {_scalar(survey.instruction)}  # what is asked of each row")

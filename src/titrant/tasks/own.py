@@ -9,6 +9,7 @@ from fractions import Fraction
 from titrant.core.errors import DataError
 from titrant.core.identity import hash_text
 from titrant.core.records import Example, Item, Turn
+from titrant.data.readers import are_quantities
 
 _MAX_PROBLEMS = 20
 
@@ -40,14 +41,17 @@ def split_rows(examples: Sequence[Example], *, share: float, name: str) -> Targe
 
     Deterministic and independent of the rows' order. Rows on the same text (case and spaces aside), or of the same
     group, stay on one side; a label with a single text stays in training, so that every label held out was trained on.
+    Labels that are amounts do not divide the rows.
     `name` (`test`, `validation`) makes independent splits. The parts are as near to the share as whole texts allow.
     """
     if not 0 < share < 1:
         raise DataError("a share must lie between 0 and 1", where=f"{name}_share", got=share)
     texts = _units(examples)
+    # Amounts (similarities from 0 to 5) are no classes: most stand once, and would all stay in training.
+    classes = not are_quantities(row.label or "" for row in examples)
     strata: dict[str, list[str]] = {}
     for text, rows in texts.items():
-        strata.setdefault(min(row.label or "" for row in rows), []).append(text)
+        strata.setdefault(min(row.label or "" for row in rows) if classes else "", []).append(text)
     held: set[str] = set()
     counts = _largest_remainders({label: len(units) for label, units in strata.items()}, share)
     for label, units in strata.items():

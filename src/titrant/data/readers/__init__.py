@@ -1,7 +1,7 @@
 """Rows from anywhere: JSON Lines, tables, folders, archives and the hub, in the shapes the field uses."""
 
 from titrant.data.readers.catalogue import Card, CardFact, card, catalogue, catalogue_names, is_non_commercial
-from titrant.data.readers.detect import FileShape, LabelCount, detect_shape
+from titrant.data.readers.detect import FileShape, LabelCount, are_quantities, detect_shape
 from titrant.data.readers.doors import door_of
 from titrant.data.readers.files import missing_place, parted, read_rows, row_files, table_remarks, unread_files
 from titrant.data.readers.hub import HUB_PREFIX, commit_read
@@ -26,6 +26,7 @@ __all__ = [
     "ReadingNotes",
     "RowFile",
     "RowIndex",
+    "are_quantities",
     "card",
     "catalogue",
     "catalogue_names",

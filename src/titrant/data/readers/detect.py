@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,20 @@ from typing import Any
 from titrant.core.errors import DataError
 from titrant.core.records import RawRow
 from titrant.data.readers.files import read_rows
-from titrant.data.readers.shapes import SHAPES, Row, read_row, shape_of
+from titrant.data.readers.options import Numbers
+from titrant.data.readers.part_names import TEXT_PAIRS
+from titrant.data.readers.shapes import SHAPES, ColumnMap, ColumnPlaces, Row, Shape, offered, read_row, shape_of
 
 MOST_LISTED_CHARACTERS = 1000
 """An instruction names all labels while they take no more than this: it is read again with every row."""
 _MANY_LABELS = 50  # so many different numbers are quantities rather than names of classes
+_MANY_GRADES = 11  # stars in halves are grades; of more values with fractions one is measured rather than chosen
 _SAMPLE_ROWS = 20_000
 _LABEL_NAMES = ("label", "labels", "class", "category", "intent", "sentiment", "target", "team", "tag", "topic")
+_PAIR_LABELS = ("gold_label", "is_duplicate", "duplicate", "relevance", "relevant", "entailment", "stance", "verdict")
+_SCORE_NAMES = ("score", "similarity", "similarity_score", "relatedness", "relatedness_score", "rating", "stars")
 _NEVER_LABELS = ("id", "row_id", "split", "lang", "language", "source", "date")
+_NUMBER = re.compile(r"[-+]?[0-9]*[.,]?[0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +44,8 @@ class FileShape:
     `columns` should then say, empty where nothing needs saying or nothing can be guessed. `labels` are sorted by
     count, and empty where the answers are no closed set; `labels_listed` is False where they are too many for the
     instruction. `different` says for each column that is full how many different values it has. `has_choices` where
-    rows bring choices of their own. `rows` counts those read, at most 20,000 (`complete` False).
+    rows bring choices of their own. `quantity` are the least and the greatest label where labels are amounts rather
+    than classes. `rows` counts those read, at most 20,000 (`complete` False).
     """
 
     columns: tuple[str, ...]
@@ -45,11 +53,12 @@ class FileShape:
     labels: tuple[LabelCount, ...]
     rows: int
     complete: bool
-    suggested_columns: tuple[tuple[str, str], ...]
+    suggested_columns: tuple[tuple[str, str | tuple[str, ...]], ...]
     suggested_instruction: str | None
     labels_listed: bool = True
     different: tuple[tuple[str, int], ...] = ()
     has_choices: bool = False
+    quantity: tuple[str, str] | None = None
 
 
 def detect_shape(path: str | Path) -> FileShape:
@@ -63,17 +72,23 @@ def detect_shape(path: str | Path) -> FileShape:
         rows.append(replace(row, values={name: _as_read(value) for name, value in row.values.items()}))
     columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
     shape = _known_shape(rows[0])
-    mapping: dict[str, str] = {}
+    mapping: Mapping[str, str | tuple[str, ...]] = {}
     if shape is None:
         mapping = _guess_text_and_label(rows, columns)
         shape = "text_label" if mapping else None
-    label_column = {"text_label": mapping.get("label", "label"), "input_output": "output"}.get(shape or "")
-    labels = _labels(rows, label_column, named=shape == "text_label") if label_column else ()
+    else:
+        mapping = _way_of_counting(rows, SHAPES[shape], str(path))
+    label_column = {"text_label": str(mapping.get("label", "label")), "input_output": "output"}.get(shape or "")
+    values = [str(value) for row in rows if _plain(value := row.values.get(label_column or ""))]
+    labels = _labels(values, named=shape == "text_label")
+    quantity = _range(values) if shape == "text_label" and are_quantities(values) else None
     instruction, listed = None, True
     if labels:
         words = ", ".join(sorted(count.label for count in labels))
         listed = len(words) <= MOST_LISTED_CHARACTERS
         instruction = f"Read the text and answer with {f'one of: {words}' if listed else 'its label'}."
+    elif quantity is not None:
+        instruction = f"Read the text and answer with a number from {quantity[0]} to {quantity[1]}."
     return FileShape(
         columns=columns,
         shape=shape,
@@ -84,7 +99,8 @@ def detect_shape(path: str | Path) -> FileShape:
         suggested_instruction=instruction,
         labels_listed=listed,
         different=tuple(_different(rows, columns).items()),
-        has_choices=shape is not None and not mapping and _has_choices(rows[0], shape),
+        has_choices=shape is not None and _has_choices(rows[0], shape, mapping),
+        quantity=quantity,
     )
 
 
@@ -98,35 +114,71 @@ def _known_shape(first: RawRow) -> str | None:
     return None
 
 
-def _has_choices(first: RawRow, shape: str) -> bool:
+def _has_choices(first: RawRow, shape: str, columns: ColumnMap) -> bool:
     """Whether the first row brings choices of its own. A row with a fault has none: the loader says which."""
     try:
-        return read_row(SHAPES[shape], Row(first, {}), "…").choices is not None
+        return read_row(SHAPES[shape], Row(first, columns), "…").choices is not None
     except DataError:
         return False
 
 
-def _guess_text_and_label(rows: list[RawRow], columns: tuple[str, ...]) -> dict[str, str]:
-    """The column with the longest values is the text; that with the fewest different ones the label."""
+def _way_of_counting(rows: Sequence[RawRow], shape: Shape, path: str) -> dict[str, str]:
+    """What `columns` has to say so that answers that are numbers of choices are read as they count; empty where the
+    reader knows. `RowsRefused` where no row tells whether they count from 0 or from 1."""
+    known, numbers, one = ColumnPlaces({}), Numbers(), None
+    for raw in rows:
+        try:
+            found = offered(shape, Row(raw, known))
+        except DataError:  # the loader says what is wrong with the row
+            continue
+        if found is not None:
+            numbers = numbers.add(found.answer, found.options)
+            one = one or found
+    if not numbers.rows or one is None:
+        return {}
+    first = numbers.counted_from
+    if first is None:
+        raise numbers.refusal(one.column).at(path)
+    if first == 0 and not one.options.by_columns:
+        return {}
+    return {"answer_number" if first else "answer_index": one.column}
+
+
+def _guess_text_and_label(rows: list[RawRow], columns: tuple[str, ...]) -> dict[str, str | tuple[str, ...]]:
+    """The columns that are a pair of texts, or else the longest values, are the text; the label is a column that is
+    called so or has the fewest different values, or, beside a pair, a score."""
     different = _different(rows, columns)
-    counts = {column: Counter(row.values[column] for row in rows) for column in different}
+    pair = _pair_of_texts(different)
+    counts = {column: Counter(row.values[column] for row in rows) for column in different if column not in pair}
     # A column that no name marks as labels has to repeat more: authors and places come back too.
     closed = [
         column
-        for column in different
+        for column in counts
         if different[column] >= 2
         and _comes_back(counts[column])
-        and (column.lower() in _LABEL_NAMES or different[column] <= max(_MANY_LABELS, len(rows) // 5))
+        and (_is_named(column) or different[column] <= max(_MANY_LABELS, len(rows) // 5))
     ]
-    if not closed:
-        return {}
-    named = [column for column in closed if column.lower() in _LABEL_NAMES]
-    label = min(named or closed, key=lambda column: (different[column], columns.index(column)))
+    scores = [column for column in counts if column.lower() in _SCORE_NAMES and are_quantities(counts[column])]
+    named = [column for column in closed if _is_named(column)]
+    label = min(
+        named or (scores if pair else []) or closed,
+        key=lambda column: (different[column], columns.index(column)),
+        default=None,
+    )
     others = [column for column in different if column != label]
-    if not others:
+    if label is None or not others:
         return {}
-    text = max(others, key=lambda column: sum(len(row.values[column]) for row in rows))
+    text = pair or max(others, key=lambda column: sum(len(row.values[column]) for row in rows))
     return {"text": text, "label": label}
+
+
+def _is_named(column: str) -> bool:
+    return column.lower() in (*_LABEL_NAMES, *_PAIR_LABELS, *_SCORE_NAMES)
+
+
+def _pair_of_texts(columns: Collection[str]) -> tuple[str, ...]:
+    """The two columns that are known to be read together; empty where there are none."""
+    return next((pair for pair in TEXT_PAIRS if all(column in columns for column in pair)), ())
 
 
 def _different(rows: list[RawRow], columns: tuple[str, ...]) -> dict[str, int]:
@@ -139,16 +191,36 @@ def _different(rows: list[RawRow], columns: tuple[str, ...]) -> dict[str, int]:
     return {column: len({row.values[column] for row in rows}) for column in full}
 
 
-def _labels(rows: list[RawRow], column: str, *, named: bool) -> tuple[LabelCount, ...]:
-    """The labels of a column with their counts; none where it is no closed set. `named`: it is a column of labels by
-    its name, where whole numbers are classes however many."""
-    counts = Counter(str(value) for row in rows if _plain(value := row.values.get(column)))
-    numbers = all(re.fullmatch(r"[-+]?[0-9]*[.,]?[0-9]+", label) for label in counts)
-    quantities = numbers and len(counts) > _MANY_LABELS and not (named and all(map(str.isdecimal, counts)))
-    if quantities or not _comes_back(counts):
+def _labels(values: Sequence[str], *, named: bool) -> tuple[LabelCount, ...]:
+    """Labels with their counts; none where they are no closed set. `named`: their column is one of labels by its name,
+    where whole numbers are classes however many."""
+    counts = Counter(values)
+    quantities = are_quantities(counts) and not (named and all(map(str.isdecimal, counts)))
+    if not counts or quantities or not _comes_back(counts):
         return ()
     ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     return tuple(LabelCount(label=label, rows=count) for label, count in ranked)
+
+
+def are_quantities(values: Iterable[str]) -> bool:
+    """Whether values are amounts rather than names of classes: many different numbers, or a dozen with fractions.
+
+    >>> are_quantities(["1.0", "2.0", "0.0"]), are_quantities([f"{n / 5}" for n in range(26)])
+    (False, True)
+    """
+    different = set(values)
+    if not different or not all(map(_NUMBER.fullmatch, different)):
+        return False
+    fractions = any(not _amount(value).is_integer() for value in different)
+    return len(different) > (_MANY_GRADES if fractions else _MANY_LABELS)
+
+
+def _amount(value: str) -> float:
+    return float(value.replace(",", "."))
+
+
+def _range(values: Sequence[str]) -> tuple[str, str]:
+    return min(values, key=_amount), max(values, key=_amount)
 
 
 def _comes_back(counts: Counter[str]) -> bool:

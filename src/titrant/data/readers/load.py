@@ -17,6 +17,7 @@ from titrant.core.records import AnswerKind, Example, Item, RawRow, Tags, Turn
 from titrant.data.readers.files import read_rows, rows_at_lines
 from titrant.data.readers.lines import Report
 from titrant.data.readers.notes import ReadingNotes
+from titrant.data.readers.options import FEWEST_TO_COUNT, Numbers
 from titrant.data.readers.shapes import (
     GROUP,
     ID,
@@ -203,10 +204,19 @@ class _AnsweredAlike:
 
     def __init__(self) -> None:
         self._first: dict[str, str] = {}
+        self._numbers, self._column = Numbers(), ""
+
+    def refuse_unknown_counting(self, path: str) -> None:
+        """`RowsRefused` where many answers are numbers of choices, and none shows whether these count from 0 or 1."""
+        if self._numbers.rows >= FEWEST_TO_COUNT and self._numbers.counted_from is None:
+            raise self._numbers.refusal(self._column).at(path)
 
     def check(self, reading: Reading, where: str) -> None:
         """`RowsRefused` where a row names its choice otherwise than a row before. A wrong answer that happens to be the
         number of a choice would else pass for its place."""
+        if reading.numbered is not None:
+            self._numbers = self._numbers.add(reading.numbered.answer, reading.numbered.options)
+            self._column = reading.numbered.column
         if reading.answered_by is None:
             return
         self._first.setdefault(reading.answered_by, where)
@@ -257,6 +267,8 @@ def _readings(
         if not problems.found and reading.left_out is None:
             yield row, reading
     problems.raise_any()
+    if lines is None:  # a few rows of a file may well lack the first and the last choice
+        alike.refuse_unknown_counting(str(path))
 
 
 def _rows(path: str | Path, fault: Report) -> Iterator[RawRow]:

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from titrant.core.errors import DataError, RowsRefused
 from titrant.data.readers.cells import text_of
 
-_PREFIXES = ("", "option", "option_", "Option ", "choice", "choice_", "op", "ending", "answer", "sol")
-_SUFFIXES = (string.ascii_uppercase, string.ascii_lowercase, "123456789", "0123456789")
+_MARKS = (string.ascii_uppercase, string.ascii_lowercase, "123456789", "0123456789")
+_OPTION = re.compile(
+    r"(?:opt(?:ion)?|op|choice|ending|ans(?:wer)?|sol(?:ution)?|alt(?:ernative)?|candidate|hyp(?:othesis)?)[ _-]?",
+    re.IGNORECASE,
+)
+_WRONG = re.compile(r"(?:distractor|(?:incorrect|wrong)(?:[ _-]?(?:answer|option|choice))?)[ _-]?", re.IGNORECASE)
+FEWEST_TO_COUNT = 30
+"""Of so many answers that are numbers one would be the first place or the last, whatever they are counted from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The choices of a row. `labels` are what the row calls them, None where they have no names but their places."""
+    """The choices of a row. `labels` are what the row calls them, None where they have no names but their places.
+
+    `by_columns`: the names are the ends of the columns that hold the choices (`option1`), which need not be what the
+    answers count: PIQA calls `sol1` 0, WinoGrande calls `option1` 1.
+    """
 
     texts: tuple[str, ...]
     labels: tuple[str, ...] | None = None
+    by_columns: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,17 +48,33 @@ def option_columns(columns: Sequence[str]) -> tuple[str, ...]:
 
     >>> option_columns(["question", "A", "B", "C", "answer"]), option_columns(["question", "A"])
     (('A', 'B', 'C'), ())
+    >>> option_columns(["goal", "sol1", "sol2", "label"]), option_columns(["sentence1", "sentence2"])
+    (('sol1', 'sol2'), ())
     """
-    for prefix in _PREFIXES:
-        for suffixes in _SUFFIXES[: 1 if not prefix else None]:
-            run = []
-            for suffix in suffixes:
-                if prefix + suffix not in columns:
-                    break
-                run.append(prefix + suffix)
-            if len(run) > 1:
-                return tuple(run)
-    return ()
+    return _longest_run(columns, _OPTION, bare=True)
+
+
+def wrong_columns(columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns that hold one wrong choice each, beside the right one: distractor1, distractor2 ….
+
+    >>> wrong_columns(["question", "distractor1", "distractor2", "correct_answer"])
+    ('distractor1', 'distractor2')
+    """
+    return _longest_run(columns, _WRONG, bare=False)
+
+
+def _longest_run(columns: Sequence[str], stem: re.Pattern[str], *, bare: bool) -> tuple[str, ...]:
+    """The columns that are one stem and letters from A or numbers from 0 or 1, in this order. `bare`: capital letters
+    may stand without a stem."""
+    stems = dict.fromkeys(column[:-1] for column in columns if column and stem.fullmatch(column[:-1]))
+    runs = [_run(columns, prefix, marks) for prefix in stems for marks in _MARKS]
+    runs += [_run(columns, "", string.ascii_uppercase)] if bare else []
+    longest = max(runs, key=len, default=())
+    return longest if len(longest) > 1 else ()
+
+
+def _run(columns: Sequence[str], prefix: str, marks: str) -> tuple[str, ...]:
+    return tuple(itertools.takewhile(lambda column: column in columns, (prefix + mark for mark in marks)))
 
 
 def options_of(value: Any, *, columns: Sequence[str] = ()) -> Options:
@@ -53,13 +82,14 @@ def options_of(value: Any, *, columns: Sequence[str] = ()) -> Options:
     by their labels. `columns` are the names of the columns that the list was gathered from."""
     labels: Any = None
     texts: Any = value
+    by_columns = False
     if isinstance(value, Mapping):
         texts, labels = (value["text"], value.get("label")) if "text" in value else (list(value.values()), list(value))
     elif isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
         texts = [each.get("text") for each in value]
         named = [each.get("label", each.get("key")) for each in value]
         labels = named if all(isinstance(name, str) for name in named) else None
-    elif columns and option_columns(columns) == tuple(columns):
+    elif by_columns := bool(columns) and option_columns(columns) == tuple(columns):
         labels = [name[-1] for name in columns]
     if not isinstance(texts, list):
         raise DataError(
@@ -70,7 +100,17 @@ def options_of(value: Any, *, columns: Sequence[str] = ()) -> Options:
         raise DataError("the choices are not two or more different texts", got=value)
     if labels is not None and (not isinstance(labels, list) or len(labels) != len(choices)):
         raise DataError("the choices have not as many labels as texts", got=value)
-    return Options(texts=choices, labels=None if labels is None else tuple(text_of(name, "label") for name in labels))
+    names = None if labels is None else tuple(text_of(name, "label") for name in labels)
+    return Options(texts=choices, labels=names, by_columns=by_columns)
+
+
+def options_beside(wrong: Any, right: Sequence[str]) -> Options:
+    """The choices of a row that holds the wrong ones apart from the right one. Sorted, so that the place of a choice
+    says nothing of it; they have no names."""
+    if not isinstance(wrong, list):
+        raise DataError("the wrong choices are not a list", got=wrong, expected='["one", "another"]')
+    texts = [text_of(choice, "wrong choice") for choice in wrong]
+    return replace(options_of(sorted((*texts, *right))), labels=())
 
 
 def chosen(answer: str, options: Options, *, name: str, column: str) -> Chosen:
@@ -141,5 +181,59 @@ def _points_nowhere(answer: str, options: Options) -> DataError:
         "the answer is none of the row's choices, nor the place of one",
         got=answer,
         expected=f"one of {', '.join(options.texts)}, or its place ({names})",
-        fix="where places are counted from 1: columns: {answer_number: …}; where it is a text: {answer_text: …}",
+        fix="where places are numbers from 0: columns: {answer_index: …}; from 1: columns: {answer_number: …}; "
+        "where it is a text: {answer_text: …}",
     )
+
+
+# ------------------------------------------------------------------------------------------------ counting from 0 or 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """The answers of a file that are numbers: how many there are, and which ends of the choices they reach.
+
+    `first` counts the rows whose answer is 0, `last` those whose answer is the number of choices.
+    """
+
+    rows: int = 0
+    first: int = 0
+    last: int = 0
+
+    def add(self, answer: str, options: Options) -> Numbers:
+        """With one more answer; the same where the answer is no number, or the choices have names of their own."""
+        number = _whole(answer)
+        if number is None or answer in options.texts or (options.labels is not None and not options.by_columns):
+            return self
+        return Numbers(
+            rows=self.rows + 1,
+            first=self.first + (number == 0),
+            last=self.last + (number == len(options.texts)),
+        )
+
+    @property
+    def counted_from(self) -> int | None:
+        """0 or 1, whichever alone fits every answer; None where both do, or neither.
+
+        >>> Numbers(rows=9, first=3).counted_from, Numbers(rows=9, last=3).counted_from, Numbers(rows=9).counted_from
+        (0, 1, None)
+        """
+        if (self.first > 0) == (self.last > 0):
+            return None
+        return 0 if self.first else 1
+
+    def refusal(self, column: str) -> RowsRefused:
+        """What to ask where `counted_from` is None: both readings, with the study's key for each."""
+        if self.first and self.last:
+            seen = f"{self.first:,} of {self.rows:,} answers are 0, and {self.last:,} the number of choices"
+            problem = "the numbers of the right choices are counted neither from 0 nor from 1"
+        else:
+            seen = f"{self.rows:,} numbers, none of them 0 and none the number of choices"
+            problem = "the right choices are numbers that may be counted from 0 or from 1"
+        return RowsRefused(
+            problem,
+            got=f"{column}: {seen}",
+            expected="one or the other",
+            fix=f"say which in the study: columns: {{answer_index: {column}}} where 0 is the first choice, or "
+            f"columns: {{answer_number: {column}}} where 1 is",
+        )

@@ -20,7 +20,9 @@ from titrant.core.errors import DataError, RowsRefused
 from titrant.core.plugins import Extension, line_of
 from titrant.core.records import RawRow, Role, Turn
 from titrant.data.readers.cells import is_filled, parsed_cell, text_of
-from titrant.data.readers.options import Options, chosen, option_columns, options_of
+from titrant.data.readers.marks import is_learned, refuse_part_weight
+from titrant.data.readers.options import Options, chosen, option_columns, options_beside, options_of, wrong_columns
+from titrant.data.readers.part_names import ASKED, RIGHT_CHOICE, TEXT_PAIRS, WRONG_CHOICES
 
 JOIN = "\n\n"
 ColumnMap = Mapping[str, str | Sequence[str]]
@@ -65,10 +67,13 @@ TASK, GROUP = _part("task"), _part("group")
 _MESSAGES = _part("messages", "conversations")
 _SYSTEM = _part("system", "system_prompt")
 _HISTORY = _part("history")
-_QUESTION = _part("question", "question_stem")
+_QUESTION = Part(role="question", names=(("premise", "question"), "question", "question_stem"))
 _ANSWER = _part("answer", "answers", "answerKey", "answer_key", "answer_idx", *_BY_PLACE)
 _CONTEXT = _part("context", "passage", "article")
-_CHOICES = _part("choices", "options")
+_CHOICES = _part("choices", "options", "endings", *WRONG_CHOICES)
+_ASKED = Part(role="question", names=ASKED)
+_SUPPORT = _part("context", "passage", "article", "support")
+_RIGHT = _part(*RIGHT_CHOICE, *_BY_PLACE)
 _INSTRUCTION = _part("instruction")
 _INPUT = _part("input", "context")
 _ONLY_INPUT = _part("input")
@@ -80,17 +85,7 @@ _TEXT = Part(
     role="text",
     # Two texts go before one: a label of a pair is not to be learned from half of it.
     names=(
-        ("premise", "hypothesis"),
-        ("sentence1", "sentence2"),
-        ("question1", "question2"),
-        ("question", "passage"),
-        ("question", "context"),
-        ("question", "sentence"),
-        ("title", "body"),
-        ("title", "text"),
-        ("title", "content"),
-        ("text", "aspect"),
-        ("sentence", "aspect"),
+        *TEXT_PAIRS,
         "text",
         "body",
         "sentence",
@@ -118,11 +113,21 @@ _TURN_FIELDS = ("role", "from", "content", "value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Offered:
+    """A row's answer as it stands, the column that holds it, and the choices that it is one of."""
+
+    answer: str
+    column: str
+    options: Options
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """One row, understood: the prompt's turns (none for plain text), right answers, and what else it says.
 
     `unread` are the columns and fields that hold something and were not read; `left_out` says why the row is no
-    example (nothing in it is to be learned), and `answered_by` whether its answer is a choice's text or its place.
+    example (nothing in it is to be learned), and `answered_by` whether its answer is a choice's text or its place;
+    `numbered` is the answer where it is a place and the study does not say how places are counted.
     """
 
     prompt: tuple[Turn, ...]
@@ -131,6 +136,7 @@ class Reading:
     label: str | None = None
     left_out: str | None = None
     answered_by: str | None = None
+    numbered: Offered | None = None
     unread: tuple[str, ...] = ()
 
 
@@ -182,7 +188,7 @@ class _Layout:
     def __init__(self, columns: ColumnPlaces, names: tuple[str, ...]) -> None:
         self._columns, self._names = columns, names
         self._found: dict[Part, tuple[Found, ...]] = {}
-        self.options = option_columns(names)
+        self._families = (("choices", option_columns(names)), ("distractors", wrong_columns(names)))
         self.beyond_text = tuple(name for name in names if name in _BEYOND_TEXT and name not in columns.taken)
 
     def found(self, part: Part) -> tuple[Found, ...]:
@@ -204,6 +210,8 @@ class _Layout:
             columns = (names,) if isinstance(names, str) else names
             if all(column in self._names and column not in taken for column in columns):
                 yield (names if isinstance(names, str) else part.role), columns
+        if part is _CHOICES:
+            yield from (family for family in self._families if family[1])
 
 
 class Row:
@@ -293,7 +301,7 @@ def read_row(shape: Shape, row: Row, instruction: str | None) -> Reading:
         found = row.find(mark)
         if found is None or set(found[1]) & row.used:
             continue
-        learned = _is_learned(row.raw.values[found[1][0]], mark.role)
+        learned = is_learned(row.raw.values[found[1][0]], mark.role)
         if learned is not None:  # a column of that name with other values, a weight in kilograms, is no mark
             row.used.update(found[1])
         if learned is False:
@@ -414,6 +422,10 @@ def _read_question(row: Row, instruction: str | None) -> Reading:
     return _answered(row, _ANSWER, _asked(row, instruction or "", context, question))
 
 
+def _read_choice(row: Row, instruction: str | None) -> Reading:
+    return _answered(row, _RIGHT, _asked(row, instruction or "", row.optional_text(_SUPPORT), row.text(_ASKED)))
+
+
 def _read_instruction(row: Row, instruction: str | None) -> Reading:
     return _answered(row, _OUTPUT, _asked(row, row.text(_INSTRUCTION), row.optional_text(_INPUT)))
 
@@ -445,21 +457,34 @@ def _read_text(row: Row, instruction: str | None) -> Reading:
 
 def _answered(row: Row, part: Part, prompt: tuple[Turn, ...]) -> Reading:
     """The reading of a row whose answer may be a list of texts, or one of the row's choices or the place of one."""
-    options = _options(row)
     texts = _texts(row, part)
     if not texts:
         return Reading(prompt=prompt, references=(), left_out="the question has no answer")
+    options = _options(row, texts)
     if options is None:
         return Reading(prompt=prompt, references=texts)
     found = row.find(part)
     assert found is not None, "the answer was read"
     answers = [chosen(text, options, name=found[0], column=found[1][0]) for text in texts]
+    untold = answers[0].by == "place" and found[0] not in _BY_PLACE
     return Reading(
         prompt=prompt,
         references=tuple(dict.fromkeys(answer.text for answer in answers)),
         choices=options.texts,
         answered_by=answers[0].by,
+        numbered=Offered(answer=texts[0], column=found[1][0], options=options) if untold else None,
     )
+
+
+def offered(shape: Shape, row: Row) -> Offered | None:
+    """What a row of choices offers; None where it has none, or the study says how its answers name them."""
+    part = shape.needs[-1]
+    found = row.find(part) if part in (_ANSWER, _OUTPUT, _RIGHT) else None
+    if found is None or found[0] in _BY_PLACE:
+        return None
+    texts = _texts(row, part)
+    options = _options(row, texts) if texts else None
+    return Offered(answer=texts[0], column=found[1][0], options=options) if options is not None else None
 
 
 def _texts(row: Row, part: Part) -> tuple[str, ...]:
@@ -488,21 +513,21 @@ def _texts(row: Row, part: Part) -> tuple[str, ...]:
     return (row.text(part),)
 
 
-def _options(row: Row) -> Options | None:
-    """The row's choices: of a column of their own, or of columns such as A, B, C, D."""
+def _options(row: Row, right: Sequence[str]) -> Options | None:
+    """The row's choices: of a column of their own, of columns such as A, B, C, D, or of wrong ones and the right."""
     found = row.find(_CHOICES)
-    if found is not None and len(found[1]) > 1:
-        columns: tuple[str, ...] = found[1]
-    else:
-        value = parsed_cell(row.value(_CHOICES), "choices")
-        if value is not None:
-            return options_of(value)
-        columns = row.layout.options
-    if not columns:
+    if found is None:
         return None
+    name, columns = found
     row.used.update(columns)
     filled = {column: row.raw.values[column] for column in columns if is_filled(row.raw.values[column])}
-    return options_of(list(filled.values()), columns=tuple(filled))
+    several = len(columns) > 1
+    value = list(filled.values()) if several else parsed_cell(row.value(_CHOICES), "choices")
+    if value is None:
+        return None
+    if name in WRONG_CHOICES:
+        return options_beside(value, right)
+    return options_of(value, columns=tuple(filled) if several else ())
 
 
 def _turns(row: Row, part: Part) -> tuple[tuple[Turn, ...], bool]:
@@ -527,9 +552,9 @@ def _turns(row: Row, part: Part) -> tuple[tuple[Turn, ...], bool]:
         role = _role(message.get("role", message.get("from")))
         text = _content(message.get("content", message.get("value")), number, role)
         turns.append(Turn(role=role, text=text))
-        learned = all(_is_learned(message.get(mark.role), mark.role) is not False for mark in _MARKS)
+        learned = all(is_learned(message.get(mark.role), mark.role) is not False for mark in _MARKS)
         if role == "assistant" and "weight" in message and number == len(value):
-            _refuse_part_weight(message["weight"])
+            refuse_part_weight(message["weight"])
         marks = {mark.role for mark in _MARKS}
         for name, content in message.items():
             if name not in _TURN_FIELDS and name not in marks and is_filled(content):
@@ -598,29 +623,6 @@ def _checked_prompt(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
     return turns
 
 
-def _is_learned(value: Any, mark: str) -> bool | None:
-    """What a mark says of an answer: a weight of 1 or 0, or true or false as JSON or a table writes it; else None."""
-    if isinstance(value, str) and value.strip().casefold() in ("true", "false"):
-        value = value.strip().casefold() == "true"
-    if isinstance(value, bool):
-        return value
-    return {0.0: False, 1.0: True}.get(number) if mark == "weight" and (number := _number(value)) is not None else None
-
-
-def _refuse_part_weight(value: Any) -> None:
-    if value is not None and _number(value) not in (0, 1):
-        raise RowsRefused(
-            "an answer has a weight other than 0 and 1", got=value, expected="0 (not learned) or 1", fix="round it"
-        )
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value) if isinstance(value, str | int | float) else None
-    except ValueError:
-        return None
-
-
 def _says_something(value: Any) -> bool:
     return is_filled(value) and not (isinstance(value, str) and value.strip().casefold() in ("[]", "{}", "null"))
 
@@ -657,6 +659,13 @@ SHAPES: dict[str, Shape] = {
             may=(_CONTEXT, _CHOICES, *_EARLIER),
             instruction="may",
             read=_read_question,
+        ),
+        Shape(
+            name="choice",
+            needs=(_ASKED, _CHOICES, _RIGHT),
+            may=(_SUPPORT, *_EARLIER),
+            instruction="may",
+            read=_read_choice,
         ),
         Shape(
             name="instruction",
