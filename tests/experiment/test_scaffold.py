@@ -206,8 +206,8 @@ def test_labels_that_are_one_to_exact_match_are_judged_as_they_stand(tmp_path: P
 
 def test_labels_that_look_alike_are_named_and_not_merged(tmp_path: Path) -> None:
     made = written(tmp_path, tickets(tmp_path, labels=("billing", "Billing", "other", "billing")))
-    (said,) = [warning for warning in made.warnings if "case or outer space" in warning]
-    assert "'billing' (150 rows) and 'Billing' (75 rows)" in said
+    (said,) = [warning for warning in made.warnings if "case, spaces or Unicode form" in warning]
+    assert '"billing" (150 rows) and "Billing" (75 rows)' in said
     assert '# merge_labels: {"billing": ["Billing"]}  # ' in made.path.read_text(encoding="utf-8")
     assert only_target(made).merge_labels is None
 

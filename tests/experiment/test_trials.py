@@ -148,7 +148,7 @@ def test_labels_that_look_alike_are_named_with_counts(
 ) -> None:
     study = make_study(also=labelled, target=LABELLED)
     (remark,) = study.prepared.remarks
-    assert "'good' (16 rows) and 'Good' (8 rows) and 'good ' (8 rows)" in remark
+    assert '"good" (16 rows) and "Good" (8 rows) and "good " (8 rows)' in remark
     assert 'merge_labels: {"good": ["Good", "good "]}' in remark
     assert study.prepared.models["toy-model"].targets["toy"].labels == ("Good", "bad", "fair", "good", "good ")
     show_check(load_study(tmp_path / "study" / "study.yaml"), as_json=False)
@@ -186,7 +186,7 @@ def test_a_test_label_in_another_spelling_is_answered_with_the_key_that_merges_i
 
     with pytest.raises(DataError, match="never seen in training") as refused:
         make_study(also=files, target=LABELLED)
-    assert "merge_labels: {'bad': ['BAD']}" in str(refused.value)
+    assert 'merge_labels: {"bad": ["BAD"]}' in str(refused.value)
     merge = {"good": ["Good", "good "], "bad": "BAD"}
     study = make_study(also=files, target={**LABELLED, "merge_labels": merge})
     assert study.prepared.models["toy-model"].targets["toy"].labels == ("bad", "fair", "good")

@@ -33,10 +33,59 @@ def test_labels_that_differ_in_case_or_outer_space_only_are_found(
     assert [entry.spellings for entry in look_alikes(labels)] == found
 
 
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ("caf\u00e9", "cafe\u0301"),
+        ("New York", "New\u00a0York", "New  York"),
+        ("Yes", "\uff39\uff45\uff53"),
+        ("ja", "ja\u200b", "\ufeffja"),
+        ("\ud55c\uad6d", "\u1112\u1161\u11ab\u1100\u116e\u11a8"),
+    ],
+)
+def test_labels_that_differ_in_unicode_form_only_are_found_and_seen_apart(spellings: tuple[str, ...]) -> None:
+    (found,) = look_alikes([text for number, text in enumerate(spellings) for _ in range(number + 1)])
+    assert dict(found.spellings) == {text: number + 1 for number, text in enumerate(spellings)}
+    assert found.label == spellings[0]  # the clean one, though the others are more
+    document = parse_document(merge_setting([found]), name="study.yaml")
+    assert document.value == {"merge_labels": {spellings[0]: [text for text, _ in found.spellings[:-1]]}}
+    shown = look_alike_line([found]).partition(": ")[2].split(" rows)")
+    assert len({text.rpartition('"')[0] for text in shown[: len(spellings)]}) == len(spellings)
+
+
+@pytest.mark.parametrize(
+    ("labels", "label"),
+    [
+        (["pos "] * 5 + ["pos"], "pos"),
+        (["Pos "] * 5 + ["pos"] * 2 + ["Pos"], "pos"),
+        ([" pos"] * 5 + ["pos "], "pos"),
+        (["no\u00a0"] * 3 + ["No"] * 2 + ["no"], "No"),
+    ],
+)
+@pytest.mark.parametrize(("label", "clean"), [("neg ", "neg"), ("\u00a0neg", "neg"), ("cafe\u0301", "caf\u00e9")])
+def test_a_label_that_has_no_clean_spelling_is_named_too(label: str, clean: str) -> None:
+    (found,) = look_alikes([label, label, "other"])
+    assert (found.spellings, found.label) == (((label, 2),), clean)
+    assert parse_document(merge_setting([found]), name="s").value == {"merge_labels": {clean: [label]}}
+
+
+def test_the_label_to_merge_into_is_the_commonest_of_the_clean_spellings(labels: list[str], label: str) -> None:
+    (found,) = look_alikes(labels)
+    assert found.label == label
+    others = {text for text in labels if text != label}
+    merged = parse_document(merge_setting([found]), name="study.yaml").value["merge_labels"]
+    assert {key: set(texts) for key, texts in merged.items()} == {label: others}
+
+
+@pytest.mark.parametrize("labels", [["m\u00b2", "m2"], ["\u00bd", "1/2"], ["stra\u00dfe", "strase"], ["e", "\u00e9"]])
+def test_characters_that_mean_something_else_are_no_other_form(labels: list[str]) -> None:
+    assert look_alikes(labels) == ()
+
+
 def test_what_is_said_of_them_holds_counts_and_the_key_that_merges_them() -> None:
     found = look_alikes(["no"] * 3 + ["No "] + ["ja"] * 2 + ["Ja"])
     line = look_alike_line(found)
-    assert "'no' (3 rows) and 'No ' (1 rows)" in line
+    assert '"no" (3 rows) and "No " (1 rows)' in line
     document = parse_document(merge_setting(found), name="study.yaml")
     assert document.value == {"merge_labels": {"no": ["No "], "ja": ["Ja"]}}
 

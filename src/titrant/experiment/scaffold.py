@@ -352,7 +352,7 @@ def _numbers_as_classes(own: _Survey) -> int:
 
 
 def _look_alikes(own: _Survey) -> tuple[tasks.LookAlike, ...]:
-    """Labels of the closed set that differ in case or outer space only, with their rows."""
+    """Labels of the closed set that differ in case, spaces or Unicode form only, with their rows."""
     return tasks.look_alikes(own.answers) if own.choices else ()
 
 
@@ -481,7 +481,7 @@ def _target_section(own: _Survey, *, target: str, test: str | None, design: _Des
     if own.choices and own.shape.shape != "text_label":
         lines.append(f"  choices: {_flow([_quoted(choice) for choice in own.choices])}  # the closed set of answers")
     if alike := _look_alikes(own):
-        lines.append(f"  # {tasks.merge_setting(alike)}  # labels that differ in case or outer space only")
+        lines.append(f"  # {tasks.merge_setting(alike)}  # labels that differ in case, spaces or Unicode form only")
     longest = max(8, math.ceil(own.answer_tokens / 8) * 8)
     lines.append(f"  max_answer_tokens: {min(longest, 512)}  # where a written answer is cut off")
     return "\n".join(lines) + "\n"

@@ -114,7 +114,7 @@ def refuse_failed(trials: Sequence[TargetTrial], *, study: Study, answers_kept: 
 
 
 def label_lines_of(name: str, train: Sequence[Example], items: Sequence[Item]) -> list[str]:
-    """The labels of a target that differ in case or outer space only, with counts over its training and test rows."""
+    """The labels of a target that are most likely one label spelled in several ways, with how many rows have each."""
     labels = [row.label if row.label is not None else row.answer for row in train]
     found = look_alikes([*labels, *(item.references[0] for item in items)])
     return [f"{name}: {look_alike_line(found)}"] if found else []

@@ -12,24 +12,29 @@ from dataclasses import dataclass, replace
 
 from titrant.core.errors import DataError
 from titrant.core.records import Example, Item, Turn
+from titrant.data.spelling import clean_spelling, same_spelling, shown_spelling
 
 MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookAlike:
-    """Spellings that differ in case or outer space only, with how many rows have each, the commonest first."""
+    """Spellings that differ in case, spaces or Unicode form only, with how many rows have each, the commonest first.
+
+    One spelling stands alone where it is no clean one.
+    """
 
     spellings: tuple[tuple[str, int], ...]
 
     @property
     def label(self) -> str:
-        """The spelling to merge into: the commonest."""
-        return self.spellings[0][0]
+        """The spelling to merge into: the commonest of the clean ones, cleaned where none is."""
+        texts = [text for text, _ in self.spellings]
+        return next((text for text in texts if text == clean_spelling(text)), clean_spelling(texts[0]))
 
 
 def look_alikes(labels: Iterable[str]) -> tuple[LookAlike, ...]:
-    """Which of these labels (one a row) differ in case or outer space only.
+    """Which of these labels (one a row) differ from another, or from a clean spelling, in case, spaces or Unicode form.
 
     >>> [found.spellings for found in look_alikes(["Yes", "yes", "yes", "no", "no "])]
     [(('yes', 2), ('Yes', 1)), (('no', 1), ('no ', 1))]
@@ -37,24 +42,25 @@ def look_alikes(labels: Iterable[str]) -> tuple[LookAlike, ...]:
     counts = Counter(labels)
     alike: dict[str, list[str]] = {}
     for label in counts:
-        alike.setdefault(label.strip().casefold(), []).append(label)
+        alike.setdefault(same_spelling(label), []).append(label)
     return tuple(
         LookAlike(
             spellings=tuple((label, counts[label]) for label in sorted(same, key=lambda one: (-counts[one], one)))
         )
         for same in alike.values()
-        if len(same) > 1
+        if len(same) > 1 or same[0] != clean_spelling(same[0])
     )
 
 
 def look_alike_line(found: Sequence[LookAlike]) -> str:
     """What to tell the user: the spellings with their counts, and how to merge them in the study."""
     named = "; ".join(
-        " and ".join(f"{text!r} ({rows} rows)" for text, rows in one.spellings) for one in found[:MOST_NAMED]
+        " and ".join(f"{shown_spelling(text)} ({rows} rows)" for text, rows in one.spellings)
+        for one in found[:MOST_NAMED]
     )
     more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
     return (
-        f"labels that differ in case or outer space only are different labels: {named}{more}. "
+        f"labels are taken as they stand, where they differ in case, spaces or Unicode form only, too: {named}{more}. "
         f"To merge them: {merge_setting(found[:MOST_NAMED])} in the target"
     )
 
@@ -62,14 +68,12 @@ def look_alike_line(found: Sequence[LookAlike]) -> str:
 def merge_setting(found: Sequence[LookAlike]) -> str:
     """The study's key that merges look-alikes, in YAML.
 
-    >>> merge_setting(look_alikes(["Yes", "yes", "yes", "no "]))
-    'merge_labels: {"yes": ["Yes"]}'
+    >>> merge_setting(look_alikes(["Yes", "yes", "yes", "no ", " no"]))
+    'merge_labels: {"yes": ["Yes"], "no": [" no", "no "]}'
     """
-    import json
-
     parts = (
-        f"{json.dumps(one.label, ensure_ascii=False)}: "
-        f"{json.dumps([text for text, _ in one.spellings[1:]], ensure_ascii=False)}"
+        f"{shown_spelling(one.label)}: "
+        f"[{', '.join(shown_spelling(text) for text, _ in one.spellings if text != one.label)}]"
         for one in found
     )
     return f"merge_labels: {{{', '.join(parts)}}}"

@@ -34,6 +34,7 @@ from titrant.data.readers.shapes import (
     shape_of,
 )
 from titrant.data.readers.trees import conversations_of, holds_messages
+from titrant.data.spelling import same_spelling, shown_spelling
 
 MAX_PROBLEMS = 20
 
@@ -291,9 +292,10 @@ def _choices_for(reading: Reading, closed: Sequence[str] | None, answer: AnswerK
     if unknown:
         own = reading.choices is not None
         fix = "write the answer exactly as the choice" if own else "add training rows with it, or correct the label"
-        alike = [one for one in choices if one.strip().casefold() == unknown[0].strip().casefold()]
+        alike = [one for one in choices if same_spelling(one) == same_spelling(unknown[0])]
         if alike and not own:
-            fix = f"merge_labels: {{{alike[0]!r}: [{unknown[0]!r}]}} in the target, as it differs in case or space only"
+            merged = f"merge_labels: {{{shown_spelling(alike[0])}: [{shown_spelling(unknown[0])}]}}"
+            fix = f"{merged} in the target, as it differs in case, spaces or Unicode form only"
         raise DataError(
             "the answer is not among the row's choices" if own else "a label that was never seen in training",
             got=unknown[0],
