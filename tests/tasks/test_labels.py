@@ -53,6 +53,13 @@ def test_labels_that_differ_in_unicode_form_only_are_found_and_seen_apart(spelli
     assert len({text.rpartition('"')[0] for text in shown[: len(spellings)]}) == len(spellings)
 
 
+@pytest.mark.parametrize(("label", "clean"), [("neg ", "neg"), ("\u00a0neg", "neg"), ("cafe\u0301", "caf\u00e9")])
+def test_a_label_that_has_no_clean_spelling_is_named_too(label: str, clean: str) -> None:
+    (found,) = look_alikes([label, label, "other"])
+    assert (found.spellings, found.label) == (((label, 2),), clean)
+    assert parse_document(merge_setting([found]), name="s").value == {"merge_labels": {clean: [label]}}
+
+
 @pytest.mark.parametrize(
     ("labels", "label"),
     [
@@ -62,13 +69,6 @@ def test_labels_that_differ_in_unicode_form_only_are_found_and_seen_apart(spelli
         (["no\u00a0"] * 3 + ["No"] * 2 + ["no"], "No"),
     ],
 )
-@pytest.mark.parametrize(("label", "clean"), [("neg ", "neg"), ("\u00a0neg", "neg"), ("cafe\u0301", "caf\u00e9")])
-def test_a_label_that_has_no_clean_spelling_is_named_too(label: str, clean: str) -> None:
-    (found,) = look_alikes([label, label, "other"])
-    assert (found.spellings, found.label) == (((label, 2),), clean)
-    assert parse_document(merge_setting([found]), name="s").value == {"merge_labels": {clean: [label]}}
-
-
 def test_the_label_to_merge_into_is_the_commonest_of_the_clean_spellings(labels: list[str], label: str) -> None:
     (found,) = look_alikes(labels)
     assert found.label == label

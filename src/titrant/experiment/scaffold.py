@@ -398,7 +398,7 @@ _NEXT_METRICS = {
 def _usual_metric(own: _Survey) -> str:
     """The metric for written answers of this kind and length."""
     words = sorted(len(answer.split()) for answer in own.answers)
-    if sum(map(metrics.states_one_number, own.answers)) >= 0.95 * len(own.answers):
+    if metrics.are_amounts(own.answers):
         return "last_number"
     if words[int(len(words) * 0.9)] <= 3:
         return "exact_match"

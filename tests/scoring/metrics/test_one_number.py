@@ -11,6 +11,7 @@ from titrant.scoring.metrics.one_number import (
     NO_NUMBER_IN_IT,
     NOT_A_QUANTITY,
     SEVERAL_NUMBERS,
+    are_amounts,
     is_one_number,
     number_fault,
     states_one_number,
@@ -99,3 +100,90 @@ def test_what_is_one_number_is_read_as_one(text: str) -> None:
         assert states_one_number(text)
         assert number_fault(text) is None
         assert number_in(text) is not None
+
+
+AMOUNTS = (
+    "{n}",
+    "-{n}",
+    "{n}.75",
+    "${n},024.50",
+    "£{n}",
+    "{n}€",
+    "USD {n}",
+    "{n}%",
+    "{n} km/h",
+    "{n} apples",
+    "{n}°C",
+    "({n})",
+    "{n} 1/2 cups",
+    "{n}.02e23",
+    "#### {n}",
+    "First {n}, then that.\n#### {n}",
+    "It is {n}.",
+    "x = {n}",
+    "~{n} kg",
+)
+NAMES = (
+    "{n}/2",
+    "1/{n}",
+    "{n} / 7",
+    "{n}e0",
+    "{n}e5",
+    "97831614841{n}",
+    "978-3-16-1484{n}-0",
+    "00{n}",
+    "555-12{n}",
+    "+49 711 58{n}",
+    "123456{n}",
+    "{n}1234567",
+    "101{n}",
+    "1.2.{n}",
+    "v1.{n}",
+    "{n}-20%",
+    "{n}–20%",
+    "{n} to 90",
+    "{n} of 200",
+    "{n}:30",
+    "2021-03-{n}",
+    "3/25/20{n}",
+    "{n}th",
+    "19{n}s",
+    "{n}k",
+    "{n} million",
+    "{n}M",
+    "{n}, 2",
+    "{n} x 4",
+    "192.168.0.{n}",
+    "0x{n}",
+    "A{n}",
+    "No. {n}",
+    ">{n}",
+    "{n}+",
+    "12 34 56 {n}",
+)
+
+
+@pytest.mark.parametrize("form", AMOUNTS)
+def test_a_number_with_its_unit_currency_or_mark_is_an_amount(form: str) -> None:
+    assert are_amounts([form.replace("{n}", str(n)) for n in range(8, 60)])
+
+
+@pytest.mark.parametrize("form", NAMES)
+def test_digits_that_name_something_or_are_several_numbers_are_no_amount(form: str) -> None:
+    assert not are_amounts([form.replace("{n}", str(n)) for n in range(10, 60)])
+
+
+@pytest.mark.parametrize(
+    ("answers", "amounts"),
+    [
+        (["3.8", "3.9", "3.10", "3.1", "2.7"], False),  # versions: one number, two answers
+        (["5", "5.0", "7.25"], True),
+        (["10115", "90210", "75001"], False),
+        (["10115", "9021", "75001"], True),
+        (["1999", "2004", "2012"], True),
+        (["5"] * 19 + ["5/7"], True),
+        (["5"] * 18 + ["5/7"] * 2, False),
+    ],
+)
+def test_whether_answers_are_amounts_is_told_by_all_of_them(answers: list[str], amounts: bool) -> None:
+    assert are_amounts(answers) is amounts

@@ -10,7 +10,7 @@ from titrant.scoring.metrics.choices import (
     token_probability,
 )
 from titrant.scoring.metrics.extension import BATCH_METRICS, BatchMetric, MacroF1, Metric, score_answer
-from titrant.scoring.metrics.one_number import is_one_number, states_one_number
+from titrant.scoring.metrics.one_number import are_amounts, is_one_number
 from titrant.scoring.metrics.score import ItemScore, ScoreReport, score_rows
 from titrant.scoring.metrics.text import METRICS, TextScore, accuracy, number_in, score_text
 from titrant.scoring.metrics.trial import MOST_FAILED, Trial, try_metric
@@ -27,6 +27,7 @@ __all__ = [
     "TextScore",
     "Trial",
     "accuracy",
+    "are_amounts",
     "balanced_accuracy",
     "choice_accuracy",
     "chosen",
@@ -38,7 +39,6 @@ __all__ = [
     "score_answer",
     "score_rows",
     "score_text",
-    "states_one_number",
     "token_probability",
     "try_metric",
 ]

@@ -7,6 +7,7 @@ two different answers then share it, and a wrong one counts as right.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from titrant.scoring.metrics.text import number_in
 
@@ -67,6 +68,51 @@ def states_one_number(text: str) -> bool:
     whole = text.strip()
     lead = _LEAD.match(whole)
     return is_one_number(whole) or (lead is not None and is_one_number(whole[lead.end() :]))
+
+
+_MAGNITUDE = re.compile(
+    r"[0-9] ?(?:k|K|M|B|mn|bn|hundred|thousand|million|billion|trillion|dozen|lakh|crore)\b"
+    r"|[0-9](?:st|nd|rd|th|s)\b"  # the first, the nineties
+)
+_SMALL_EXPONENT = re.compile(r"(?<![0-9.])[0-9]+[eE]")
+_RATIO = re.compile(r"(?<![0-9] )(?<![0-9])[0-9]+\s?/\s?[0-9]")
+_LONG_DIGITS = re.compile(r"(?<![0-9.])[0-9]{8,}")
+_CODE_DIGITS = 5
+
+
+def are_amounts(answers: Sequence[str]) -> bool:
+    """Whether answers are amounts, which their last number stands for: nearly all are one number, written as amounts
+    are, and different ones are different numbers.
+
+    Not so a fraction or score (1/2), digits that name something (ISBNs, telephone numbers, 0045, 1e5), an order (3rd), a
+    magnitude in words (5 million), versions (3.1 and 3.10) and whole numbers that all have one length (90210).
+
+    >>> are_amounts(["$1,024", "5 km", "so 8.\\n#### 8"]), are_amounts(["90210", "10115", "75001"])
+    (True, False)
+    """
+    numbers = [text for text in map(_amount_in, answers) if text is not None]
+    if len(numbers) < 0.95 * len(answers):
+        return False
+    bare = {text for text in numbers if re.fullmatch(r"[-+]?[0-9]+(?:\.[0-9]+)?", text)}
+    whole = {text for text in bare if text.isdigit()}
+    if len(whole) > 1 and len(whole) == len(set(numbers)) and {len(text) for text in whole} <= {max(map(len, whole))}:
+        return max(map(len, whole)) < _CODE_DIGITS
+    # 3.1 and 3.10 are one number and two versions; 5 and 5.0 are the same amount.
+    fractions = {text for text in bare if "." in text and text.rpartition(".")[2].strip("0")}
+    return len({float(text) for text in fractions}) == len(fractions)
+
+
+def _amount_in(text: str) -> str | None:
+    """What a text says where it is one amount, without what leads to it; None where it is none."""
+    whole = text.rpartition(_FINAL_MARK)[2].strip()
+    if not is_one_number(whole):
+        lead = _LEAD.match(whole)
+        whole = whole[lead.end() :] if lead is not None else ""
+        if not is_one_number(whole):
+            return None
+    if any(pattern.search(whole) for pattern in (_MAGNITUDE, _SMALL_EXPONENT, _RATIO, _LONG_DIGITS)):
+        return None
+    return whole.rstrip(".!")
 
 
 def number_fault(reference: str) -> str | None:
