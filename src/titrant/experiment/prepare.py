@@ -14,7 +14,7 @@ from pathlib import Path
 
 from titrant import tasks
 from titrant.backends.hf.models.prepare import prepare
-from titrant.config.fields import Place
+from titrant.config.fields import PACK_PREFIX, Place
 from titrant.config.study import Study
 from titrant.config.target import Collection as TaskCollection
 from titrant.config.target import Target
@@ -144,8 +144,15 @@ class RawRows:
 
     @property
     def not_read(self) -> tuple[FileNote, ...]:
-        """What of the files that were read so far is in no row."""
-        return tuple(replace(note, place=self.written.get(note.place, note.place)) for note in self.notes.notes())
+        """What of the files that were read so far is in no row, by the places that the study names."""
+        notes = (replace(note, place=self.written.get(note.place, note.place)) for note in self.notes.notes())
+        return tuple(note for note in map(without_documented, notes) if note.line)
+
+
+def without_documented(note: FileNote) -> FileNote:
+    """The note without columns whose use is known. A file of the pack has its columns in the pack's datasheet, which is
+    held to the files: what of it is not read is meant not to be, and no user has to look at it."""
+    return replace(note, not_read={}) if note.place.startswith(PACK_PREFIX) else note
 
 
 def raw_rows(study: Study, *, tokens_of: TokensOf | None = None) -> RawRows:

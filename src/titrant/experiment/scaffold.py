@@ -25,7 +25,7 @@ from titrant.core.records import Example
 from titrant.data.readers import SHAPES, FileNote, FileShape, ReadingNotes, detect_shape, stream_examples
 from titrant.data.readers.detect import MOST_LISTED_CHARACTERS, are_quantities
 from titrant.experiment.pools.cuts import first_examples
-from titrant.experiment.prepare import own_rows_as_pools, raw_rows, scanned_pools, unread_files
+from titrant.experiment.prepare import own_rows_as_pools, raw_rows, scanned_pools, unread_files, without_documented
 from titrant.scoring import metrics
 from titrant.storage import store
 
@@ -157,6 +157,7 @@ def _survey(path: str) -> _Survey:
     if not examples:
         raise DataError("no row of the file holds an answer to learn", where=path, got=f"{shape.rows:,} rows")
     answers = tuple(example.answer for example in examples)
+    placed = (replace(note, place=path) for note in notes.notes())
     return _Survey(
         shape=shape,
         plain_text=shape.shape == "text",
@@ -165,7 +166,7 @@ def _survey(path: str) -> _Survey:
         answers=answers,
         answer_tokens=max(_tokens(answer) for answer in answers),
         row_tokens=tuple(_TEMPLATE_TOKENS + sum(_tokens(turn.text) for turn in example.turns) for example in examples),
-        not_read=tuple(replace(note, place=path) for note in notes.notes()),
+        not_read=tuple(note for note in map(without_documented, placed) if note.line),
     )
 
 
@@ -311,7 +312,10 @@ def _not_read(note: FileNote, survey: _Survey) -> str:
     asks = SHAPES[survey.shape.shape or "text"].needs[0].role
     if not note.not_read or asks == "messages":
         return note.line
-    return f"{note.line}; what belongs to the prompt is taken in by columns: {{{asks}: [ONE, ANOTHER]}}"
+    return (
+        f"{note.line}; what belongs to the prompt is taken in by columns: {{{asks}: [ONE, ANOTHER]}}, and what does not "
+        "is left unsaid by columns: {metadata: [ONE, ANOTHER]}"
+    )
 
 
 def _remarks(own: _Survey, *, train_rows: int, test_share: float | None) -> list[str]:

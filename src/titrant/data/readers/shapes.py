@@ -63,7 +63,7 @@ def _part(role: str, *others: str | tuple[str, ...]) -> Part:
 
 _BY_PLACE = ("answer_text", "answer_index", "answer_number", "answer_letter")
 ID, ROW_ID, LABEL = _part("id"), _part("row_id"), _part("label")
-TASK, GROUP = _part("task"), _part("group")
+TASK, GROUP, METADATA = _part("task"), _part("group"), _part("metadata")
 _MESSAGES = _part("messages", "conversations")
 _SYSTEM = _part("system", "system_prompt")
 _HISTORY = _part("history")
@@ -94,7 +94,7 @@ _TEXT = Part(
 )
 _MARKS = (_part("weight"), _part("train"), _part("loss"), _part("kto_tag"))
 """Columns, and fields of a turn, that say of an answer whether it is learned."""
-_COMMON = (ID, ROW_ID, LABEL, TASK, GROUP, _part("source"), *_MARKS)
+_COMMON = (ID, ROW_ID, LABEL, TASK, GROUP, METADATA, _part("source"), *_MARKS)
 _BEYOND_TEXT = {
     "image": "images",
     "images": "images",
@@ -294,7 +294,7 @@ def read_row(shape: Shape, row: Row, instruction: str | None) -> Reading:
         if _says_something(row.raw.values[column]):
             raise _beyond_text(_BEYOND_TEXT[column], column)
     reading = shape.read(row, instruction)
-    for part in (ID, ROW_ID, TASK, GROUP, LABEL):
+    for part in (ID, ROW_ID, TASK, GROUP, LABEL, METADATA):
         if part in (ID, ROW_ID) or part.role in row.columns:
             row.value(part)
     for mark in _MARKS:

@@ -84,8 +84,8 @@ def are_amounts(answers: Sequence[str]) -> bool:
     """Whether answers are amounts, which their last number stands for: nearly all are one number, written as amounts
     are, and different ones are different numbers.
 
-    Not so a fraction or score (1/2), digits that name something (ISBNs, telephone numbers, 0045, 1e5), an order (3rd), a
-    magnitude in words (5 million), versions (3.1 and 3.10) and whole numbers that all have one length (90210).
+    Not so a fraction or score (1/2), digits that name something (ISBNs, telephone numbers, 0045, 1e5), an order (3rd),
+    a magnitude in words (5 million), versions (3.1 and 3.10) and whole numbers that all have one length (90210).
 
     >>> are_amounts(["$1,024", "5 km", "so 8.\\n#### 8"]), are_amounts(["90210", "10115", "75001"])
     (True, False)
