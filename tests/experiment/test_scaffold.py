@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import titrant
 from titrant.config.study import load_study
 from titrant.config.target import Target
 from titrant.core.errors import DataError, ModelError, SpecError
@@ -176,6 +177,11 @@ def asked(folder: Path, answers: list[str]) -> str:
         ([f"\\frac{{{n}}}{{7}}" for n in range(40)], "exact_match"),
         ([f"x = {n}, y = 2" for n in range(40)], "f1"),
         ([f"+49 711 {5000 + n}" for n in range(40)], "exact_match"),
+        ([f"{n}/7" for n in range(40)], "exact_match"),
+        ([f"978316148{n:03}0" for n in range(40)], "exact_match"),
+        ([f"1.{n % 3}.{n}" for n in range(40)], "exact_match"),
+        ([f"{n}e0" for n in range(40)], "exact_match"),
+        ([f"{n}-{n + 9}%" for n in range(40)], "exact_match"),
         ([f"{n} 1/4" for n in range(40)], "last_number"),
         ([f"${n},000.50" for n in range(1, 41)], "last_number"),
         ([f"{n} km/h" for n in range(40)], "last_number"),
@@ -385,11 +391,28 @@ def test_what_the_study_leaves_unread_of_each_file_is_said_in_one_line_with_the_
         [{"instruction": f"Do {n}.", "output": "done", "topic": "x" if n % 2 else None} for n in range(200)],
     )
     warnings = written(tmp_path, target, generalist=[other]).warnings
+    unsaid = "and what does not is left unsaid by columns: {metadata: [ONE, ANOTHER]}"
     assert [line for line in warnings if "not read" in line] == [
-        f"{target}: not read: earlier; what belongs to the prompt is taken in by columns: {{text: [ONE, ANOTHER]}}",
+        f"{target}: not read: earlier; what belongs to the prompt is taken in by columns: {{text: [ONE, ANOTHER]}}, "
+        f"{unsaid}",
         f"{other}: not read: topic (100 of 200 rows); "
-        "what belongs to the prompt is taken in by columns: {instruction: [ONE, ANOTHER]}",
+        f"what belongs to the prompt is taken in by columns: {{instruction: [ONE, ANOTHER]}}, {unsaid}",
     ]
+
+
+@pytest.mark.parametrize("column", ["kind", "area", "topic"])
+def test_columns_of_the_pack_are_documented_and_the_same_of_a_user_are_named(column: str, tmp_path: Path) -> None:
+    from titrant.experiment.prepare import raw_rows
+
+    target = tickets(tmp_path)
+    made = written(tmp_path, target, generalist=["pack:general.jsonl"])
+    assert not [line for line in made.warnings if "pack:" in line]
+    assert [note.place for note in raw_rows(made.study).not_read] == ["tickets.csv"]
+    rows = (Path(titrant.__file__).parent / "pack" / "general.jsonl").read_text(encoding="utf-8")
+    (tmp_path / "mine.jsonl").write_text(rows.replace('"kind"', f'"{column}"'), encoding="utf-8")
+    made = written(tmp_path, target, generalist=[str(tmp_path / "mine.jsonl")], force=True)
+    assert len([line for line in made.warnings if f"not read: {column}" in line]) == 1
+    assert [list(note.not_read) for note in raw_rows(made.study).not_read if note.place == "mine.jsonl"] == [[column]]
 
 
 @pytest.mark.parametrize(
@@ -440,10 +463,7 @@ def test_pairs_of_texts_stay_together_whatever_the_label_is_called(
     made = written(tmp_path, write_lines(tmp_path / "rows.jsonl", rows))
     assert only_target(made).columns == {"text": tuple(written_columns), "label": label}
     assert only_target(made).answer == "choices"
-    assert any(
-        line.endswith("not read: pid; what belongs to the prompt is taken in by columns: {text: [ONE, ANOTHER]}")
-        for line in made.warnings
-    )
+    assert [line for line in made.warnings if "not read: pid; what belongs" in line]
 
 
 @pytest.mark.parametrize(

@@ -169,3 +169,48 @@ def test_the_tables_that_were_reported_are_read_or_explained() -> None:
         judge(CASES / "bool.csv", baseline="alone")
     with pytest.raises(ScoresError, match="these are JSON objects"):
         judge(CASES / "samples_gsm8k.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("header", "fix"),
+    [
+        (
+            "model,example_id,acc",
+            "rename model to arm; rename example_id to item; rename acc to score; "
+            "add a column seed (0 in every row, where each arm was trained once)",
+        ),
+        ("Model;Run;Question_ID;Correct", "rename Model to arm; rename Run to seed; rename Question_ID to item; "
+         "rename Correct to score"),
+        ("arm,random_seed,doc_id,exact_match", "rename random_seed to seed; rename doc_id to item; "
+         "rename exact_match to score"),
+        ("arm,seed,idx,points", "rename idx to item; no column looks like score"),
+    ],
+)  # fmt: skip
+def test_a_header_of_other_tools_is_answered_with_which_columns_to_rename(
+    header: str, fix: str, table: Callable[..., Path]
+) -> None:
+    with pytest.raises(ScoresError, match=r"scores\.csv:1: no column") as caught:
+        read_score_file(table(header=header, separator=";" if ";" in header else ","))
+    assert caught.value.fix == fix
+    assert header in str(caught.value)
+
+
+@pytest.mark.parametrize("columns", [["model", "seed", "item", "acc"], ["system", "trial", "qid", "f1"]])
+def test_a_table_in_memory_is_answered_alike(columns: list[str]) -> None:
+    import pyarrow as pa
+
+    data = {name: ["0"] for name in columns}
+    for scores in (data, pa.table(data)):
+        with pytest.raises(ScoresError, match="no column") as caught:
+            judge(scores)
+        assert str(caught.value.fix).startswith(f"rename {columns[0]} to arm")
+
+
+@pytest.mark.parametrize(("one", "zero"), [("Y", "N"), ("yes", "no"), ("PASS", "fail"), ("T", "F"), ("✓", "✗")])
+def test_words_for_right_and_wrong_are_explained_as_they_stand(one: str, zero: str, table: Callable[..., Path]) -> None:
+    with pytest.raises(ScoresError) as caught:
+        read_score_file(table(one=one, zero=zero))
+    for word in (one, zero):
+        assert f"score {word!r} is not a number from 0 to 1: write 1 for a right answer and 0 for a wrong one" in str(
+            caught.value
+        )

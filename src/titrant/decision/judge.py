@@ -21,6 +21,7 @@ from titrant.stats.table import (
     OPTIONAL,
     TARGET,
     ScoreTable,
+    required_columns,
     tables_from_columns,
 )
 from titrant.stats.worth import Worth, worth_json, worth_of
@@ -131,6 +132,7 @@ def _columns_of(stream: ArrowStream) -> dict[str, Sequence[Any]]:
     if "reason" in table.column_names and "value" in table.column_names:  # scores.parquet: null with a reason
         table = table.filter(table.column("value").is_valid())
     _refuse_several_metrics(table)
+    required_columns([ALIASES.get(name, name) for name in table.column_names], "row {}".format)
     wanted = [
         name for name in table.column_names if ALIASES.get(name, name) in ("arm", "seed", "item", "score", *OPTIONAL)
     ]

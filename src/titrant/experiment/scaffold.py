@@ -313,8 +313,8 @@ def _not_read(note: FileNote, survey: _Survey) -> str:
     if not note.not_read or asks == "messages":
         return note.line
     return (
-        f"{note.line}; what belongs to the prompt is taken in by columns: {{{asks}: [ONE, ANOTHER]}}, and what does not "
-        "is left unsaid by columns: {metadata: [ONE, ANOTHER]}"
+        f"{note.line}; what belongs to the prompt is taken in by columns: {{{asks}: [ONE, ANOTHER]}}, and what does "
+        "not is left unsaid by columns: {metadata: [ONE, ANOTHER]}"
     )
 
 

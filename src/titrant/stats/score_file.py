@@ -86,7 +86,7 @@ def check_header(path: Path) -> _Form:
     twice = sorted(name for name, count in Counter(wanted).items() if count > 1)
     if twice:
         raise ScoresError(f"column {', '.join(twice)} is there twice", where=f"{path}:{form.line}", got=form.header)
-    required_columns(wanted, lambda row: f"{path}:{form.line}", shown=form.header)
+    required_columns(form.columns, lambda row: f"{path}:{form.line}", shown=form.header)
     return form
 
 
@@ -106,7 +106,7 @@ def _remarks(form: _Form, texts: Coded) -> list[str]:
 
 
 def _form(path: Path) -> _Form:
-    """How the table is written, by its first lines: the separator is the one that gives the most of our columns."""
+    """How the table is written, by its first lines: the separator is the one that gives the most of our columns, or else the most."""
     try:
         with path.open("rb") as file:
             start = file.read(_MOST_HEADER_BYTES)
@@ -131,7 +131,8 @@ def _form(path: Path) -> _Form:
             fix="write one row for each answer: which arm and seed gave it, the item's id, and its score",
         )
     forms = [_split(line, separator, number, path) for separator in ([told] if told in _SEPARATORS else _SEPARATORS)]
-    return max(forms, key=lambda form: len({*REQUIRED, *OPTIONAL} & set(form.columns)))
+    # Where no name is ours, the header is still to be shown in its columns.
+    return max(forms, key=lambda form: (len({*REQUIRED, *OPTIONAL} & set(form.columns)), len(form.columns)))
 
 
 def _split(header: str, separator: str, line: int, path: Path) -> _Form:

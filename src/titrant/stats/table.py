@@ -230,7 +230,60 @@ def required_columns(columns: Iterable[str], place: Callable[[int], str], *, sho
             where=place(-1),
             got=shown if shown is not None else ", ".join(found) or "nothing",
             expected="columns arm, seed, item, score; where known group, task, target_rows, source, dose, eval_set",
+            fix=_rename_hint(lacking, found),
         )
+
+
+_USUAL_NAMES = {
+    "arm": ("model", "model_name", "system", "method", "condition", "variant", "config", "recipe", "mix", "checkpoint"),
+    "seed": (
+        "random_seed",
+        "seed_id",
+        "trial",
+        "run",
+        "run_id",
+        "repeat",
+        "replicate",
+        "replica",
+        "repetition",
+        "fold",
+    ),
+    "item": ("example", "question", "doc", "sample", "instance", "prompt", "idx", "index", "uid", "qid", "id"),
+    "score": (
+        "acc",
+        "accuracy",
+        "correct",
+        "is_correct",
+        "exact_match",
+        "em",
+        "f1",
+        "right",
+        "result",
+        "metric",
+        "rouge_l",
+    ),
+}
+"""What other tools call our columns; an item also with `_id` or `_idx` behind it."""
+
+
+def _rename_hint(lacking: Sequence[str], columns: Sequence[str]) -> str | None:
+    """Which columns look like those that lack, and what to do about a seed that nothing tells."""
+    by_lower = {column.strip().lower(): column for column in reversed(columns)}
+    likely = {}
+    for name in lacking:
+        usual = _USUAL_NAMES[name]
+        if name == "item":
+            usual = tuple(word + ending for ending in ("_id", "_idx", "id", "") for word in usual)
+        there = next((by_lower[word] for word in usual if word in by_lower), None)
+        if there is not None:
+            likely[name] = there
+    told = [f"rename {there} to {name}" for name, there in likely.items()]
+    unlike = [name for name in lacking if name not in likely]
+    if unlike == ["seed"]:
+        told.append("add a column seed (0 in every row, where each arm was trained once)")
+    elif unlike and told:
+        told.append(f"no column looks like {' or '.join(unlike)}")
+    return "; ".join(told) or None
 
 
 def number_of(text: str) -> float:
@@ -308,10 +361,16 @@ def _row_problems(columns: Mapping[str, Coded], score: Floats, texts: Coded, pla
     return problems
 
 
+_VERDICT_WORDS = (
+    *("true", "false", "t", "f", "yes", "no", "y", "n", "c", "i", "correct", "incorrect", "right", "wrong", "ok"),
+    *("pass", "fail", "passed", "failed", "success", "failure", "x", "✓", "✗", "✔", "✘", "✅", "❌"),
+)
+
+
 def _advice(text: str) -> str:
     """What a score that is no number from 0 to 1 was probably meant to be."""
     word = text.strip().lower()
-    if word in ("true", "false", "yes", "no", "c", "i", "correct", "incorrect", "right", "wrong", "pass", "fail"):
+    if word in _VERDICT_WORDS:
         return ": write 1 for a right answer and 0 for a wrong one"
     if word in ("nan", "na", "n/a", "none", "null", "-", "?"):
         return ": leave the cell empty where there is no score"

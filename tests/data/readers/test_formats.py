@@ -345,3 +345,12 @@ def test_refused_rows_stand_beside_other_faults(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="2 problems") as caught:
         turns_of(jsonl(tmp_path / "rows.jsonl", odd, odd, {"messages": []}, odd))
     assert "(3 rows, this is the first)" in str(caught.value)
+
+
+@pytest.mark.parametrize("columns", ["url", ["url", "date"], ["date", "kind", "url"]])
+def test_columns_that_the_study_calls_metadata_are_not_named(columns: Any, tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "rows.jsonl", {"prompt": "p", "completion": "c", "url": "u", "date": "d", "kind": "k"})
+    note = noted(path, columns={"metadata": columns})
+    told = [columns] if isinstance(columns, str) else columns
+    assert list(note.not_read if note else {}) == [name for name in ("url", "date", "kind") if name not in told]
+    assert turns_of(path, columns={"metadata": columns}) == turns_of(path)
