@@ -197,7 +197,7 @@ def mix(
     prepared = prepare_study(study, backend=identity, say=reporter_of(reporter).say)
     design = make_design(prepared, _first_candidate(study))
     planned = find_run(design, target_rows=target_rows, doses=dict(dose or {}), seed=seed, target=target, model=model)
-    return mix_of(planned, form=form)
+    return mix_of(planned, prepared=prepared, form=form)
 
 
 # ------------------------------------------------------------------------------------------- for the command line

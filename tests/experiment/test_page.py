@@ -461,4 +461,15 @@ def test_the_report_says_what_of_the_files_was_not_read(make_study: Make, tmp_pa
     made = make_study(also=with_topics)
     data = report_data(made.results, made.store)
     assert "Not everything in the files was used: general.jsonl: not read: topic." in data.notes
+
+
+def test_the_report_says_what_the_template_and_the_labels_are_noted_for(
+    make_study: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted = ("toy-model: its chat template trims the texts of user turns", "toy: labels are taken as they stand")
+    monkeypatch.setattr("titrant.experiment.prepare.trimmed_text_note", lambda *_: noted[:1])
+    monkeypatch.setattr("titrant.experiment.prepare.remarks_on", lambda *_: list(noted[1:]))
+    made = make_study()
+    data = report_data(made.results, made.store)
+    assert {f"{note}." for note in noted} <= set(data.notes)
     assert "general.jsonl: not read: topic" in render(data)

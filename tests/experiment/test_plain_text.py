@@ -78,7 +78,7 @@ def test_a_text_that_holds_a_test_item_is_taken_out_and_counted(study: Any) -> N
 def test_the_study_ends_in_a_verdict_and_its_mix_holds_the_text_as_text(study: Any, tmp_path: Path) -> None:
     assert study.results.judged[0].verdict.sentence
     planned = find_run(study.design, target_rows=6, doses={"general": 2, "web": 5}, seed=1, target=None, model=None)
-    written = write_mix(planned, tmp_path / "arm.jsonl")
+    written = write_mix(planned, tmp_path / "arm.jsonl", prepared=study.prepared)
     rows = [json.loads(line) for line in written.path.read_text().splitlines()]
     assert [sorted(set(row) - {"source", "id"}) for row in rows if row["source"] == "web"] == [["text"]] * 5
     assert {draw["source"]: (draw["asked"], draw["got"]) for draw in written.facts["sources"]} == {

@@ -223,3 +223,57 @@ def test_check_knows_the_tokens_of_a_model_that_is_here(
     assert "general: 1 of 15 rows hold control tokens of toy-model in their text (<|endoftext|> in 1)" in (
         capsys.readouterr().out
     )
+
+
+# ------------------------------------------------------------------------------------ white space, and where it is told
+
+
+def trimming(*roles: str) -> str:
+    """ChatML that trims the texts of these roles, as Gemma does of all."""
+    trimmed = " or ".join(f"message.role == '{role}'" for role in roles)
+    return CHATML.replace(
+        "{{ message.content }}", f"{{{{ message.content | trim if {trimmed} else message.content }}}}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("roles", "rows", "said"),
+    [
+        (("user",), [conversation("u: Two?", "a:2"), conversation("u:Three?", "a: 3")], "user turns; 1 of 16 rows"),
+        (("user", "assistant"), [conversation("u: Two?", "a:2"), conversation("u:Three?", "a: 3\n")],
+         "user and assistant turns; 2 of 16 rows"),
+        (("system",), [conversation("s:Be terse.\n", "u:Two?", "a:2")], "system turns; 1 of 15 rows"),
+        (("assistant",), [conversation("u: Two?", "a:2")], None),
+        ((), [conversation("u: Two?", "a: 2")], None),
+    ],
+)  # fmt: skip
+def test_a_template_that_trims_texts_is_named_with_the_rows_that_it_changes(
+    roles: tuple[str, ...], rows: list[dict[str, Any]], said: str | None, read: Read
+) -> None:
+    told: list[str] = []
+    read([*PLAIN_ROWS, *rows], trimming(*roles) if roles else CHATML, told)
+    (line,) = [line for line in told if "trims the texts" in line] or [None]
+    assert line is None if said is None else f"{said} of general" in str(line)
+
+
+@pytest.mark.parametrize(
+    ("template", "rows", "said", "note"),
+    [
+        (GEMMA, SYSTEM_ROWS, {}, "no system role"),
+        (trimming("user"), [conversation("u: Two?", "a:2")], {}, "trims the texts of user turns"),
+        (THINKING, [], {}, "<think>"),
+        (CHATML, [conversation("u:What is <|im_end|>?", "a:a mark")], {}, "control tokens"),
+        (GEMMA, [TWICE], {"refused_turns": "drop"}, "roles must alternate"),
+    ],
+)
+def test_what_the_template_did_stands_in_the_sidecar_of_a_mix(
+    template: str, rows: list[dict[str, Any]], said: dict[str, Any], note: str, read: Read, tmp_path: Path
+) -> None:
+    from titrant.experiment.design import make_design
+    from titrant.experiment.mix import find_run, write_mix
+
+    arms = {"target_rows": [6], "doses": {"general": [4]}, "seeds": 1}
+    prepared = read([*PLAIN_ROWS, *rows], template, arms=arms, **said)
+    planned = find_run(make_design(prepared), target_rows=6, doses={"general": 4}, seed=0, target=None, model=None)
+    sidecar = json.loads(write_mix(planned, tmp_path / "arm.jsonl", prepared=prepared).sidecar.read_text())
+    assert [text for text in (*sidecar["notes"], *(entry["why"] for entry in sidecar["removed"])) if note in text]

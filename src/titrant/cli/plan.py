@@ -170,7 +170,7 @@ def write_arm(
     planned = find_run(
         design, target_rows=target_rows, doses=dict(map(_dose, doses)), seed=seed, target=target, model=model
     )
-    written = write_mix(planned, out, form=cast(Format, form), not_read=prepared.not_read)
+    written = write_mix(planned, out, prepared=prepared, form=cast(Format, form))
     counts = ", ".join(f"{draw.source} {draw.got} of {draw.asked}" for draw in planned.run.draws)
     print(f"{written.path}: {written.rows} rows ({counts}); {written.sidecar.name} says what was asked and got")
 

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple, get_args
 from titrant.core.errors import DataError, SpecError
 from titrant.core.identity import fingerprint, plain
 from titrant.core.records import Example
-from titrant.data.readers import FileNote
 from titrant.experiment.design import Design, PlannedRun
+from titrant.experiment.prepare import PreparedStudy
 from titrant.storage.store import write_bytes, write_json
 
 Format = Literal["messages", "alpaca", "prompt-completion"]
@@ -24,7 +24,8 @@ class Mix(NamedTuple):
 
     `rows` are plain dicts in the order of their first visit in training; each carries `source` and `id`. A row stands
     once, or as often as the dose repeats it. `sidecar` holds the arm, the seed, asked and got counts of each source,
-    steps, tokens, training settings and a fingerprint of the rows.
+    steps, tokens, training settings and a fingerprint of the rows; `not_read`, `removed` and `notes` say what of the
+    files is in no row and what the model's chat template makes of the rows.
     """
 
     rows: list[dict[str, Any]]
@@ -64,15 +65,14 @@ def find_run(
     raise SpecError("the study has no such arm", got=asked, expected="one of " + ", ".join(names))
 
 
-def write_mix(
-    planned: PlannedRun, out: Path, *, form: Format = "messages", not_read: Sequence[FileNote] = ()
-) -> WrittenMix:
+def write_mix(planned: PlannedRun, out: Path, *, prepared: PreparedStudy, form: Format = "messages") -> WrittenMix:
     """Write the run's rows as JSON Lines and a sidecar with asked and got counts, fingerprint and what was not read."""
-    return mix_of(planned, form=form, not_read=not_read).write(out)
+    return mix_of(planned, prepared=prepared, form=form).write(out)
 
 
-def mix_of(planned: PlannedRun, *, form: Format = "messages", not_read: Sequence[FileNote] = ()) -> Mix:
-    """The run's rows, in the order of their first visit in training, with what was asked and got.
+def mix_of(planned: PlannedRun, *, prepared: PreparedStudy, form: Format = "messages") -> Mix:
+    """The run's rows, in the order of their first visit in training, with what was asked and got, and what is to be
+    known of the rows: what of the files is in none, what was taken out, and what the model's template makes of them.
 
     Passes and steps are in the sidecar. Plain text stands as `text` in every form: nothing is asked in it, and all of
     it is learned.
@@ -84,7 +84,7 @@ def mix_of(planned: PlannedRun, *, form: Format = "messages", not_read: Sequence
     for step in planned.plan.steps:
         seen.update(dict.fromkeys(step))
     rows = [_row(planned.examples[index], form) for index in seen]
-    run = planned.run
+    run, model = planned.run, prepared.models[planned.run.arm.model]
     sidecar = {
         "arm": run.arm.name,
         "seed": run.seed,
@@ -100,7 +100,9 @@ def mix_of(planned: PlannedRun, *, form: Format = "messages", not_read: Sequence
             sorted([planned.examples[index].source, planned.examples[index].key] for index in seen)
         ),
         "recipe_id": run.recipe_id,
-        "not_read": [plain(note) for note in not_read],
+        "not_read": [plain(note) for note in prepared.not_read],
+        "removed": [plain(entry) for entry in (*prepared.removed, *model.removed)],
+        "notes": [*prepared.remarks, *model.notes],
     }
     return Mix(rows=rows, sidecar=sidecar)
 

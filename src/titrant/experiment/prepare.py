@@ -41,6 +41,7 @@ from titrant.experiment.template_notes import (
     control_token_notes,
     generation_prompt_notes,
     merged_system_note,
+    trimmed_text_note,
 )
 from titrant.experiment.trials import refuse_failed, target_remarks, target_trials
 from titrant.scoring.sheets import GRADED
@@ -575,6 +576,7 @@ def _template_notes(
     texts = texts_of(targets, {name: pool.rows for name, pool in pools.pools.items()})
     return (
         *merged_system_note(model, renderer, texts),
+        *trimmed_text_note(model, renderer, texts),
         *generation_prompt_notes(model, renderer, texts),
         *control_token_notes(model, renderer.control_tokens_in, texts, control_tokens=study.control_tokens),
     )

@@ -134,6 +134,25 @@ def merged_system_note(model: str, renderer: Renderer, rows: Rows) -> tuple[str,
     )
 
 
+def trimmed_text_note(model: str, renderer: Renderer, rows: Rows) -> tuple[str, ...]:
+    """One line where the template takes white space away that stands around the texts of rows."""
+    roles = renderer.trimmed_roles()
+    if not roles:
+        return ()
+    counts = {
+        source: sum(any(turn.role in roles and turn.text != turn.text.strip() for turn in row.turns) for row in entries)
+        for source, entries in rows.items()
+    }
+    held = [f"{count} of {len(rows[source])} rows of {source}" for source, count in counts.items() if count]
+    if not held:
+        return ()
+    shown = " and ".join(role for role in ("system", "user", "assistant") if role in roles)
+    return (
+        f"{model}: its chat template trims the texts of {shown} turns; {', '.join(held)} have white space around such "
+        "a text, which is in no token (template: plain keeps it)",
+    )
+
+
 @dataclass(slots=True)
 class TemplateFaults:
     """Rows of one source that a template refuses, and rows that begin otherwise in training than they are asked: how

@@ -106,7 +106,7 @@ def _remarks(form: _Form, texts: Coded) -> list[str]:
 
 
 def _form(path: Path) -> _Form:
-    """How the table is written, by its first lines: the separator is the one that gives the most of our columns, or else the most."""
+    """How the table is written, by its first lines: the separator is the one that gives the most of our columns."""
     try:
         with path.open("rb") as file:
             start = file.read(_MOST_HEADER_BYTES)

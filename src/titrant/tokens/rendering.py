@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from titrant.core.errors import DataError, ModelError, TemplateRefusal
-from titrant.core.records import Example, Item, PreparedModel, TokenPrompt, TokenQuestion, TokenRow, Turn
+from titrant.core.records import Example, Item, PreparedModel, Role, TokenPrompt, TokenQuestion, TokenRow, Turn
 
 _SENTINEL = "titrant-answer-goes-here"
 _SYSTEM_SENTINEL = "titrant-system-turn-goes-here"
@@ -475,6 +475,21 @@ class Renderer:
             )
         text = "\n\n".join(turn.text for turn in turns[: first + 1])
         return (Turn(role="user", text=text), *turns[first + 1 :])
+
+    def trimmed_roles(self) -> frozenset[Role]:
+        """The roles of whose texts the template takes outer white space away."""
+        if self._chat is None:
+            return frozenset()
+        padded = f" \n {_SENTINEL} \n "
+        asked, answered = (Turn(role="user", text="?"),), (Turn(role="assistant", text="!"),)
+        conversations: dict[Role, tuple[Turn, ...]] = {
+            "user": (Turn(role="user", text=padded), *answered),
+            "assistant": (*asked, Turn(role="assistant", text=padded)),
+        }
+        if self.takes_system:
+            conversations["system"] = (Turn(role="system", text=padded), *asked, *answered)
+        rendered = {role: self._render(turns, generation=False) for role, turns in conversations.items()}
+        return frozenset(role for role, text in rendered.items() if padded not in text)
 
     def _writes_system(self) -> bool:
         """Whether the template takes a system turn and writes it: some refuse it, some silently leave it out."""
