@@ -461,6 +461,7 @@ def test_the_report_says_what_of_the_files_was_not_read(make_study: Make, tmp_pa
     made = make_study(also=with_topics)
     data = report_data(made.results, made.store)
     assert "Not everything in the files was used: general.jsonl: not read: topic." in data.notes
+    assert "general.jsonl: not read: topic" in render(data)
 
 
 def test_the_report_says_what_the_template_and_the_labels_are_noted_for(
@@ -472,4 +473,3 @@ def test_the_report_says_what_the_template_and_the_labels_are_noted_for(
     made = make_study()
     data = report_data(made.results, made.store)
     assert {f"{note}." for note in noted} <= set(data.notes)
-    assert "general.jsonl: not read: topic" in render(data)
