@@ -615,3 +615,84 @@ def test_files_of_a_folder_that_belong_to_no_split_are_told(others: list[str], t
         ).warnings
         if "no split" in line
     ]
+
+
+# --------------------------------------------------------------------------------------------- tables as people have them
+
+
+def review(n: int) -> str:
+    return f"Review {n}: it was fine, number {n * 7}"
+
+
+LABELS = ("pos", "neg", "neu")
+
+
+@pytest.mark.parametrize(
+    ("text", "choices"),
+    [
+        ("id;text;label\n" + "".join(f"{n};{review(n)};{LABELS[n % 3]}\n" for n in range(60)), "neg neu pos"),
+        ("\ufefftext,label\n" + "".join(f'"{review(n)}",{LABELS[n % 3]}\n' for n in range(60)), "neg neu pos"),
+        (
+            "text,label\n" + "".join(f'"{review(n)}\nand ""so"" on",{LABELS[n % 3]}\n' for n in range(60)),
+            "neg neu pos",
+        ),
+        ("text,sentiment\n" + "".join(f'"{review(n)}",{n % 3 - 1}\n' for n in range(60)), "-1 0 1"),
+        ("text;label\n" + "".join(f"{review(n)};{n % 3},5\n" for n in range(60)), "0,5 1,5 2,5"),
+    ],
+    ids=["semicolons", "mark of byte order", "quoted lines", "signs", "decimal commas"],
+)
+def test_tables_of_labels_are_read_as_they_stand(text: str, choices: str, tmp_path: Path) -> None:
+    from titrant.experiment.prepare import raw_rows
+
+    (tmp_path / "own.csv").write_text(text, encoding="utf-8")
+    made = written(tmp_path, str(tmp_path / "own.csv"))
+    (target,) = raw_rows(made.study).targets.values()
+    assert " ".join(target.labels) == choices
+    assert len(target.train) + len(target.test) == 60
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("text,label\n", r"own\.csv:1: the file holds no rows"),
+        ("text,label\n" + "".join(f'"{review(n)}",pos\n' for n in range(60)), r"own\.csv: a target with one label"),
+        (
+            "text,label\n" + "".join(f'"{review(n)}",{LABELS[n % 3] if n % 20 else ""}\n' for n in range(60)),
+            r"own\.csv:2: the label is empty",
+        ),
+        (
+            "body,team\n" + "".join(f'"{review(n)}",{LABELS[n % 3] if n % 20 else ""}\n' for n in range(60)),
+            r"team \(empty in 3 of 60 rows\).*fill or leave out the rows whose label is empty",
+        ),
+    ],
+    ids=["header alone", "one class", "empty labels", "empty labels of another name"],
+)
+def test_tables_that_make_no_study_are_refused_with_what_is_wrong(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=said):
+        written(tmp_path, str(tmp_path / "own.csv"))
+    assert not (tmp_path / "study.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        ([(n // 2 if n < 6 else n, LABELS[n % 3]) for n in range(60)], "3 texts stand with different labels, such as"),
+        ([(0 if n < 2 else n, LABELS[n % 3]) for n in range(60)], "1 text stands with different labels, such as"),
+        ([(n // 2, LABELS[n // 2 % 3]) for n in range(60)], None),
+        ([(n, LABELS[n % 3]) for n in range(60)], None),
+    ],
+)
+def test_texts_that_stand_with_different_labels_are_named(
+    pairs: list[tuple[int, str]], said: str | None, tmp_path: Path
+) -> None:
+    from titrant.experiment.prepare import raw_rows, remarks_on
+
+    rows = [{"text": review(n), "label": label} for n, label in pairs]
+    made = written(tmp_path, write_lines(tmp_path / "own.jsonl", rows))
+    (target,) = raw_rows(made.study).targets.values()
+    for lines in (made.warnings, remarks_on(made.study, target)):
+        told = [line for line in lines if "different labels" in line]
+        assert len(told) == (said is not None)
+        assert said is None or said in told[0]
+        assert said is None or ('own.jsonl:1 ("pos")' in told[0] and 'own.jsonl:2 ("neg")' in told[0])

@@ -277,3 +277,21 @@ def test_what_the_template_did_stands_in_the_sidecar_of_a_mix(
     planned = find_run(make_design(prepared), target_rows=6, doses={"general": 4}, seed=0, target=None, model=None)
     sidecar = json.loads(write_mix(planned, tmp_path / "arm.jsonl", prepared=prepared).sidecar.read_text())
     assert [text for text in (*sidecar["notes"], *(entry["why"] for entry in sidecar["removed"])) if note in text]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        CHATML.replace("{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}", ""),
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ '<|im_end|>' if m.role == 'assistant' else '|' }}"
+        "{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}",
+        THINKING,
+    ],
+)
+def test_what_stands_between_prompt_and_answer_is_said_once_whatever_the_conversation(
+    template: str, read: Read
+) -> None:
+    told: list[str] = []
+    longer = conversation("u:One?", "a:1", "u:Two?", "a:2")
+    read([*PLAIN_ROWS, *SYSTEM_ROWS, longer], template, told)
+    assert len([line for line in told if "generation prompt" in line]) == 1

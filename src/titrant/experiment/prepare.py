@@ -378,9 +378,7 @@ def _read_target(name: str, target: Target, notes: ReadingNotes) -> TargetData:
     in_file, spellings = _examples(path, target, source=name, notes=notes), target.merged_spellings
     # Spellings are merged before labels are gathered, or one label in two spellings would be two choices.
     rows = tasks.merged_examples(in_file, spellings)
-    labels = tasks.merged_texts(target.choices or (), spellings) or (
-        tasks.closed_labels(rows) if target.answer == "choices" and _labelled(rows) else ()
-    )
+    labels = tasks.merged_texts(target.choices or (), spellings) or _own_labels(rows, target, path)
     if target.rows is not None:
         assert target.test_share is not None
         split = tasks.split_rows(rows, share=target.test_share, name="test")
@@ -419,6 +417,16 @@ def _read_target(name: str, target: Target, notes: ReadingNotes) -> TargetData:
         labels=labels,
         beside=asked.beside,
     )
+
+
+def _own_labels(rows: Sequence[Example], target: Target, path: Place) -> tuple[str, ...]:
+    """The closed set that the rows' labels are, where answers are chosen and rows bring no choices of their own."""
+    if target.answer != "choices" or not _labelled(rows):
+        return ()
+    try:
+        return tasks.closed_labels(rows)
+    except DataError as error:
+        raise error.at(path.written) from None
 
 
 def _labelled(rows: Sequence[Example]) -> bool:

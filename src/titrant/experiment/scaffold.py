@@ -28,6 +28,7 @@ from titrant.experiment.pools.cuts import first_examples
 from titrant.experiment.prepare import own_rows_as_pools, raw_rows, scanned_pools, unread_files, without_documented
 from titrant.scoring import metrics
 from titrant.storage import store
+from titrant.tasks.labels import contradiction_line
 
 FEWEST_STEPS = 24
 """Fewer optimiser steps than this, and a fine-tune has hardly left its warm-up."""
@@ -121,6 +122,7 @@ class _Survey:
     answer_tokens: int
     row_tokens: tuple[int, ...]
     not_read: tuple[FileNote, ...]
+    contradiction: str | None
 
     @property
     def rows(self) -> int:
@@ -137,7 +139,8 @@ def _survey(path: str) -> _Survey:
             where=path,
             got="columns " + ", ".join(_with_counts(shape)),
             expected="instruction+output, messages, prompt+completion, text+label, question+answer, or text",
-            fix="rename the columns, or write the study by hand with columns: {…}",
+            fix="rename the columns, or write the study by hand with columns: {…}"
+            + ("; fill or leave out the rows whose label is empty" if shape.empty else ""),
         )
     needs_instruction = SHAPES[shape.shape].instruction == "needed"
     instruction = (shape.suggested_instruction or "Answer the following.") if needs_instruction else None
@@ -158,25 +161,27 @@ def _survey(path: str) -> _Survey:
         raise DataError("no row of the file holds an answer to learn", where=path, got=f"{shape.rows:,} rows")
     answers = tuple(example.answer for example in examples)
     placed = (replace(note, place=path) for note in notes.notes())
+    choices = _closed_set(shape, answers)
     return _Survey(
         shape=shape,
         plain_text=shape.shape == "text",
         instruction=instruction,
-        choices=_closed_set(shape, answers),
+        choices=choices,
         answers=answers,
         answer_tokens=max(_tokens(answer) for answer in answers),
         row_tokens=tuple(_TEMPLATE_TOKENS + sum(_tokens(turn.text) for turn in example.turns) for example in examples),
+        contradiction=contradiction_line(examples) if choices else None,
         not_read=tuple(note for note in map(without_documented, placed) if note.line),
     )
 
 
 def _with_counts(shape: FileShape) -> list[str]:
     """The columns, those that could hold labels with how many different values they have: why none was taken for it."""
-    different = dict(shape.different)
-    return [
-        f"{column} ({different[column]:,} different values in {shape.rows:,} rows)" if column in different else column
-        for column in shape.columns
-    ]
+    different, empty = dict(shape.different), dict(shape.empty)
+    counts = {column: f"{different[column]:,} different values in {shape.rows:,} rows" for column in different} | {
+        column: f"empty in {rows:,} of {shape.rows:,} rows" for column, rows in empty.items()
+    }
+    return [f"{column} ({counts[column]})" if column in counts else column for column in shape.columns]
 
 
 def _closed_set(shape: FileShape, answers: Sequence[str]) -> tuple[str, ...]:
@@ -343,6 +348,8 @@ def _remarks(own: _Survey, *, train_rows: int, test_share: float | None) -> list
         remarks.append(f"the {numbers} labels are numbers and are read as classes: a near one is as wrong as a far one")
     if alike := _look_alikes(own):
         remarks.append(tasks.look_alike_line(alike))
+    if own.contradiction:
+        remarks.append(own.contradiction)
     if passed_over := _scoring(own).passed_over:
         remarks.append(passed_over)
     if test_share is not None and own.rows - train_rows < _TEST_ITEMS[0]:

@@ -16,7 +16,7 @@ from titrant.config.study import Study
 from titrant.core.errors import DataError, ModelError, TemplateRefusal
 from titrant.core.records import Example, Item, Turn
 from titrant.data.contamination import ControlTokenUse, chat_marks, control_token_use
-from titrant.tokens import Conflict, Renderer, renderer_for
+from titrant.tokens import Conflict, PromptEdit, Renderer, renderer_for
 
 FindTokens = Callable[[str], Sequence[str]]
 
@@ -105,7 +105,7 @@ def generation_prompt_notes(model: str, renderer: Renderer, rows: Rows) -> tuple
             turns = row.prompt if isinstance(row, Example) else row.turns
             if turns:
                 prompts.setdefault(tuple(turn.role for turn in turns), turns)
-    notes: dict[str, None] = {}
+    notes: dict[PromptEdit, str] = {}
     for turns in prompts.values():
         shown = tuple(Turn(role=turn.role, text="…") for turn in turns)
         try:
@@ -113,8 +113,9 @@ def generation_prompt_notes(model: str, renderer: Renderer, rows: Rows) -> tuple
         except TemplateRefusal:
             continue  # such rows are refused or dropped, and said with their places
         if note is not None:
-            notes[f"{model}: {note}"] = None
-    return tuple(notes)
+            # One difference, though it is shown with what stands before it, which differs by conversation.
+            notes.setdefault(renderer.generation_prompt_edit(shown), f"{model}: {note}")
+    return tuple(notes.values())
 
 
 def merged_system_note(model: str, renderer: Renderer, rows: Rows) -> tuple[str, ...]:

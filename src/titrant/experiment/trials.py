@@ -13,7 +13,7 @@ from titrant.core.records import Example, Item
 from titrant.scoring.metrics.extension import is_batch, score_answer
 from titrant.scoring.metrics.text import METRICS
 from titrant.scoring.metrics.trial import MOST_FAILED, Trial, Unread, try_metric
-from titrant.tasks.labels import look_alike_line, look_alikes
+from titrant.tasks.labels import contradiction_line, look_alike_line, look_alikes
 
 _OTHER_METRICS = {
     "last_number": "exact_match, or accuracy where punctuation matters",
@@ -125,6 +125,8 @@ def target_remarks(
 ) -> list[str]:
     """All that is to be said of one target before training, a line each."""
     lines = label_lines_of(name, train, items) if labels else []
+    if labels and (line := contradiction_line([*train, *items])):
+        lines.append(f"{name}: {line}")
     return lines + [line for entry in target_trials(name, items, study=study) for line in trial_lines(entry)]
 
 

@@ -65,6 +65,25 @@ def look_alike_line(found: Sequence[LookAlike]) -> str:
     )
 
 
+def contradiction_line(rows: Iterable[Example | Item]) -> str | None:
+    """What to tell of texts that stand with different labels; None where there are none.
+
+    No model can be right on all of such rows, and which of them are held out decides what is measured.
+    """
+    first: dict[tuple[Turn, ...], tuple[str, str]] = {}
+    against: dict[tuple[Turn, ...], str] = {}
+    for row in rows:
+        prompt, label = (row.prompt, row.answer) if isinstance(row, Example) else (row.turns, row.references[0])
+        place = str(row.origin) if row.origin is not None else f"row {row.row_id}"
+        known, where = first.setdefault(prompt, (label, place))
+        if known != label:
+            against.setdefault(prompt, f"{where} ({shown_spelling(known)}) and {place} ({shown_spelling(label)})")
+    if not against:
+        return None
+    texts = "1 text stands" if len(against) == 1 else f"{len(against):,} texts stand"
+    return f"{texts} with different labels, such as {next(iter(against.values()))}: no model can be right on both"
+
+
 def merge_setting(found: Sequence[LookAlike]) -> str:
     """The study's key that merges look-alikes, in YAML.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from titrant.core.errors import DataError
 from titrant.core.records import RawRow
+from titrant.data.readers.cells import is_filled
 from titrant.data.readers.files import read_rows
 from titrant.data.readers.options import Numbers
 from titrant.data.readers.part_names import TEXT_PAIRS
@@ -43,7 +44,8 @@ class FileShape:
     `shape` is None where no known shape fits; `suggested_columns` (name here, column there) is what the study's
     `columns` should then say, empty where nothing needs saying or nothing can be guessed. `labels` are sorted by
     count, and empty where the answers are no closed set; `labels_listed` is False where they are too many for the
-    instruction. `different` says for each column that is full how many different values it has. `has_choices` where
+    instruction. `different` says for each column that is full how many different values it has, `empty` of each other in how many rows it is
+    empty. `has_choices` where
     rows bring choices of their own. `quantity` are the least and the greatest label where labels are amounts rather
     than classes. `rows` counts those read, at most 20,000 (`complete` False).
     """
@@ -59,6 +61,7 @@ class FileShape:
     different: tuple[tuple[str, int], ...] = ()
     has_choices: bool = False
     quantity: tuple[str, str] | None = None
+    empty: tuple[tuple[str, int], ...] = ()
 
 
 def detect_shape(path: str | Path) -> FileShape:
@@ -101,6 +104,7 @@ def detect_shape(path: str | Path) -> FileShape:
         different=tuple(_different(rows, columns).items()),
         has_choices=shape is not None and _has_choices(rows[0], shape, mapping),
         quantity=quantity,
+        empty=tuple(_empty(rows, columns).items()),
     )
 
 
@@ -189,6 +193,12 @@ def _different(rows: list[RawRow], columns: tuple[str, ...]) -> dict[str, int]:
         if column.lower() not in _NEVER_LABELS and all(_plain(row.values.get(column)) for row in rows)
     ]
     return {column: len({row.values[column] for row in rows}) for column in full}
+
+
+def _empty(rows: list[RawRow], columns: tuple[str, ...]) -> dict[str, int]:
+    """In how many rows each column is empty that is empty in some and full in others."""
+    counts = {column: sum(not is_filled(row.values.get(column)) for row in rows) for column in columns}
+    return {column: count for column, count in counts.items() if 0 < count < len(rows)}
 
 
 def _labels(values: Sequence[str], *, named: bool) -> tuple[LabelCount, ...]:

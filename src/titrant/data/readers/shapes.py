@@ -329,7 +329,10 @@ def shape_of(raw: RawRow, *, columns: ColumnMap | None, instruction: str | None,
     # In the order of the table: where several layouts fit, the first one wins.
     fitting = [each for each in candidates if all(row.find(part) is not None for part in each.needs)]
     # Sets that were put together have each other's columns, full of nulls: the layout is that of the filled ones.
-    filled = [each for each in fitting if all(is_filled(row.value(part)) for part in each.needs)]
+    # A labelled row whose label is empty is no plain text.
+    filled = [
+        each for each in fitting if all(is_filled(row.value(part)) for part in each.needs) and each.name != "text"
+    ]
     fitting = filled or fitting
     if fitting and fitting[0].name == "text" and shape is None and not row.columns:
         # A forgotten `columns: {label: …}` must not turn a labelled table into text to be continued.
