@@ -617,7 +617,7 @@ def test_files_of_a_folder_that_belong_to_no_split_are_told(others: list[str], t
     ]
 
 
-# --------------------------------------------------------------------------------------------- tables as people have them
+# ------------------------------------------------------------------------------------------- tables as people have them
 
 
 def review(n: int) -> str:
@@ -696,3 +696,18 @@ def test_texts_that_stand_with_different_labels_are_named(
         assert len(told) == (said is not None)
         assert said is None or said in told[0]
         assert said is None or ('own.jsonl:1 ("pos")' in told[0] and 'own.jsonl:2 ("neg")' in told[0])
+
+
+@pytest.mark.parametrize("columns", [("opa", "opb", "opc"), ("choice1", "choice2", "choice3"), ("A", "B", "C")])
+def test_numbers_of_choices_that_count_from_nobody_knows_where_are_asked_about(
+    columns: tuple[str, ...], tmp_path: Path
+) -> None:
+    rows = [
+        {"question": f"q {n}", **{column: f"{column} {n}" for column in columns}, "answer": n % 2 + 1}
+        for n in range(60)
+    ]
+    with pytest.raises(DataError, match="counted from 0 or from 1") as caught:
+        written(tmp_path, write_lines(tmp_path / "rows.jsonl", rows))
+    assert "columns: {answer_index: answer} where 0 is the first choice" in str(caught.value.fix)
+    assert "columns: {answer_number: answer} where 1 is" in str(caught.value.fix)
+    assert not (tmp_path / "study.yaml").exists()

@@ -50,7 +50,7 @@ def breadth_of_file(
             fix="--column text=BODY --column label=TEAM, or the like",
         )
     named = task_column or next((name for name in TASK_COLUMNS if name in shape.columns), None)
-    taken = {value for value in mapping.values() if isinstance(value, str)}
+    taken = {column for value in mapping.values() for column in ([value] if isinstance(value, str) else value)}
     if named is not None and named not in taken:
         mapping["task"] = named
     needs = shape.shape in ("text_label", "input_output") or "label" in mapping
@@ -69,7 +69,7 @@ def breadth_of_file(
     found = breadth_of_rows(
         rows,
         asks=shape.shape in _ASKS_ITSELF and not mapping.keys() & {"text", "question", "label"},
-        tasks_from=mapping.get("task"),
+        tasks_from=task if isinstance(task := mapping.get("task"), str) else None,
         instruction=_PLACEHOLDER if needs else None,
         words_only=words_only,
     )

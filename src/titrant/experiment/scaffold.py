@@ -133,6 +133,8 @@ class _Survey:
 def _survey(path: str) -> _Survey:
     readable = _readable(path)
     shape = detect_shape(readable)
+    if shape.question is not None:
+        raise shape.question
     if shape.shape is None:
         raise DataError(
             "the columns are of no known shape",

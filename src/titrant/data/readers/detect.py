@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from titrant.core.errors import DataError
+from titrant.core.errors import DataError, RowsRefused
 from titrant.core.records import RawRow
 from titrant.data.readers.cells import is_filled
 from titrant.data.readers.files import read_rows
@@ -44,10 +44,10 @@ class FileShape:
     `shape` is None where no known shape fits; `suggested_columns` (name here, column there) is what the study's
     `columns` should then say, empty where nothing needs saying or nothing can be guessed. `labels` are sorted by
     count, and empty where the answers are no closed set; `labels_listed` is False where they are too many for the
-    instruction. `different` says for each column that is full how many different values it has, `empty` of each other in how many rows it is
-    empty. `has_choices` where
-    rows bring choices of their own. `quantity` are the least and the greatest label where labels are amounts rather
-    than classes. `rows` counts those read, at most 20,000 (`complete` False).
+    instruction. `different` says for each column that is full how many different values it has, `empty` for each that
+    is full in some rows in how many it is not. `has_choices` where rows bring choices of their own. `quantity` are the
+    least and the greatest label where labels are amounts rather than classes. `rows` counts those read, at most 20,000
+    (`complete` False). `question` is what only the user can say of the rows: from where numbers of choices count.
     """
 
     columns: tuple[str, ...]
@@ -62,6 +62,7 @@ class FileShape:
     has_choices: bool = False
     quantity: tuple[str, str] | None = None
     empty: tuple[tuple[str, int], ...] = ()
+    question: RowsRefused | None = None
 
 
 def detect_shape(path: str | Path) -> FileShape:
@@ -76,11 +77,12 @@ def detect_shape(path: str | Path) -> FileShape:
     columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
     shape = _known_shape(rows[0])
     mapping: Mapping[str, str | tuple[str, ...]] = {}
+    question: RowsRefused | None = None
     if shape is None:
         mapping = _guess_text_and_label(rows, columns)
         shape = "text_label" if mapping else None
     else:
-        mapping = _way_of_counting(rows, SHAPES[shape], str(path))
+        mapping, question = _way_of_counting(rows, SHAPES[shape], str(path))
     label_column = {"text_label": str(mapping.get("label", "label")), "input_output": "output"}.get(shape or "")
     values = [str(value) for row in rows if _plain(value := row.values.get(label_column or ""))]
     labels = _labels(values, named=shape == "text_label")
@@ -105,6 +107,7 @@ def detect_shape(path: str | Path) -> FileShape:
         has_choices=shape is not None and _has_choices(rows[0], shape, mapping),
         quantity=quantity,
         empty=tuple(_empty(rows, columns).items()),
+        question=question,
     )
 
 
@@ -126,9 +129,9 @@ def _has_choices(first: RawRow, shape: str, columns: ColumnMap) -> bool:
         return False
 
 
-def _way_of_counting(rows: Sequence[RawRow], shape: Shape, path: str) -> dict[str, str]:
-    """What `columns` has to say so that answers that are numbers of choices are read as they count; empty where the
-    reader knows. `RowsRefused` where no row tells whether they count from 0 or from 1."""
+def _way_of_counting(rows: Sequence[RawRow], shape: Shape, path: str) -> tuple[dict[str, str], RowsRefused | None]:
+    """What `columns` has to say so that answers that are numbers of choices are read as they count, empty where the
+    reader knows; and what to ask where no row tells whether they count from 0 or from 1."""
     known, numbers, one = ColumnPlaces({}), Numbers(), None
     for raw in rows:
         try:
@@ -139,13 +142,13 @@ def _way_of_counting(rows: Sequence[RawRow], shape: Shape, path: str) -> dict[st
             numbers = numbers.add(found.answer, found.options)
             one = one or found
     if not numbers.rows or one is None:
-        return {}
+        return {}, None
     first = numbers.counted_from
     if first is None:
-        raise numbers.refusal(one.column).at(path)
+        return {}, numbers.refusal(one.column).at(path)
     if first == 0 and not one.options.by_columns:
-        return {}
-    return {"answer_number" if first else "answer_index": one.column}
+        return {}, None
+    return {"answer_number" if first else "answer_index": one.column}, None
 
 
 def _guess_text_and_label(rows: list[RawRow], columns: tuple[str, ...]) -> dict[str, str | tuple[str, ...]]:
@@ -172,8 +175,9 @@ def _guess_text_and_label(rows: list[RawRow], columns: tuple[str, ...]) -> dict[
     others = [column for column in different if column != label]
     if label is None or not others:
         return {}
-    text = pair or max(others, key=lambda column: sum(len(row.values[column]) for row in rows))
-    return {"text": text, "label": label}
+    if pair:
+        return {"text": pair, "label": label}
+    return {"text": max(others, key=lambda column: sum(len(row.values[column]) for row in rows)), "label": label}
 
 
 def _is_named(column: str) -> bool:
