@@ -13,10 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from titrant.core.errors import SpecError
 from titrant.stats.contrasts import TaskWeights
 from titrant.stats.evidence import ROWS_LIKE_THESE, THESE_ROWS
-from titrant.stats.looks import FIRST_LOOK, MOST_SEEDS, SPENDING, ladder
-
-DEFAULT_MOST = 20
-
+from titrant.stats.looks import FIRST_LOOK, MOST_SEEDS, SPENDING, USUAL_MOST, ladder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProtocolArm:
@@ -211,7 +208,7 @@ def _told(problem: Any, where: str) -> str:
 def _most(file: _ProtocolFile) -> int:
     if file.most is not None:
         return file.most
-    return len(file.seeds) if file.seeds is not None else DEFAULT_MOST
+    return len(file.seeds) if file.seeds is not None else USUAL_MOST
 
 
 def _problems(file: _ProtocolFile) -> Iterator[str]:

@@ -32,6 +32,9 @@ LADDER = (3, 4, 5, 6, 8, 10, 12, 15, 20)
 FIRST_LOOK, MOST_SEEDS = 3, 200
 """The first look is at three seeds or more."""
 
+USUAL_MOST = 20
+"""Seeds in all where nobody says."""
+
 NODES = 256
 FARTHEST = 8.5
 """Paths lower than this many standard deviations are left out: fewer than one in 10^16 gets there."""
