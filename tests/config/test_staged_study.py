@@ -58,7 +58,7 @@ def test_the_command_line_may_say_until_when_and_it_is_checked_as_the_file_is(tm
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (FIRM + "arms: {doses: {general: [96]}, seeds: 1}\n", r"study.yaml:7:.*arms.seeds: .*1 seed.*seeds: {most: 20}"),
+        (FIRM + "arms: {doses: {general: [96]}, seeds: 1}\n", r"study.yaml:7:.*seeds: .*1 seed.*seeds: {most: 20}"),
         (FIRM + "arms: {doses: {general: [96]}, seeds: [4, 5]}\n", r"study.yaml:7:.*arms.seeds: .*2 seeds.*3 to 200"),
         (FIRM + "arms: {doses: {general: [96]}, seeds: {most: 2}}\n", r"study.yaml:7:.*arms.seeds.most: .*2 seeds"),
         (FIRM + "arms: {doses: {general: [96]}, seeds: {most: 201}}\n", r"arms.seeds.most: more seeds.*201"),

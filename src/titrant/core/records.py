@@ -474,7 +474,7 @@ class NextStep:
 
 
 StagedEnd = Literal["firm", "given_up", "last_look", "budget"]
-"""Why a ladder of looks has ended: it is firm; its last look would hardly settle it, or is taken; the budget is spent."""
+"""Why a ladder of looks has ended: firm; its last look would hardly settle it, or is taken; the budget is spent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,6 +120,16 @@ def failed_runs(protocol: Protocol, runs: FamilyRuns, found: Replay) -> tuple[st
     )
 
 
+def runs_needed(protocol: Protocol, found: Replay) -> tuple[RunRequest, ...]:
+    """Every run that the next look will read and no look before it has; none once it is over."""
+    return tuple(
+        RunRequest(arm=arm.name, seed=seed)
+        for arm, count, active in zip(protocol.arms, found.read_BA[0], found.active_BA[0], strict=True)
+        for seed in protocol.seeds[count : found.next_seeds_B[0]]
+        if active
+    )
+
+
 def ended_by(found: Replay) -> StagedEnd | None:
     """Why the ladder is over; None while it goes on."""
     if not found.over_B[0]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +14,7 @@ from titrant.core.errors import SpecError
 from titrant.stats.contrasts import TaskWeights
 from titrant.stats.evidence import ROWS_LIKE_THESE, THESE_ROWS
 from titrant.stats.looks import FIRST_LOOK, MOST_SEEDS, SPENDING, USUAL_MOST, ladder
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProtocolArm:
@@ -75,6 +76,12 @@ class RunRequest:
 
 
 # ------------------------------------------------------------------------------------------------------------ protocol
+
+
+def in_order(arms: Iterable[ProtocolArm]) -> tuple[ProtocolArm, ...]:
+    """Baselines first, then doses from the smallest to the largest. Fixed, as ties between doses go to the first: the
+    same arms listed otherwise must not change a verdict."""
+    return tuple(sorted(arms, key=lambda arm: (arm.dose > 0, arm.matched, arm.dose, arm.source or "", arm.name)))
 
 
 def protocol_json(protocol: Protocol) -> dict[str, Any]:
@@ -145,12 +152,9 @@ def read_protocol(source: str | Path | Mapping[str, Any]) -> Protocol:
         ProtocolArm(name=name, dose=arm.dose, matched=arm.matched, source=arm.source, cost=costs.get(name, 1.0))
         for name, arm in file.arms.items()
     ]
-    # A fixed order, as ties between doses go to the first: a file that lists the same arms otherwise must not change a
-    # verdict.
-    arms.sort(key=lambda arm: (arm.dose > 0, arm.matched, arm.dose, arm.source or "", arm.name))
     most = _most(file)
     return Protocol(
-        arms=tuple(arms),
+        arms=in_order(arms),
         smallest_effect=file.smallest_effect,
         seeds=tuple(str(seed) for seed in (file.seeds or range(most))),
         ladder=tuple(file.ladder) if file.ladder is not None else ladder(most),

@@ -25,6 +25,7 @@ from titrant.decision.climb import (
     layout_of,
     replayed,
     requests_of,
+    runs_needed,
     runs_read,
     scores_fingerprint,
     spent_on,
@@ -35,7 +36,7 @@ from titrant.decision.judge import check_eval_sets, read_csv, verdict_json
 from titrant.decision.protocol import Protocol, RunRequest, read_protocol
 from titrant.decision.rule import WORDS, decide
 from titrant.decision.staged_evidence import dose_evidence, staged_evidence
-from titrant.stats.numbers import Unscored
+from titrant.stats.numbers import LostLevel, Unscored
 from titrant.stats.score_file import check_header
 from titrant.stats.table import TARGET, ScoreTable, tables_from_columns
 
@@ -48,7 +49,8 @@ class NextRuns:
     those of the last one or of the screen, `next_seeds` those of the look that `next` is for (0: over). `runs` and
     `cost` are spent on what the ladder asked for, failed runs included; runs done ahead of need do not count.
     `waiting` may come back; `ruled_out` will not. `ended` says why it stopped. `read` are the runs that the
-    screen and the looks so far have read or done without: nothing else enters the verdict.
+    screen and the looks so far have read or done without: nothing else enters the verdict. `needed` are those that the
+    next look reads beside them, whether they are done or not.
     """
 
     stop: bool
@@ -65,6 +67,7 @@ class NextRuns:
     ruled_out: tuple[str, ...]
     ended: StagedEnd | None = None
     read: tuple[RunRequest, ...] = ()
+    needed: tuple[RunRequest, ...] = ()
 
 
 # --------------------------------------------------------------------------------------------------------------- doors
@@ -169,10 +172,13 @@ def next_runs_of_tables(
     where: str | None = None,
     finished: bool = False,
     unscored: Unscored | None = None,
+    lost: LostLevel | None = None,
+    ordered: bool = True,
 ) -> NextRuns:
     """`next_runs` for callers that hold tables: of the eval set `target`, with `retention` and `transfer:NAME` reported
     beside it. `finished`: nothing runs any more, so every gap among an arm's seeds is an error.
-    `unscored`: items that were asked and have no score."""
+    `unscored`: items that were asked and have no score. `lost`: why the level does not hold. `ordered` False: runs may
+    be there in any order, as of a grid that was not finished; what the ladder needs before them is asked for."""
     if shards < 1:
         raise SpecError("not a number of workers", where="--shards", got=shards, expected="1 or more")
     check_eval_sets(tables)
@@ -180,12 +186,13 @@ def next_runs_of_tables(
     plan = layout_of(protocol, runs)
     found = replayed(protocol, runs, plan)
     over, next_seeds = bool(found.over_B[0]), int(found.next_seeds_B[0])
-    check_order(protocol, runs, found, where, finished=finished)
+    if ordered:
+        check_order(protocol, runs, found, where, finished=finished)
     spent = spent_on(protocol, runs, np.where(found.active_BA[0], next_seeds, found.read_BA[0]))
     verdict = None
     if found.look_B[0]:
         evidence = staged_evidence(protocol, runs, plan, found, tables)
-        verdict = decide(replace(evidence, unscored=unscored))
+        verdict = decide(replace(evidence, unscored=unscored, lost=lost))
     return NextRuns(
         stop=over,
         verdict=verdict,
@@ -201,6 +208,7 @@ def next_runs_of_tables(
         ruled_out=tuple(arm.name for arm, out in zip(protocol.doses, found.ruled_out_BK[0], strict=True) if out),
         ended=ended_by(found),
         read=runs_read(protocol, found),
+        needed=runs_needed(protocol, found),
     )
 
 
