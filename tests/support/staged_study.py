@@ -24,7 +24,7 @@ STAGED: dict[str, Any] = {
 }
 
 
-def write_staged(folder: Path, *, test: int = 60, **said: Any) -> Path:
+def write_staged(folder: Path, *, test: int = 120, **said: Any) -> Path:
     """A staged study of two doses at two target sizes, and its rows."""
     target = {
         "train": "train.jsonl",
@@ -51,7 +51,7 @@ class TaughtLanguageModel(TrialLanguageModel):
         for question in questions:
             number = re.search(r"number (\d+) of", _text(question.prompt))
             right = LABELS[int(number[1]) % 4 % 3] if number else None
-            share = self.rate + 0.06 * (self._noise("luck") - 0.5) + 0.2 * (self._noise(question.key) - 0.5)
+            share = self.rate + 0.03 * (self._noise("luck") - 0.5) + 0.1 * (self._noise(question.key) - 0.5)
             share = min(max(share, 0.05), 0.95)
             said = [
                 "".join(_LETTERS[token] for token in choice).replace("Ġ", " ").strip() for choice in question.choices

@@ -8,7 +8,7 @@ beyond the two files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -173,11 +173,13 @@ def next_runs_of_tables(
     finished: bool = False,
     unscored: Unscored | None = None,
     lost: LostLevel | None = None,
+    budget_at: Collection[int] = (),
     ordered: bool = True,
 ) -> NextRuns:
     """`next_runs` for callers that hold tables: of the eval set `target`, with `retention` and `transfer:NAME` reported
     beside it. `finished`: nothing runs any more, so every gap among an arm's seeds is an error.
-    `unscored`: items that were asked and have no score. `lost`: why the level does not hold. `ordered` False: runs may
+    `unscored`: items that were asked and have no score. `lost`: why the level does not hold. `budget_at`: the
+    seeds at which a budget ended the ladder, should it stand there still. `ordered` False: runs may
     be there in any order, as of a grid that was not finished; what the ladder needs before them is asked for."""
     if shards < 1:
         raise SpecError("not a number of workers", where="--shards", got=shards, expected="1 or more")
@@ -191,7 +193,7 @@ def next_runs_of_tables(
     spent = spent_on(protocol, runs, np.where(found.active_BA[0], next_seeds, found.read_BA[0]))
     verdict = None
     if found.look_B[0]:
-        evidence = staged_evidence(protocol, runs, plan, found, tables)
+        evidence = staged_evidence(protocol, runs, plan, found, tables, budget_at=budget_at)
         verdict = decide(replace(evidence, unscored=unscored, lost=lost))
     return NextRuns(
         stop=over,
@@ -206,7 +208,7 @@ def next_runs_of_tables(
         grid_cost=float(protocol.grid_cost),
         waiting=waiting_arms(protocol, found),
         ruled_out=tuple(arm.name for arm, out in zip(protocol.doses, found.ruled_out_BK[0], strict=True) if out),
-        ended=ended_by(found),
+        ended="budget" if not over and int(found.seeds_B[0]) in budget_at else ended_by(found),
         read=runs_read(protocol, found),
         needed=runs_needed(protocol, found),
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from titrant.core.records import Contrast, Estimate, NextStep
-from titrant.decision.climb import FamilyRuns, waiting_arms
+from titrant.decision.climb import FamilyRuns, runs_needed, waiting_arms
 from titrant.decision.judge import RETENTION, TRANSFER
 from titrant.decision.protocol import Protocol
 from titrant.decision.replay import Replay
@@ -30,7 +30,13 @@ from titrant.stats.table import TARGET, ScoreTable, complete
 
 
 def staged_evidence(
-    protocol: Protocol, runs: FamilyRuns, plan: Layout, found: Replay, tables: Mapping[str, ScoreTable]
+    protocol: Protocol,
+    runs: FamilyRuns,
+    plan: Layout,
+    found: Replay,
+    tables: Mapping[str, ScoreTable],
+    *,
+    budget_at: Collection[int] = (),
 ) -> Evidence:
     """What the replay found, as the rule's evidence: the bounds of all looks so far in the place of one look's."""
     settings = Settings(
@@ -85,7 +91,7 @@ def staged_evidence(
         failed_runs=failed_runs,
         notes=(*notes_of(whole, runs.table, plan, settings), *_staged_notes(protocol, found)),
     )
-    return replace(evidence, next_step=_next_step(protocol, runs, plan, found))
+    return replace(evidence, next_step=_next_step(protocol, runs, plan, found, budget_at=budget_at))
 
 
 def _as_read(protocol: Protocol, table: ScoreTable, found: Replay) -> ScoreTable:
@@ -166,15 +172,35 @@ def _staged_notes(protocol: Protocol, found: Replay) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _next_step(protocol: Protocol, runs: FamilyRuns, plan: Layout, found: Replay) -> NextStep | None:
+def _next_look(protocol: Protocol, runs: FamilyRuns, found: Replay, *, budget_at: Collection[int]) -> NextStep:
+    """The runs of the next look; where a budget has ended the ladder, what they cost, and what all that may follow."""
+    seeds = int(found.next_seeds_B[0])
+    lacking = int((found.active_BA[0][:, None] & ~runs.known[:, :seeds]).sum())
+    text = f"Next: {lacking} {'run' if lacking == 1 else 'runs'}, for the look at {seeds} seeds."
+    if int(found.seeds_B[0]) not in budget_at:
+        return NextStep(kind="seeds", seeds=seeds, items=None, tokens=None, minutes=None, sentence=text)
+    # Counted from what the looks have read: a run that somebody did ahead of need is no reason to say less.
+    needed = runs_needed(protocol, found)
+    cost = {arm.name: arm.cost for arm in protocol.arms}
+    next_cost = int(sum(cost[run.arm] for run in needed))
+    left = protocol.most - int(found.seeds_B[0])
+    rest = int(left * sum(arm.cost for arm, on in zip(protocol.arms, found.active_BA[0], strict=True) if on))
+    text = (
+        f"The budget ended it at {int(found.seeds_B[0])} seeds. Next: {len(needed)} "
+        f"{'run' if len(needed) == 1 else 'runs'} ({next_cost:,} tokens) for the look at {seeds} seeds; all looks up "
+        f"to {protocol.most} seeds take about {rest:,} at most."
+    )
+    return NextStep(kind="seeds", seeds=seeds, items=None, tokens=next_cost, minutes=None, sentence=text)
+
+
+def _next_step(
+    protocol: Protocol, runs: FamilyRuns, plan: Layout, found: Replay, *, budget_at: Collection[int]
+) -> NextStep | None:
     """While the ladder goes on, its next look; when it has ended open, more items or a larger dose in another study."""
     if found.code_B[0]:
         return None
     if not found.over_B[0]:
-        seeds = int(found.next_seeds_B[0])
-        lacking = int((found.active_BA[0][:, None] & ~runs.known[:, :seeds]).sum())
-        text = f"Next: {lacking} {'run' if lacking == 1 else 'runs'}, for the look at {seeds} seeds."
-        return NextStep(kind="seeds", seeds=seeds, items=None, tokens=None, minutes=None, sentence=text)
+        return _next_look(protocol, runs, found, budget_at=budget_at)
     items = _items_that_would_do(protocol, runs, plan, found)
     if items is not None:
         text = f"Next: another study with {items} test items in all, which would probably settle it."

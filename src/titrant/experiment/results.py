@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from titrant.core.errors import StoreDamaged
@@ -161,6 +161,9 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
             # it.
             for size in sorted(sizes, key=lambda size: size != at):
                 costs = _costs(design, store, model, target, size)
+                if prepared.study.until == "firm":
+                    # Minutes are this machine's: a staged study says the same to the byte whoever ran it.
+                    costs = replace(costs, tokens_per_minute=None)
                 settings = Settings(
                     smallest_effect=prepared.study.smallest_effect,
                     metric=METRIC_WORDS.get(metric, metric),

@@ -8,7 +8,7 @@ need, or is still under way, is no part of the results (`Design.called`).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -150,11 +150,10 @@ def standing_of(
         unscored=unscored,
         ordered=False,
         lost=lost_level(ladder, history),
+        budget_at={record["seeds"] for record in history.budgets if record["protocol"] == ladder.name},
     )
     looks = looks_taken(ladder.protocol, tables, failed=failed)
     verdict = None if found.verdict is None else told_with_looks(found.verdict, found, looks)
-    if verdict is not None and not found.stop and _ended_by_budget(ladder, found, history):
-        verdict = replace(verdict, ended="budget")
     return Standing(ladder=ladder, found=found, looks=looks, verdict=verdict)
 
 
@@ -179,12 +178,6 @@ def failed_runs(
             if kind is not None and final:
                 found.append(RunRequest(arm=arm.name, seed=str(seed)))
     return found
-
-
-def _ended_by_budget(ladder: StudyLadder, found: NextRuns, history: LookHistory) -> bool:
-    """Whether the last thing that happened at these seeds was that a budget ended it."""
-    mine = [record for record in history.budgets if record["protocol"] == ladder.name]
-    return any(record["seeds"] == found.seeds for record in mine)
 
 
 # -------------------------------------------------------------------------------------------------------------- ledger
