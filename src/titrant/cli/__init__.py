@@ -382,9 +382,11 @@ def _version(version: Annotated[bool, typer.Option("--version", help="print the 
 def _load(path: Path, until: str | None = None) -> Any:
     from titrant.config.study import load_study
 
-    if until not in (None, "grid", "firm"):
-        raise SpecError("no such end", where="--until", got=until, expected="grid or firm")
-    return load_study(path, until=until)
+    if until is None:
+        return load_study(path)
+    if until == "grid" or until == "firm":
+        return load_study(path, until=until)
+    raise SpecError("no such end", where="--until", got=until, expected="grid or firm")
 
 
 def _jobs(value: str) -> Any:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from titrant.core.budget import Budget
 from titrant.core.errors import SpecError
+from titrant.core.records import Spent
 from titrant.decision.protocol import RunRequest
 from titrant.experiment.design import Design, PlannedRun
 from titrant.experiment.stages import (
@@ -25,6 +26,7 @@ from titrant.experiment.stages import (
     tokens_of,
 )
 from titrant.experiment.standings import Collector
+from titrant.storage.looks import look_history
 from titrant.storage.store import TIMING, Store, read_sealed
 
 Execute = Callable[[Design], None]
@@ -87,20 +89,23 @@ def _ask(
     # who saw every run that had ended.
     with store.locked("looks"):
         scores.refresh()
-        standings = tuple(scores.standing(ladder, tried=tried) for ladder in ladders)
+        reached = tuple(scores.standing(ladder, tried=tried) for ladder in ladders)
+        ends = purse.ends(reached)
+        standings = tuple(
+            standing
+            if end is None
+            else scores.standing(standing.ladder, tried=tried, budget_seeds=standing.looks[end - 1].seeds)
+            for standing, end in zip(reached, ends, strict=True)
+        )
         for standing in standings:
             record_looks(store, standing)
-        going = [standing for standing in standings if not standing.found.stop]
-        if going and not purse.pays_for_next_look(standings):
-            for standing in going:
-                if standing.verdict is not None:
-                    record_budget(store, standing, str(purse.budget))
-            standings = tuple(scores.standing(ladder, tried=tried) for ladder in ladders)
-            return _Asked(cells=(), standings=standings)
+            if standing.found.ended == "budget":
+                record_budget(store, standing, str(purse.budget))
+        going = [standing for standing in standings if not standing.over]
         cells = _next_cells(design, scores, going, tried, workers)
         beside = _beside(design, standings)
         # A budget that the verdict has used up buys no curves after it; the untuned model is counted from the start.
-        if going or purse.pays_for([design.cell(cell.arm, cell.seed) for cell in beside], standings):
+        if going or purse.pays_for_all(beside, standings):
             cells += [cell for cell in beside if not scores.known(cell, tried=tried)]
     return _Asked(cells=tuple(cells), standings=standings)
 
@@ -173,88 +178,120 @@ class _Purse:
         cannot be told before something has run."""
         if self.budget is None or self.budget.unit == "minutes":
             return
-        seeds = self.design.prepared.study.arms.seeds
-        runs = [
-            self.design.cell(cell.arm, cell.seed)
+        firsts = [
+            Spent(
+                runs=len(ladder.protocol.arms) * ladder.protocol.ladder[0],
+                cost=sum(arm.cost for arm in ladder.protocol.arms) * ladder.protocol.ladder[0],
+            )
             for ladder in ladders
-            for seed in seeds[: ladder.protocol.ladder[0]]
-            for cell in _cells(
-                self.design, ladder, [RunRequest(arm=arm.name, seed=str(seed)) for arm in ladder.protocol.arms]
-            )
         ]
-        needed = self._amount([*self._fixed(), *runs])
-        if needed > self.budget.amount:
-            raise SpecError(
-                "the budget ends before the first look",
-                where="--budget",
-                got=str(self.budget),
-                expected=f"at least {needed:,.0f} {self.budget.unit}, for every arm at {ladders[0].protocol.ladder[0]} "
-                "seeds",
-                fix="a larger budget, or fewer doses",
-            )
+        self._refuse_before_the_first_look(self._amount([self._fixed(), *firsts]), "at least")
 
-    def pays_for_next_look(self, standings: Sequence[Standing]) -> bool:
-        """Whether the next look of every ladder that goes on fits in."""
+    def ends(self, reached: Sequence[Standing]) -> tuple[int | None, ...]:
+        """At which look the budget ends each ladder; None for those that go on or have ended by themselves.
+
+        Ladders take their looks in rounds, each its next one, and a round that does not fit in is the end for all. So
+        the end follows from what looks cost, and not from who ran ahead. Looks that are written down stay: they have
+        been paid for.
+        """
+        last = self._last_round(reached)
+        if last is None:
+            return (None,) * len(reached)
+        ends: list[int | None] = []
+        for standing in reached:
+            ladder = standing.ladder
+            written = look_history(self.store, ladder.model, ladder.target).looks_of(ladder.name)
+            end = max(last, written)
+            if not end:
+                needed = self._amount(
+                    [self._fixed(), *(self._up_to(one, 1) or Spent(runs=0, cost=0.0) for one in reached)]
+                )
+                self._refuse_before_the_first_look(needed, "about")
+            # Where the ladder has not come to that look yet it goes on; where it ended before, it needs no budget.
+            over = standing.found.stop and len(standing.looks) <= end
+            ends.append(None if over or len(standing.looks) < end else end)
+        return tuple(ends)
+
+    def pays_for_all(self, cells: Sequence[Cell], standings: Sequence[Standing]) -> bool:
+        """Whether these runs fit in beside what the ladders have spent."""
         if self.budget is None:
             return True
-        going = [standing for standing in standings if not standing.found.stop]
-        # The screen and the first look are bought together: before it there is no verdict to end with.
-        if any(not standing.found.look for standing in going) and self.budget.unit != "minutes":
-            return True
-        runs = [
-            self.design.cell(cell.arm, cell.seed)
-            for standing in going
-            for cell in _cells(self.design, standing.ladder, standing.found.needed)
-        ]
-        fits = self.pays_for(runs, standings)
-        if not fits and any(standing.verdict is None for standing in standings):
-            raise SpecError(
-                "the budget ended before the first look",
-                where="--budget",
-                got=str(self.budget),
-                expected=f"about {self._amount([*self._spent(standings), *runs]):.1f} minutes",
-                fix="the same command with a larger budget: what was run is kept",
-            )
-        return fits
+        planned = {id(one): one for one in (self.design.cell(cell.arm, cell.seed) for cell in cells)}
+        untuned = {id(one) for one in self._untuned()}
+        beside = _sum(one for key, one in planned.items() if key not in untuned)
+        spent = [standing.looks[-1].spent for standing in standings if standing.looks]
+        return self._amount([self._fixed(), beside, *spent]) <= self.budget.amount
 
-    def pays_for(self, runs: Sequence[PlannedRun], standings: Sequence[Standing]) -> bool:
-        """Whether these runs fit into what is left."""
-        return self.budget is None or self._amount([*self._spent(standings), *runs]) <= self.budget.amount
+    def _last_round(self, reached: Sequence[Standing]) -> int | None:
+        """The last round of looks that fits in; None where all that are known, and the next one, do."""
+        if self.budget is None:
+            return None
+        for number in range(1, 1 + max(standing.found.looks for standing in reached)):
+            spent = [self._up_to(standing, number) for standing in reached]
+            if any(one is None for one in spent):
+                return None
+            if self._amount([self._fixed(), *(one for one in spent if one is not None)]) > self.budget.amount:
+                return number - 1
+        return None
 
-    def _fixed(self) -> list[PlannedRun]:
-        untuned = [planned for planned in self.design.distinct if planned.run.arm.kind == "untuned"]
-        return [*untuned, *self.before]
+    def _up_to(self, standing: Standing, number: int) -> Spent | None:
+        """What a ladder has spent by its look of this number, taken or the next; None where nobody knows yet."""
+        looks = standing.looks
+        if number <= len(looks):
+            return looks[number - 1].spent
+        if standing.found.stop:
+            return looks[-1].spent
+        if number > len(looks) + 1:
+            return None
+        before = looks[-1].spent if looks else Spent(runs=0, cost=0.0)
+        cost = {arm.name: arm.cost for arm in standing.ladder.protocol.arms}
+        # Before the first look the screen has to be bought too, and whoever it sets aside is not known yet: all arms.
+        needed = [run.arm for run in standing.found.needed]
+        if not looks:
+            seeds = standing.ladder.protocol.ladder[0]
+            needed = [arm for arm in cost for _ in range(seeds)]
+        return Spent(runs=before.runs + len(needed), cost=before.cost + sum(cost[arm] for arm in needed))
 
-    def _spent(self, standings: Sequence[Standing]) -> list[PlannedRun]:
-        return [
-            *self._fixed(),
-            *(
-                self.design.cell(cell.arm, cell.seed)
-                for standing in standings
-                for cell in _cells(self.design, standing.ladder, standing.found.read)
-            ),
-        ]
+    def _refuse_before_the_first_look(self, needed: float, word: str) -> None:
+        assert self.budget is not None
+        if needed <= self.budget.amount:
+            return
+        raise SpecError(
+            "the budget ends before the first look",
+            where="--budget",
+            got=str(self.budget),
+            expected=f"{word} {needed:,.{1 if self.budget.unit == 'minutes' else 0}f} {self.budget.unit}",
+            fix="a larger budget (what was run is kept), or fewer doses",
+        )
 
-    def _amount(self, runs: Sequence[PlannedRun]) -> float:
-        """What runs come to in the budget's unit, each once."""
-        distinct = {planned.run.run_id: planned for planned in runs}
+    def _untuned(self) -> list[PlannedRun]:
+        return [planned for planned in self.design.distinct if planned.run.arm.kind == "untuned"]
+
+    def _fixed(self) -> Spent:
+        """The untuned models, and the runs that chose the settings."""
+        return _sum([*self._untuned(), *self.before])
+
+    def _amount(self, spent: Sequence[Spent]) -> float:
+        """What comes together, in the budget's unit."""
         assert self.budget is not None
         if self.budget.unit == "runs":
-            return float(len(distinct))
-        if self.budget.unit == "tokens":
-            return float(sum(map(tokens_of, distinct.values())))
-        took = {run_id: self._seconds(run_id) for run_id in distinct}
-        known = [(seconds, tokens_of(distinct[run_id])) for run_id, seconds in took.items() if seconds is not None]
-        rate = sum(seconds for seconds, _ in known) / max(sum(tokens for _, tokens in known), 1)
-        total = sum(
-            rate * tokens_of(distinct[run_id]) if seconds is None else seconds for run_id, seconds in took.items()
-        )
-        return total / 60 / self.workers(max(len(distinct), 1))
+            return float(sum(one.runs for one in spent))
+        tokens = sum(one.cost for one in spent)
+        return tokens if self.budget.unit == "tokens" else tokens * self._minutes_a_token()
 
-    def _seconds(self, run_id: str) -> float | None:
-        """What a run took; None where it is not finished."""
-        timing = self.store.run_folder(run_id) / TIMING
-        if not timing.is_file():
-            return None
-        times = read_sealed(timing)
-        return float(times["training_seconds"] + times["answering_seconds"])
+    def _minutes_a_token(self) -> float:
+        """Minutes of the clock for a token, as the runs that are finished took; 0 before the first."""
+        seconds = tokens = 0.0
+        for planned in self.design.distinct:
+            timing = self.store.run_folder(planned.run.run_id) / TIMING
+            if timing.is_file():
+                times = read_sealed(timing)
+                seconds += times["training_seconds"] + times["answering_seconds"]
+                tokens += tokens_of(planned)
+        return seconds / 60 / max(tokens, 1.0) / self.workers(len(self.design.distinct))
+
+
+def _sum(runs: Iterable[PlannedRun]) -> Spent:
+    """What runs take, each once."""
+    distinct = {planned.run.run_id: planned for planned in runs}.values()
+    return Spent(runs=len(distinct), cost=float(sum(map(tokens_of, distinct))))

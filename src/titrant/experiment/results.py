@@ -202,11 +202,13 @@ def _staged_verdicts(design: Design, scores: Scores, store: Store, model: str, t
     failures = {
         run_id: record["failure"]["kind"] for run_id, record in failures_by_run(store).items() if run_id not in finished
     }
+    history = look_history(store, model, target)
     standing = standing_of(
         ladder,
         family_tables(scores, design.prepared, model, target, size=ladder.protocol.target_rows),
         store,
-        failed=failed_runs(design, ladder, look_history(store, model, target), failures),
+        failed=failed_runs(design, ladder, history, failures),
+        budget_seeds=history.budget_seeds.get(ladder.name),
         unscored=unscored_items(scores, model, target, design.prepared.study.targets[target].metric),
     )
     return [] if standing.verdict is None else [standing.verdict]

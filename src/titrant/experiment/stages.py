@@ -139,8 +139,10 @@ def standing_of(
     failed: Sequence[RunRequest] = (),
     unscored: Unscored | None = None,
     shards: int = 1,
+    budget_seeds: int | None = None,
 ) -> Standing:
-    """Where a ladder stands on these tables of its family's arms, by eval set."""
+    """Where a ladder stands on these tables of its family's arms, by eval set. `budget_seeds`: a budget ends it at so
+    many seeds."""
     history = look_history(store, ladder.model, ladder.target)
     found = next_runs_of_tables(
         ladder.protocol,
@@ -150,9 +152,9 @@ def standing_of(
         unscored=unscored,
         ordered=False,
         lost=lost_level(ladder, history),
-        budget_at={record["seeds"] for record in history.budgets if record["protocol"] == ladder.name},
+        budget_seeds=budget_seeds,
     )
-    looks = looks_taken(ladder.protocol, tables, failed=failed)
+    looks = looks_taken(ladder.protocol, tables, failed=failed, budget_seeds=budget_seeds)
     verdict = None if found.verdict is None else told_with_looks(found.verdict, found, looks)
     return Standing(ladder=ladder, found=found, looks=looks, verdict=verdict)
 

@@ -40,8 +40,16 @@ class Collector:
             if not answers.is_finished(run_id)
         }
 
-    def standing(self, ladder: StudyLadder, *, tried: Collection[str] = (), shards: int = 1) -> Standing:
-        """Where a ladder stands. `tried` are runs that failed in this sitting, whatever the kind."""
+    def standing(
+        self,
+        ladder: StudyLadder,
+        *,
+        tried: Collection[str] = (),
+        shards: int = 1,
+        budget_seeds: int | None = None,
+    ) -> Standing:
+        """Where a ladder stands. `tried` are runs that failed in this sitting, whatever the kind; `budget_seeds` those
+        at which a budget ends it."""
         scores, prepared = Scores(self._runs.values()), self._design.prepared
         metric = prepared.study.targets[ladder.target].metric
         return standing_of(
@@ -57,6 +65,7 @@ class Collector:
             ),
             unscored=unscored_items(scores, ladder.model, ladder.target, metric),
             shards=shards,
+            budget_seeds=budget_seeds,
         )
 
     def known(self, cell: Cell, *, tried: Collection[str] = ()) -> bool:
@@ -72,7 +81,12 @@ def as_read(design: Design, store: Store) -> Design:
     if design.prepared.study.until != "firm":
         return design
     scores = Collector(design, store)
-    standings = [scores.standing(ladder) for ladder in ladders_of(design)]
+    standings = [
+        scores.standing(
+            ladder, budget_seeds=look_history(store, ladder.model, ladder.target).budget_seeds.get(ladder.name)
+        )
+        for ladder in ladders_of(design)
+    ]
     return design.called((cell.arm, cell.seed) for cell in cells_read(design, standings, there=scores.known))
 
 
