@@ -6,11 +6,11 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fake_study import fake_prepare, write_rows, write_study
-from toy_llama import save_toy_model
 
 from titrant.config.study import load_study
 from titrant.core.errors import DataError, SpecError
@@ -56,7 +56,7 @@ def test_the_file_holds_every_visit_in_the_order_of_the_steps(
     rows = read(done.mix.path)
     visited = [planned.examples[index] for step in planned.plan.steps for index in step]
     assert [learned(row) for row in rows] == [example.answer for example in visited]
-    assert Counter(row["channel"] for row in rows) == {"target": 6 * 2, "general": 12}
+    assert Counter(row["channel"] for row in rows) == {"toy": 6 * 2, "general": 12}
     facts = json.loads(done.mix.sidecar.read_text())
     assert (facts["rows"], facts["distinct_rows"], facts["trainer"]) == (24, 18, trainer)
     if trainer == "llamafactory":
@@ -112,24 +112,13 @@ def test_a_gguf_of_a_package_is_no_model_of_another_trainer(design: Design, tmp_
 def test_answers_that_are_all_dates_are_refused_as_json_and_written_as_parquet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "dates"
-    write_study(folder / "study")
-    rows = [json.loads(line) for line in (folder / "study" / "train.jsonl").read_text().splitlines()]
-    design = design_of(folder, monkeypatch)
-    planned = the_run(design, {})
-    dated = {index: _dated(example) for index, example in enumerate(planned.examples)}
-    monkeypatch.setattr(type(planned), "examples", tuple(dated.values()), raising=False)
-    assert rows
-    with pytest.raises(DataError, match=r"(?s)arm\.jsonl: rows that a trainer would read as something else.*arm\.parquet"):
+    planned = the_run(design_of(tmp_path, monkeypatch), {})
+    dated = [replace(row, turns=(*row.prompt, replace(row.turns[-1], text="2024-01-05"))) for row in planned.examples]
+    vars(planned)["examples"] = tuple(dated)
+    with pytest.raises(DataError, match=r"(?s)arm\.jsonl: rows that a trainer .*arm\.parquet"):
         write_for("trl", planned, tmp_path / "arm.jsonl", model="org/name")
     done = write_for("trl", planned, tmp_path / "arm.parquet", model="org/name")
     assert {row["completion"][0]["content"] for row in read(done.mix.path)} == {"2024-01-05"}
-
-
-def _dated(example):
-    from dataclasses import replace
-
-    return replace(example, answer="2024-01-05")
 
 
 def test_what_is_asked_wrong_is_named(design: Design, tmp_path: Path) -> None:
@@ -143,11 +132,20 @@ def test_what_is_asked_wrong_is_named(design: Design, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_trl_trains_on_it(design: Design, tmp_path: Path) -> None:
+def test_trl_trains_on_it(design: Design, tmp_path: Path, make_toy_folder) -> None:
     pytest.importorskip("trl", reason="TRL is not installed")
-    save_toy_model(tmp_path / "toy")
+    make_toy_folder(tmp_path / "toy")
     done = write_for("trl", the_run(design, {"general": 4}), tmp_path / "arm.jsonl", model=str(tmp_path / "toy"))
-    command = [sys.executable, "-m", "trl.scripts.sft", "--config", str(done.config), "--use_cpu", "--report_to", "none"]
+    command = [
+        sys.executable,
+        "-m",
+        "trl.scripts.sft",
+        "--config",
+        str(done.config),
+        "--use_cpu",
+        "--report_to",
+        "none",
+    ]
     found = subprocess.run([*command, "--bf16", "false"], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr[-2000:]
     state = next((tmp_path / "arm-model").glob("checkpoint-*/trainer_state.json"))
@@ -171,13 +169,13 @@ def test_llamafactory_reads_it(design: Design, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_axolotl_learns_the_last_answer_alone(design: Design, tmp_path: Path) -> None:
+def test_axolotl_learns_the_last_answer_alone(design: Design, tmp_path: Path, make_toy_folder) -> None:
     strategies = pytest.importorskip("axolotl.prompt_strategies.chat_template", reason="axolotl is not installed")
     import yaml
     from axolotl.utils.dict import DictDefault
     from transformers import AutoTokenizer
 
-    save_toy_model(tmp_path / "toy")
+    make_toy_folder(tmp_path / "toy")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "toy")
     done = write_for("axolotl", the_run(design, {"general": 12}), tmp_path / "arm.jsonl", model=str(tmp_path / "toy"))
     config = DictDefault(yaml.safe_load(done.config.read_text()))

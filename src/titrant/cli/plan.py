@@ -195,7 +195,8 @@ def _write_for(trainer: str, planned: PlannedRun, out: Path, not_read: Sequence[
     done = write_for(trainer, planned, out, model=str(study.models[planned.run.arm.model]), not_read=not_read)
     distinct = done.mix.facts["distinct_rows"]
     print(
-        f"{done.mix.path}: {done.mix.rows} visits of {distinct} rows; {done.mix.sidecar.name} says what was asked and got"
+        f"{done.mix.path}: {done.mix.rows} visits of {distinct} rows; {done.mix.sidecar.name} says what was asked and"
+        " got"
     )
     print(f"{done.config}: {done.command}")
 

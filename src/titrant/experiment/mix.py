@@ -62,7 +62,7 @@ def find_run(
     matched: bool = False,
 ) -> PlannedRun:
     """The run of the arm with these rows at this seed; an error that lists the arms where there is none. `matched` asks
-    for the baseline that takes as many steps as the largest dose: the same rows as the plain one, visited more often."""
+    for the baseline of as many steps as the largest dose: the rows of the plain one, visited more often."""
     for arm in design.arms:
         same = arm.target_rows == target_rows and {dose.label: dose.rows for dose in arm.doses} == doses
         right_target = target is None or not arm.target or arm.target == target

@@ -21,7 +21,7 @@ from titrant.core.records import Example, TrainingSettings
 from titrant.data.readers import FileNote
 from titrant.experiment.design import PlannedRun
 from titrant.experiment.mix import Mix, WrittenMix, mix_of
-from titrant.storage.store import write_bytes
+from titrant.storage.atomic import write_bytes
 
 _SCHEDULES = {"linear": "linear", "constant": "constant_with_warmup", "cosine": "cosine"}
 
@@ -77,8 +77,8 @@ class WrittenForTrainer:
 def write_for(
     trainer: str, planned: PlannedRun, out: Path, *, model: str, not_read: Sequence[FileNote] = ()
 ) -> WrittenForTrainer:
-    """Write an arm for `trainer`: every visit of its rows (JSON Lines, or Parquet where `out` says so), the sidecar, and
-    a configuration. Raises `DataError` where the trainer's reader would not give back the rows as they stand."""
+    """Write an arm for `trainer`: every visit of its rows (JSON Lines or Parquet, by the name of `out`), the sidecar,
+    and a configuration. Raises `DataError` where the trainer's reader would not give back the rows as they stand."""
     if trainer not in TRAINERS:
         raise SpecError("no such trainer", where="--for", got=trainer, expected=", ".join(TRAINERS))
     if out.suffix not in (".jsonl", ".parquet"):
@@ -165,14 +165,14 @@ def _loadable(model: str) -> str | None:
     return None if model.startswith("package:") or model.endswith(".gguf") else model
 
 
-# -------------------------------------------------------------------------------------------------------------- settings
+# ------------------------------------------------------------------------------------------------------------ settings
 
 
 def _config_text(trainer: str, command: str, recipe: Recipe, planned: PlannedRun) -> str:
     """YAML by hand: PyYAML, which all of them read it with, takes 5e-05 for text."""
     head = [
         f"# {command}",
-        f"# Arm {planned.run.arm.name} at seed {recipe.seed}: every visit of its rows is a line, so it takes one epoch.",
+        f"# Arm {planned.run.arm.name} at seed {recipe.seed}: a line for every visit of its rows, so one epoch.",
     ]
     if recipe.model is None:
         head.append("# The study's model is a GGUF file, which is no model to train from elsewhere: name its original.")

@@ -28,8 +28,9 @@ def read_logs(
         evaluator: `lm-eval` (folders of `--log_samples`) or `inspect` (`.eval` files; needs the extra `inspect`).
         tasks: only these tasks or groups of the harness; empty for all. Tasks named in `retention` come on top.
         retention: tasks that should be kept rather than learned; their eval set is `retention:TASK`.
-        metric: which score decides, or which for each task; needed where a log holds several. For lm-eval's choices also `graded`, the
-            probability of the right choice among the choices, worked out from the log-likelihoods in the log.
+        metric: which score decides, or which for each task; needed where a log holds several. For
+            lm-eval's choices also `graded`, the probability of the right choice among the choices, worked out from the
+            log-likelihoods in the log.
         filter: which of lm-eval's filters; needed where a log holds several.
         group: a field of the document (lm-eval) or of the metadata (Inspect) that says which items are one sample.
         drop_incomplete: leave out items that some log lacks, instead of refusing them.
@@ -42,7 +43,8 @@ def read_logs(
         ScoresError: a log that is absent, cut or not finished; items asked with other words in some logs than in others
             (paired by digests, never by order); a metric that is none, or several where one must be named.
 
-    >>> table = read_logs({("alone", 0): "logs/alone", ("mix@96", 0): "logs/mix"}, evaluator="lm-eval")  # doctest: +SKIP
+    >>> logs = {("alone", 0): "logs/alone", ("mix@96", 0): "logs/mix"}
+    >>> table = read_logs(logs, evaluator="lm-eval")  # doctest: +SKIP
     >>> judge(table, baseline="alone", smallest_effect=0.02).sentence  # doctest: +SKIP
     """
     import json

@@ -252,7 +252,7 @@ def _logprobs(row: Mapping[str, Any]) -> list[float]:
 
 
 def _continuations(row: Mapping[str, Any]) -> list[str]:
-    """The choices as they were written: the digest of a prompt does not hold them, and they are part of the question."""
+    """The choices as they were written: part of the question, and not of the prompt's digest."""
     found = [arguments.get("arg_1") for arguments in row.get("arguments", {}).values() if isinstance(arguments, dict)]
     return [text for text in found if isinstance(text, str)]
 

