@@ -82,6 +82,44 @@ def test_graded_is_the_probability_of_the_right_choice_among_the_choices(runs: d
     assert table.column("score").to_pylist() == pytest.approx([1 / (1 + 2.718281828459045)] * 4)
 
 
+@pytest.mark.parametrize(
+    ("choices", "target", "right"),
+    [
+        ([" yes", " no"], "no", 1),  # the text, as the real logs have it
+        ([" yes", " no"], "1", 1),  # the index
+        ([" 1", " 2", " 3"], "3", 2),  # a text that is no index
+        ([" 0", " 1"], "1", 1),  # both, and the same
+    ],
+)
+def test_the_right_choice_is_told_by_index_or_text(
+    choices: list[str], target: str, right: int, runs: dict[tuple[str, int], Path]
+) -> None:
+    def one(rows: list[dict]) -> list[dict]:
+        prompt = rows[0]["arguments"]["gen_args_0"]["arg_0"]
+        asked = {f"gen_args_{n}": {"arg_0": prompt, "arg_1": text} for n, text in enumerate(choices)}
+        found = [[str(-1.0 if n == right else -50.0), "False"] for n in range(len(choices))]
+        return [rows[0] | {"arguments": asked, "filtered_resps": found, "target": target}]
+
+    for folder in runs.values():
+        rewrite(samples_file(folder), one)
+        next(folder.rglob("results_*.json")).unlink()
+    table = read_logs(runs, evaluator="lm-eval", tasks=["triage"], metric="graded")
+    assert table.column("score").to_pylist() == pytest.approx([1.0] * 4)
+
+
+def test_a_number_that_could_be_index_or_text_is_not_guessed(runs: dict[tuple[str, int], Path]) -> None:
+    def numbers(rows: list[dict]) -> list[dict]:
+        prompt = rows[0]["arguments"]["gen_args_0"]["arg_0"]
+        asked = {f"gen_args_{n}": {"arg_0": prompt, "arg_1": f" {n + 1}"} for n in range(3)}
+        return [rows[0] | {"arguments": asked, "filtered_resps": [["-1.0", "False"]] * 3, "target": "2"}]
+
+    for folder in runs.values():
+        rewrite(samples_file(folder), numbers)
+        next(folder.rglob("results_*.json")).unlink()
+    with pytest.raises(ScoresError, match=r"no such metric \(got 'graded'; expected acc, acc_norm\)"):
+        read_logs(runs, evaluator="lm-eval", tasks=["triage"], metric="graded")
+
+
 def test_each_task_may_have_a_metric_and_a_filter_of_its_own_and_one_may_be_retention() -> None:
     table = read_logs(
         RUNS,
@@ -143,7 +181,7 @@ def _loss(rows: list[dict]) -> list[dict]:
         (_choice, r"1 sample was .*another prompt"),
         (_reference, r"1 sample was .*another reference"),
         (_without_digests, r"jsonl:1: a sample without doc_hash.*expected a sample of lm-eval 0\.4\.3"),
-        (lambda rows: rows[:-3], r"half a log \(got 13 samples; expected 16, as results_.*json says"),
+        (lambda rows: rows[:-3], r"half a log \(got '13 samples'; expected 16, as results_.*json says"),
         (_loss, r"jsonl:5: acc is no score from 0 to 1 \(got 1\.5; expected acc_norm, graded"),
     ],
 )
@@ -205,7 +243,7 @@ def test_folders_that_are_no_log_of_one_run_are_named(runs: dict[tuple[str, int]
     with pytest.raises(ScoresError, match=r"two logs of task spoken"):
         read_logs(runs | {("alone", 0): tmp_path / "logs"}, evaluator="lm-eval")
     with pytest.raises(ScoresError, match=r"alone:2.*no such file or folder"):
-        read_logs(runs | {("alone", 2): tmp_path / "nowhere"}, evaluator="lm-eval")
+        read_logs({("alone", 2): tmp_path / "nowhere"} | runs, evaluator="lm-eval")
     for file in runs["alone", 0].rglob("samples_*"):
         file.unlink()
     with pytest.raises(ScoresError, match=r"results without samples.*--log_samples"):
@@ -214,4 +252,4 @@ def test_folders_that_are_no_log_of_one_run_are_named(runs: dict[tuple[str, int]
         file.unlink()
     del runs["alone", 0]
     with pytest.raises(ScoresError, match=r"alone:1: task spoken is not in every log"):
-        read_logs(runs, evaluator="lm-eval", metric={"triage": "acc"}, filter="word")
+        read_logs(runs, evaluator="lm-eval", metric={"triage": "acc"}, filter={"spoken": "word"})

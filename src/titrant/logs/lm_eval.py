@@ -228,25 +228,37 @@ def _graded(row: Mapping[str, Any]) -> float | None:
 
 
 def _gold(row: Mapping[str, Any]) -> int | None:
-    """The index of the right choice; None where the sample is no choice among log-likelihoods."""
-    logprobs, target = _logprobs(row), str(row.get("target"))
-    if len(logprobs) < 2 or not target.isdecimal() or int(target) >= len(logprobs):
+    """The index of the right choice; None where the sample is no choice among log-likelihoods.
+
+    The harness writes the reference as the task gives it: as the index of the choice, or as its text. Where a number
+    could be both and they name different choices, neither is taken.
+    """
+    asked, target = _choices(row), str(row.get("target"))
+    if len(asked) < 2:
         return None
-    return int(target)
+    found = {place for place, (text, _) in enumerate(asked) if text.strip() == target.strip()}
+    if target.isdecimal() and int(target) < len(asked):
+        found.add(int(target))
+    return found.pop() if len(found) == 1 else None
 
 
 def _logprobs(row: Mapping[str, Any]) -> list[float]:
-    """Of each choice given its prompt. Requests without a prompt are left out where others have one: the harness adds
-    them for `acc_mutual_info`, and they are no answers."""
-    contexts = [str(arguments.get("arg_0", "")) for arguments in row.get("arguments", {}).values()]
+    return [logprob for _, logprob in _choices(row)]
+
+
+def _choices(row: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Text and log-likelihood of each choice given its prompt; none where the answer is no choice. Requests without a
+    prompt are left out where others have one: the harness adds them for `acc_mutual_info`, and they are no answers."""
+    arguments = [one if isinstance(one, dict) else {} for one in row.get("arguments", {}).values()]
+    contexts = [str(one.get("arg_0", "")) for one in arguments]
     found = row.get("filtered_resps", [])
     if len(found) != len(contexts):
         return []
-    wanted = [pair for pair, context in zip(found, contexts, strict=True) if context or not any(contexts)]
-    if not all(isinstance(pair, list) and len(pair) == 2 for pair in wanted):
+    wanted = [n for n, context in enumerate(contexts) if context or not any(contexts)]
+    if not all(isinstance(found[n], list) and len(found[n]) == 2 for n in wanted):
         return []
     try:
-        return [float(pair[0]) for pair in wanted]
+        return [(str(arguments[n].get("arg_1", "")), float(found[n][0])) for n in wanted]
     except (TypeError, ValueError):
         return []
 
