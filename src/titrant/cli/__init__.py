@@ -266,7 +266,7 @@ def judge(
 ) -> None:
     """The verdict on anyone's scores, one line a file; with --from, on the logs of an evaluator."""
     of_logs = {"--arm": arm, "--task": task, "--retention": retention, "--metric": metric, "--filter": filter_}
-    of_logs |= {"--group": group}
+    of_logs["--group"] = [group] if group else None
     if evaluator is not None:
         from titrant.cli.logs import show_judged_logs
 

@@ -270,7 +270,7 @@ def _continuations(row: Mapping[str, Any]) -> list[str]:
 
 
 def _prompt(row: Mapping[str, Any]) -> str:
-    first = next(iter(row.get("arguments", {}).values()), {})
+    first: Any = next(iter(row.get("arguments", {}).values()), {})
     return str(first.get("arg_0", "")) if isinstance(first, dict) else str(first)
 
 
