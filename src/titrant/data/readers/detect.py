@@ -10,8 +10,9 @@ from typing import Any
 
 from titrant.core.errors import DataError
 from titrant.core.records import RawRow
+from titrant.data.readers.columns import Row
 from titrant.data.readers.files import read_rows
-from titrant.data.readers.shapes import SHAPES, Row, read_row, shape_of
+from titrant.data.readers.shapes import SHAPES, read_row, shape_of
 
 MOST_LISTED_CHARACTERS = 1000
 """An instruction names all labels while they take no more than this: it is read again with every row."""
@@ -56,7 +57,7 @@ def detect_shape(path: str | Path) -> FileShape:
     """Look at up to 20,000 rows of `path`; a file that cannot be read raises the reader's `DataError`."""
     rows: list[RawRow] = []
     complete = True
-    for row in read_rows(path):
+    for row in read_rows(path, named=True):
         if len(rows) == _SAMPLE_ROWS:
             complete = False
             break

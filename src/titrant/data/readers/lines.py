@@ -121,10 +121,13 @@ def _read(read: Callable[[int], bytes], size: int, *, name: str, line: int) -> b
 def _checked_start(raw: bytes, name: str) -> bytes:
     """The first bytes of a file without a UTF-8 byte order mark; what is plainly another kind of file is refused."""
     where = f"{name}:1"
+    if raw.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # its mark begins as that of UTF-16 does
+        raise DataError("the file is UTF-32", where=where, expected="UTF-8", fix=_recode(name, "utf-32"))
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError("the file is UTF-16", where=where, expected="UTF-8", fix="iconv -f utf-16 -t utf-8")
+        raise DataError("the file is UTF-16", where=where, expected="UTF-8", fix=_recode(name, "utf-16"))
     if raw.startswith(b"\x1f\x8b"):
-        raise DataError("the file is gzip-compressed, but its name does not end in .gz", where=where, fix="rename it")
+        fix = f"rename it: {Path(name).name}.gz"
+        raise DataError("the file is gzip-compressed, but its name does not end in .gz", where=where, fix=fix)
     if raw.startswith(b"version https://git-lfs.github.com/spec/"):
         raise DataError("this is a Git LFS pointer, not the data", where=where, fix="git lfs pull")
     return raw.removeprefix(codecs.BOM_UTF8)
@@ -145,16 +148,25 @@ def _not_utf8(error: UnicodeDecodeError, name: str, line: int) -> DataError:
 
 
 def _recode(name: str, encoding: str) -> str:
-    path = Path(name)
-    if name.endswith(".gz") or "!" in name:
-        return f"unpack it, and then iconv -f {encoding} -t utf-8"
-    return f"iconv -f {encoding} -t utf-8 {shlex.quote(name)} > {shlex.quote(f'{path.stem}.utf8{path.suffix}')}"
+    archive, _, member = name.rpartition("!")
+    packed, remote = bool(archive) or name.endswith(".gz"), name.startswith("hub:")
+    # What is packed or elsewhere is first to be had as a file, under its own name.
+    plain = Path(member.removesuffix(".gz"))
+    source = plain.name if packed or remote else name
+    command = f"iconv -f {encoding} -t utf-8 {shlex.quote(source)} > {shlex.quote(f'{plain.stem}.utf8{plain.suffix}')}"
+    if remote:
+        return f"download the dataset, and then {command}"
+    return f"unpack {shlex.quote(archive or name)}, and then {command}" if packed else command
 
 
 def _nul(text: str, name: str, line: int) -> DataError:
+    # Western text in UTF-16 has a NUL beside nearly every letter; the first byte says on which side.
+    half = text.count("\0") >= len(text) // 3
+    encoding = "utf-16be" if text.startswith("\0") else "utf-16le"
+    fix = f"it looks like UTF-16 without a mark: {_recode(name, encoding)}" if half else "the file is damaged or binary"
     return DataError(
         f"a NUL byte at character {text.index(chr(0)) + 1} of the line",
         where=f"{name}:{line}",
         expected="text in UTF-8",
-        fix="the file is damaged, binary, or UTF-16 without a mark",
+        fix=fix,
     )
