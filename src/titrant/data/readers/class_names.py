@@ -32,8 +32,8 @@ def with_class_names(row: RawRow, class_names: ClassNames) -> RawRow:
 
 
 def told_from_numbers(class_names: ClassNames) -> ClassNames:
-    """The columns whose names are no numbers. A table of text may hold names already, and where a name is a number (five
-    stars from 1 to 5, whose classes are 0 to 4) nobody can tell which it holds."""
+    """The columns whose names are no numbers. A table of text may hold names already, and where a name is a number (of
+    stars, 1 to 5, whose classes are 0 to 4) nobody can tell which it holds."""
     return {column: names for column, names in class_names.items() if not any(map(_NUMBER.fullmatch, names))}
 
 

@@ -149,8 +149,8 @@ def _files_of_folder(folder: Path, part: str | None, text: str) -> tuple[RowFile
             raise DataError(
                 "a link leads out of the folder", where=str(folder / name), got=str((folder / name).resolve())
             )
-    names = names_in_folder(folder, header, config or None)
-    return tuple(RowFile(path=folder / name, name=str(folder / name), class_names=names) for name in chosen)
+    classes = names_in_folder(folder, header, config or None)
+    return tuple(RowFile(path=folder / name, name=str(folder / name), class_names=classes) for name in chosen)
 
 
 def _header_of(folder: Path) -> dict[str, Any]:

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 from titrant.core.errors import DataError
 from titrant.core.identity import fingerprint
-from titrant.core.records import AnswerKind, Example, Item, RawRow, Tags, Turn
+from titrant.core.records import AnswerKind, Example, Item, Tags, Turn
 from titrant.data.readers.columns import ColumnPlaces, Row
 from titrant.data.readers.files import read_rows, rows_at_lines
 from titrant.data.readers.lines import Report
@@ -24,7 +23,7 @@ from titrant.data.readers.options import AnswersOfFile
 from titrant.data.readers.parts import GROUP, ID, LABEL, ROW_ID, TASK, ColumnMap, Part
 from titrant.data.readers.problems import Problems
 from titrant.data.readers.shapes import Reading, Shape, read_row, shape_of, shape_of_row
-from titrant.data.readers.trees import conversations_of, holds_messages
+from titrant.data.readers.trees import with_whole_conversations
 
 
 def load_examples(
@@ -172,7 +171,7 @@ def _readings(
     if lines is not None:  # what the first row of the file is, all are
         first = next(iter(read_rows(path, named=True)))
         found = shape_of(first, columns=columns, instruction=instruction, shape=shape)
-    for raw in _rows(path, fault) if lines is None else rows_at_lines(Path(path), lines):
+    for raw in with_whole_conversations(path, report=fault) if lines is None else rows_at_lines(Path(path), lines):
         if found is None:
             found = shape_of(raw, columns=columns, instruction=instruction, shape=shape)
         row = Row(raw, known)
@@ -198,16 +197,6 @@ def _readings(
     problems.raise_any()
 
 
-def _rows(path: str | Path, fault: Report) -> Iterator[RawRow]:
-    """The rows of a file; of a file of messages that reply to one another, its conversations."""
-    rows = iter(read_rows(path, report=fault, named=True))
-    first = next(rows, None)
-    if first is None:
-        return
-    everything = chain([first], rows)
-    yield from conversations_of(everything, report=fault) if holds_messages(first) else everything
-
-
 def _choices_for(reading: Reading, closed: Sequence[str] | None, answer: AnswerKind) -> tuple[str, ...] | None:
     choices = reading.choices if reading.choices is not None else tuple(closed) if closed is not None else None
     if answer != "choices":
@@ -222,7 +211,9 @@ def _choices_for(reading: Reading, closed: Sequence[str] | None, answer: AnswerK
         if alike and not own:
             fix = f"merge_labels: {{{alike[0]!r}: [{unknown[0]!r}]}} in the target, as it differs in case or space only"
         raise DataError(
-            "the answer is not among the row's choices" if own else "a label that was never seen in training",
+            "the answer is not among the row's choices"
+            if own
+            else f"a label that was never seen in training, {unknown[0]!r}",
             got=unknown[0],
             expected="one of " + ", ".join(choices),
             fix=fix,

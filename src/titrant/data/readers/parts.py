@@ -32,7 +32,7 @@ def _part(role: str, *others: str | tuple[str, ...]) -> Part:
 BY_PLACE = ("answer_text", "answer_index", "answer_number", "answer_letter")
 ID, ROW_ID, LABEL = _part("id"), _part("row_id"), _part("label")
 TASK, GROUP = _part("task"), _part("group")
-MESSAGES = _part("messages", "conversations", "conversation")
+MESSAGES = _part("messages", "conversations", "conversation", "contents")
 SYSTEM = _part("system", "system_prompt", "system_message")
 HISTORY = _part("history")
 QUESTION = _part("question", "question_stem")

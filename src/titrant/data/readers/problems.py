@@ -9,8 +9,9 @@ from titrant.core.errors import DataError
 
 MAX_PROBLEMS = 20
 _MOST_PLACES = 5
-# What differs from row to row within one fault: which turn, how many cells, which byte.
-_NUMBERS = re.compile(r"0x[0-9a-f]+|\\u[0-9a-f]{4}|\d+")
+# What differs from row to row within one fault: which turn, how many cells, which byte. What stands in quotes is the
+# file's own, and tells faults apart: which role, which label.
+_QUOTED_OR_NUMBER = re.compile(r"(?P<quoted>'[^']*')|0x[0-9a-f]+|\\u[0-9a-f]{4}|\d+")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class Problems:
         return bool(self._kinds)
 
     def __call__(self, error: DataError) -> None:
-        key = _NUMBERS.sub("#", error.problem)
+        key = _QUOTED_OR_NUMBER.sub(lambda match: match["quoted"] or "#", error.problem)
         known = self._kinds.get(key)
         if known is not None:
             known.add(error)

@@ -52,6 +52,7 @@ from titrant.data.readers.parts import (
     listed,
 )
 from titrant.data.readers.turns import (
+    ROLE_FIELDS,
     asked,
     beyond_text,
     checked_prompt,
@@ -204,7 +205,7 @@ def _is_only_text(row: Row) -> bool:
         name for each in SHAPES.values() for part in each.needs if part is not LABEL for name in part.single_names
     }
     beside = row.raw.values.keys() - {"text", "id", "row_id"}
-    return all(row.raw.values[name] is None and name in needed for name in beside)
+    return all(name in needed and row.raw.values[name] in (None, [], {}) for name in beside)
 
 
 def _no_shape(row: Row, candidates: list[Shape], *, forced: str | None) -> DataError:
@@ -220,9 +221,8 @@ def _no_shape(row: Row, candidates: list[Shape], *, forced: str | None) -> DataE
         names = " and no ".join(f"{part.role} ({', '.join(part.single_names)})" for part in lacking)
         problem += f": {read_as}, and there is no {names}"
         fix = "say which is which in the study: columns: {" + ", ".join(f"{part.role}: …" for part in lacking) + "}"
-    written = columns_in_other_case(row.raw)
-    if forced is None and written:
-        fix = "columns: {" + ", ".join(f"{name}: {column}" for name, column in written.items()) + "}"
+    if forced is None:
+        fix = _other_writing(row.raw) or fix
     return DataError(
         problem,
         where=str(row.raw.origin),
@@ -230,6 +230,23 @@ def _no_shape(row: Row, candidates: list[Shape], *, forced: str | None) -> DataE
         expected=" | ".join("+".join(part.role for part in each.needs) for each in candidates or SHAPES.values()),
         fix=fix,
     )
+
+
+def _other_writing(raw: RawRow) -> str | None:
+    """How a row can be read whose columns go by other names, or whose parts stand within a column; None if unknown."""
+    if written := columns_in_other_case(raw):
+        return "columns: {" + ", ".join(f"{name}: {column}" for name, column in written.items()) + "}"
+    for column, value in raw.values.items():
+        if (
+            isinstance(value, list)
+            and value
+            and all(isinstance(each, dict) and each.keys() & ROLE_FIELDS for each in value)
+        ):
+            return f"columns: {{messages: {column}}}"
+        inner = Row(RawRow(values=value, origin=raw.origin), {}) if isinstance(value, dict) else None
+        if inner is not None and any(all(map(inner.holds, each.needs)) for each in SHAPES.values()):
+            return f"the parts stand within {column}, so bring its fields up: jq -c .{column} FILE > NEW_FILE"
+    return None
 
 
 def columns_in_other_case(raw: RawRow) -> dict[str, str]:
@@ -292,7 +309,12 @@ def _check_columns(row: Row) -> None:
 def _read_messages(row: Row, instruction: str | None) -> Reading:
     turns, learned = turns_of(row, MESSAGES)
     if turns[-1].role != "assistant":
-        raise DataError("the conversation does not end with an answer", got=turns[-1].role, expected="assistant")
+        raise DataError(
+            "the conversation does not end with an answer",
+            got=turns[-1].role,
+            expected="assistant",
+            fix="leave out such rows, or their last turn",
+        )
     system = system_turns(row)
     if system and turns[0].role == "system":
         if turns[0] != system[0]:
@@ -329,10 +351,14 @@ def _read_prompt_response(row: Row, instruction: str | None) -> Reading:
 def _replied(row: Row, question: Part, reply: Part, instruction: str | None) -> Reading:
     """The reading of a prompt and a reply: texts, or turns, of which those of the reply may repeat the prompt's."""
     in_turns = isinstance(row.value(question), list)
-    if not in_turns and not isinstance(row.value(reply), list):
-        return Reading(prompt=asked(row, instruction or "", row.text(question)), references=(row.text(reply),))
+    turns = (
+        (*system_turns(row), *turns_of(row, question)[0])
+        if in_turns
+        else asked(row, instruction or "", row.text(question))
+    )
+    if not isinstance(row.value(reply), list | dict):
+        return Reading(prompt=checked_prompt(turns), references=(row.text(reply),))
     answer, learned = turns_of(row, reply)
-    turns = (*system_turns(row), *turns_of(row, question)[0]) if in_turns else asked(row, row.text(question))
     if len(answer) > len(turns) and answer[: len(turns)] == turns:
         answer = answer[len(turns) :]
     if len(answer) != 1 or answer[0].role != "assistant":

@@ -25,7 +25,8 @@ ROLES: dict[str, Role] = {
     "ai": "assistant",
 }
 _PART_TYPES = ("text", "input_text", "output_text")
-_ROLE_FIELDS = ("role", "from")
+ROLE_FIELDS = ("role", "from")
+"""The fields of a message that say who speaks."""
 _TEXT_FIELDS = ("content", "value", "parts", "text")
 _MARK_FIELDS = tuple(mark.role for mark in MARKS)
 
@@ -36,6 +37,8 @@ def turns_of(row: Row, part: Part) -> tuple[tuple[Turn, ...], bool]:
     In a list of texts the user has the first word.
     """
     value = parsed_cell(row.value(part), part.role)
+    if isinstance(value, Mapping):  # one turn alone
+        value = [value]
     if not isinstance(value, list) or not value:
         raise DataError(
             f"the {part.role} are not a list of turns", got=value, expected='[{"role": …, "content": …}, …]'
@@ -62,7 +65,7 @@ def turns_of(row: Row, part: Part) -> tuple[tuple[Turn, ...], bool]:
 
 def _turn(row: Row, message: Mapping[str, Any], number: int, *, place: str) -> tuple[Turn, tuple[str, str]]:
     """A message as a turn, and the two fields that it was read from."""
-    role_field, text_field = _filled(message, _ROLE_FIELDS), _filled(message, _TEXT_FIELDS)
+    role_field, text_field = _filled(message, ROLE_FIELDS), _filled(message, _TEXT_FIELDS)
     role = _role(message.get(role_field))
     text = _content(row, message.get(text_field), place=f"{place}.{text_field}")
     if not text.strip():
