@@ -72,7 +72,7 @@ REFUSED: dict[str, tuple[str, bytes, str, str]] = {
     "a lone high surrogate": ("a.jsonl", b'{"prompt": "\\ud83d"}\n', "a.jsonl:1", "half a surrogate pair"),
     "a lone low surrogate in a key": ("a.jsonl", b'{"\\ude00": "p"}\n', "a.jsonl:1", "half a surrogate pair"),
     "UTF-16 with a mark": ("a.jsonl", GOOD.decode().encode("utf-16"), "a.jsonl:1", "UTF-16"),
-    "UTF-16 without a mark": ("a.jsonl", GOOD.decode().encode("utf-16-le"), "a.jsonl:1", "NUL byte"),
+    "UTF-16 without a mark": ("a.jsonl", GOOD.decode().encode("utf-16-le"), "a.jsonl:1", "UTF-16 without a mark"),
     "a list": ("a.jsonl", b'["p", "c"]\n', "a.jsonl:1", "not an object"),
     "a number": ("a.jsonl", b"3\n", "a.jsonl:1", "not an object"),
     "an array over lines, named .jsonl": ("a.jsonl", b"[\n" + GOOD + b"]\n", "a.jsonl:1", "named .json"),

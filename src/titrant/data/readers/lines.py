@@ -125,12 +125,22 @@ def _checked_start(raw: bytes, name: str) -> bytes:
         raise DataError("the file is UTF-32", where=where, expected="UTF-8", fix=_recode(name, "utf-32"))
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError("the file is UTF-16", where=where, expected="UTF-8", fix=_recode(name, "utf-16"))
+    if encoding := _utf16_without_mark(raw[:64]):
+        raise DataError("the file is UTF-16 without a mark", where=where, expected="UTF-8", fix=_recode(name, encoding))
     if raw.startswith(b"\x1f\x8b"):
         fix = f"rename it: {Path(name).name}.gz"
         raise DataError("the file is gzip-compressed, but its name does not end in .gz", where=where, fix=fix)
     if raw.startswith(b"version https://git-lfs.github.com/spec/"):
         raise DataError("this is a Git LFS pointer, not the data", where=where, fix="git lfs pull")
     return raw.removeprefix(codecs.BOM_UTF8)
+
+
+def _utf16_without_mark(start: bytes) -> str | None:
+    """The kind of UTF-16 that the start of a file looks like: headers and keys are ASCII, so every second byte is 0."""
+    for encoding, zeros, letters in (("utf-16le", start[1::2], start[::2]), ("utf-16be", start[::2], start[1::2])):
+        if len(start) > 3 and not any(zeros) and all(letters):
+            return encoding
+    return None
 
 
 def _not_utf8(error: UnicodeDecodeError, name: str, line: int) -> DataError:
@@ -160,13 +170,9 @@ def _recode(name: str, encoding: str) -> str:
 
 
 def _nul(text: str, name: str, line: int) -> DataError:
-    # Western text in UTF-16 has a NUL beside nearly every letter; the first byte says on which side.
-    half = text.count("\0") >= len(text) // 3
-    encoding = "utf-16be" if text.startswith("\0") else "utf-16le"
-    fix = f"it looks like UTF-16 without a mark: {_recode(name, encoding)}" if half else "the file is damaged or binary"
     return DataError(
         f"a NUL byte at character {text.index(chr(0)) + 1} of the line",
         where=f"{name}:{line}",
         expected="text in UTF-8",
-        fix=fix,
+        fix="the file is damaged or binary",
     )

@@ -61,7 +61,7 @@ class Tally:
         self.remarks.update(reading.remarks)
         self.remarks.update(f"NaN in {name} is read as null" for name in raw.nan_columns)
         self.remarks.update(
-            f"the numbers in {name} are read as the names that the file has for them" for name in raw.named_columns
+            f"the numbers in {name} are read as the names that the dataset has for them" for name in raw.named_columns
         )
         if reading.left_out is not None:
             self.left_out[reading.left_out] += 1
