@@ -214,6 +214,8 @@ def test_a_bare_nan_is_null_and_counted(tmp_path: Path, name: str, row: str, tur
 def test_a_label_of_nan_is_a_missing_label(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     rows = ['{"text": "x", "label": "a"}', '{"text": "y", "label": NaN}'] * 20
+    path.write_text("\n".join(reversed(rows)))
+    assert "rows.jsonl:1: the label is NaN, a missing value (20 rows" in fault_of(path, instruction="?")
     path.write_text("\n".join(rows))
     assert "rows.jsonl:2: the label is NaN, a missing value (20 rows" in fault_of(path, instruction="?")
     assert [label.label for label in detect_shape(path).labels] == ["a"]

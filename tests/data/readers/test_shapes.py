@@ -143,7 +143,7 @@ def test_items_have_their_own_choices_or_the_labels_of_the_target(tmp_path: Path
 
 def test_a_test_label_never_seen_in_training_is_named_with_its_line(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "test.jsonl", {"text": "x", "label": "a"}, {"text": "y", "label": "B"})
-    with pytest.raises(DataError, match=r"test\.jsonl:2: a label that was never seen in training .*got 'B'"):
+    with pytest.raises(DataError, match=r"test\.jsonl:2: a label that was never seen in training.*got 'B'"):
         load_items(
             path,
             eval_set="target",

@@ -67,7 +67,7 @@ def _names_in_info(info: Any) -> ClassNames:
     """The names in a description of a dataset, in JSON (`_type: ClassLabel`) or as README.md has it (`class_label`)."""
     features = info.get("features") if isinstance(info, dict) else None
     if isinstance(features, list):
-        dtypes = {feature.get("name"): feature.get("dtype") for feature in features if isinstance(feature, dict)}
+        dtypes = {str(feature.get("name")): feature.get("dtype") for feature in features if isinstance(feature, dict)}
         labels = {name: dtype.get("class_label") for name, dtype in dtypes.items() if isinstance(dtype, dict)}
     elif isinstance(features, dict):
         labels = {

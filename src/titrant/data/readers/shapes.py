@@ -166,12 +166,12 @@ def shape_of(raw: RawRow, *, columns: ColumnMap | None, instruction: str | None,
     candidates = _candidates(row) if shape is None else [SHAPES[shape]]
     # In the order of the table: where several layouts fit, the first one wins.
     fitting = [each for each in candidates if all(row.find(part) is not None for part in each.needs)]
+    if shape is None and not row.columns and not _is_only_text(row):
+        # A forgotten `columns: {label: …}` must not turn a labelled table into text to be continued.
+        fitting = [each for each in fitting if each.name != "text"]
     # Sets that were put together have each other's columns, full of nulls: the layout is that of the filled ones.
     filled = [each for each in fitting if all(row.holds(part) for part in each.needs)]
     fitting = filled or fitting
-    if fitting and fitting[0].name == "text" and shape is None and not row.columns:
-        # A forgotten `columns: {label: …}` must not turn a labelled table into text to be continued.
-        fitting = fitting if _is_only_text(row) else []
     if not fitting:
         raise _no_shape(row, candidates, forced=shape)
     found = fitting[0]
