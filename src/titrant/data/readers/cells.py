@@ -16,7 +16,7 @@ _PYTHON_OPENS = re.compile(r"""\s*[\[{][\s\[{]*(['"\d-]|array\(|True\b|False\b|N
 def is_filled(value: Any) -> bool:
     """Whether a value says anything: not null, blank text, or an empty list or object."""
     if isinstance(value, str):
-        return bool(value.strip())
+        return value != "" and not value.isspace()  # which, unlike strip, copies no long text
     return value is not None and value not in ([], {}, ())
 
 

@@ -83,12 +83,22 @@ class Row:
         if len(there) < 2:
             return there[0] if there else None
         values = self.raw.values
-        return next((found for found in there if all(is_filled(values[column]) for column in found[1])), there[0])
+        for found in there:  # plain loops here and in `holds`: every row is asked for every part
+            for column in found[1]:
+                if not is_filled(values[column]):
+                    break
+            else:
+                return found
+        return there[0]
 
     def holds(self, part: Part) -> bool:
         """Whether the row says anything in a part."""
-        found = self.find(part)
-        return found is not None and any(is_filled(self.raw.values[column]) for column in found[1])
+        values = self.raw.values
+        for _, columns in self.layout.found(part):
+            for column in columns:
+                if is_filled(values[column]):
+                    return True
+        return False
 
     def value(self, part: Part) -> Any:
         """The value of a part; several mapped columns give a list of theirs. None when absent."""

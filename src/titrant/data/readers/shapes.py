@@ -143,7 +143,7 @@ def shape_of_row(shape: Shape, row: Row, instruction: str | None) -> Shape:
     """The layout that a row of a file is read in: the file's own, unless the row holds nothing in a part that it needs
     and is whole in another layout. Sets that were put together have such rows: one set's columns are null in another's.
     """
-    if all(row.holds(part) for part in shape.needs):
+    if all(map(row.holds, shape.needs)):
         return shape
     for other in _candidates(row):
         fits = bool(instruction) if other.instruction == "needed" else other.instruction == "may" or not instruction
