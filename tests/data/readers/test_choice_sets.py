@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from titrant.core.errors import DataError
-from titrant.data.readers import detect_shape, load_items, stream_examples
+from titrant.data.readers import ReadingNotes, detect_shape, load_examples, load_items, stream_examples
+from titrant.experiment.breadth import breadth_of_file
+from titrant.experiment.pools.equal_terms import prompts_at
 
 
 def jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -133,6 +135,124 @@ def test_numbers_that_may_count_from_0_or_1_are_asked_about_with_both_readings(
     second = read(path, answer_index=key)
     assert [answer for _, answer, _ in second][:2] == ["x0", "y1" if len(set(places)) > 1 else "x1"]
     assert read(path, answer_number=key)[0][1] == "w0"
+
+
+@pytest.mark.parametrize(
+    ("key", "places", "row", "said", "answers"),
+    [
+        (
+            "answer",
+            [1, 2, 1],
+            {"question": "q{n}", "choices": ["w{n}", "x{n}", "y{n}"]},
+            "answers in answer are places that count from 0, though none of 3 is 0: if they count from 1, "
+            "columns: {answer_number: answer}",
+            ["x0", "y1", "x2"],
+        ),
+        (
+            "label",
+            ["1", "1"],
+            {"goal": "g{n}", "sol1": "w{n}", "sol2": "x{n}"},
+            "answers in label are places that count from 1, though none of 2 is the number of choices: if they count "
+            "from 0, columns: {answer_index: label}",
+            ["w0", "w1"],
+        ),
+        (
+            "correct",
+            [1],
+            {"query": "q{n}", "candidate0": "w{n}", "candidate1": "x{n}"},
+            "answers in correct are places that count from 0, though none of 1 is 0: if they count from 1, "
+            "columns: {answer_number: correct}",
+            ["x0"],
+        ),
+    ],
+)
+def test_a_few_numbers_that_may_count_from_0_or_1_are_read_and_noted(
+    key: str, places: list[Any], row: dict[str, Any], said: str, answers: list[str], tmp_path: Path
+) -> None:
+    path = lines_of(tmp_path / "rows.jsonl", places, key, **row)
+    notes = ReadingNotes()
+    assert [each.answer for each in load_examples(path, source="s", task="t", notes=notes)] == answers
+    assert [note.line for note in notes.notes()] == [f"{path}: {said}"]
+    assert detect_shape(path).question is None
+
+
+@pytest.mark.parametrize("columns", [("opa", "opb"), ("choice1", "choice2"), ("A", "B")])
+def test_numbers_that_show_how_they_count_are_refused_row_by_row_until_the_study_says_it(
+    columns: tuple[str, str], tmp_path: Path
+) -> None:
+    path = lines_of(tmp_path / "rows.jsonl", [0, 1] * 40, "answer", question="q{n}", **dict.fromkeys(columns, "x{n}"))
+    path = jsonl(path, [json.loads(line) | {columns[1]: "y"} for line in path.read_text().splitlines()])
+    with pytest.raises(DataError, match="nor the place of one") as caught:
+        list(stream_examples(path, source="s", task="t"))
+    assert "problems" not in str(caught.value)
+    assert "where the first choice is 0: columns: {answer_index: answer}" in str(caught.value)
+    assert dict(detect_shape(path).suggested_columns) == {"answer_index": "answer"}
+    assert [answer for _, answer, _ in read(path)][:2] == ["x0", "y"]
+
+
+@pytest.mark.parametrize(
+    ("row", "places", "columns", "right"),
+    [
+        (
+            {"Question": "q{n}", "choices": ["w{n}", "x{n}"]},
+            [1, 2],
+            {"question": "Question", "answer_number": "Answer"},
+            ["w0", "x1"],
+        ),
+        (
+            {"Question": "q{n}", "A": "w{n}", "B": "x{n}"},
+            [0, 1],
+            {"question": "Question", "answer_index": "Answer"},
+            ["w0", "x1"],
+        ),
+        (
+            {"Question": "q{n}", "choices": ["w{n}", "x{n}"]},
+            [0, 1],
+            {"question": "Question", "answer": "Answer"},
+            ["w0", "x1"],
+        ),
+    ],
+)
+def test_columns_in_other_case_are_counted_as_well(
+    row: dict[str, Any], places: list[int], columns: dict[str, str], right: list[str], tmp_path: Path
+) -> None:
+    path = lines_of(tmp_path / "rows.jsonl", places * 20, "Answer", **row)
+    assert dict(detect_shape(path).suggested_columns) == columns
+    assert [answer for _, answer, _ in read(path)][:2] == right
+
+
+def test_who_looks_at_prompts_alone_is_not_asked_how_answers_count(tmp_path: Path) -> None:
+    path = lines_of(tmp_path / "rows.jsonl", [1] * 40, "answer", question="q{n}", choices=["a", "b", "c"])
+    assert len(prompts_at(str(path))) == 40
+    assert breadth_of_file(str(path)).left_out == 0
+    with pytest.raises(DataError, match="counted from 0 or from 1"):
+        list(stream_examples(path, source="s", task="t"))
+
+
+@pytest.mark.parametrize("empty", [None, [], ""])
+def test_choices_are_those_of_the_columns_that_are_filled(empty: Any, tmp_path: Path) -> None:
+    in_columns = {"question": "q", "choices": empty, "A": "w", "B": "x", "C": empty, "answer": "x"}
+    in_list = {"question": "q", "choices": ["u", "v"], "A": empty, "B": empty, "C": empty, "answer": "v"}
+    path = jsonl(tmp_path / "rows.jsonl", [in_columns, in_list])
+    assert read(path, question="question") == [("q", "x", ("w", "x")), ("q", "v", ("u", "v"))]
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"text": "t", "label": ""}, {}),
+        ({"text": "t", "label": None}, {}),
+        ({"text": "t", "target": None}, {}),
+        ({"text": "t", "team": ""}, {"text": "text", "label": "team"}),
+    ],
+)
+def test_a_row_whose_label_is_empty_is_no_text_to_be_continued(
+    row: dict[str, Any], columns: dict[str, str], tmp_path: Path
+) -> None:
+    label = "target" if "target" in row else "team" if "team" in row else "label"
+    path = jsonl(tmp_path / "rows.jsonl", [row, *[{**row, label: "a"}] * 3])
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: the (label|columns)"):
+        list(stream_examples(path, source="s", task="t", columns=columns, instruction="?"))
 
 
 @pytest.mark.parametrize("places", [[0, 4, 1], [4, 0], [0, 1, 2, 3, 4]])

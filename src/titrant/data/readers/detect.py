@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from titrant.core.errors import DataError, RowsRefused
+from titrant.core.errors import DataError
 from titrant.core.records import RawRow
 from titrant.data.readers.cells import is_filled
-from titrant.data.readers.files import read_rows
-from titrant.data.readers.options import Numbers
-from titrant.data.readers.part_names import TEXT_PAIRS
-from titrant.data.readers.shapes import SHAPES, ColumnMap, ColumnPlaces, Row, Shape, offered, read_row, shape_of
+from titrant.data.readers.columns import ColumnPlaces, Row
+from titrant.data.readers.lines import refuse
+from titrant.data.readers.options import COUNTED_FROM, Numbers, number_of
+from titrant.data.readers.parts import TEXT_PAIRS, ColumnMap
+from titrant.data.readers.shapes import SHAPES, Shape, columns_in_other_case, offered, read_row, shape_of
+from titrant.data.readers.trees import with_whole_conversations
 
 MOST_LISTED_CHARACTERS = 1000
 """An instruction names all labels while they take no more than this: it is read again with every row."""
@@ -62,29 +64,35 @@ class FileShape:
     has_choices: bool = False
     quantity: tuple[str, str] | None = None
     empty: tuple[tuple[str, int], ...] = ()
-    question: RowsRefused | None = None
+    question: DataError | None = None
 
 
 def detect_shape(path: str | Path) -> FileShape:
     """Look at up to 20,000 rows of `path`; a file that cannot be read raises the reader's `DataError`."""
     rows: list[RawRow] = []
     complete = True
-    for row in read_rows(path):
+    for row in with_whole_conversations(path, report=refuse):
         if len(rows) == _SAMPLE_ROWS:
             complete = False
             break
         rows.append(replace(row, values={name: _as_read(value) for name, value in row.values.items()}))
     columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
-    shape = _known_shape(rows[0])
-    mapping: Mapping[str, str | tuple[str, ...]] = {}
-    question: RowsRefused | None = None
+    mapping, question = dict[str, str | tuple[str, ...]](), None
+    shape = _known_shape(rows[0], None)
+    if shape is None and (in_other_case := columns_in_other_case(rows[0])):
+        shape = _known_shape(rows[0], in_other_case)
+        mapping.update(in_other_case)
     if shape is None:
         mapping = _guess_text_and_label(rows, columns)
         shape = "text_label" if mapping else None
     else:
-        mapping, question = _way_of_counting(rows, SHAPES[shape], str(path))
-    label_column = {"text_label": str(mapping.get("label", "label")), "input_output": "output"}.get(shape or "")
-    values = [str(value) for row in rows if _plain(value := row.values.get(label_column or ""))]
+        counted, question = _way_of_counting(rows, SHAPES[shape], mapping, str(path))
+        mapping = {name: column for name, column in mapping.items() if column not in counted.values()} | counted
+    label_column = {
+        "text_label": str(mapping.get("label", "label")),
+        "input_output": str(mapping.get("output", "output")),
+    }.get(shape or "", "")
+    values = [str(value) for row in rows if _plain(value := row.values.get(label_column))]
     labels = _labels(values, named=shape == "text_label")
     quantity = _range(values) if shape == "text_label" and are_quantities(values) else None
     instruction, listed = None, True
@@ -111,11 +119,11 @@ def detect_shape(path: str | Path) -> FileShape:
     )
 
 
-def _known_shape(first: RawRow) -> str | None:
-    """The shape by canonical column names alone; an instruction is assumed, since init would write one."""
+def _known_shape(first: RawRow, columns: dict[str, str] | None) -> str | None:
+    """The shape by column names alone; an instruction is assumed, since init would write one."""
     for instruction in (None, "…"):
         try:
-            return shape_of(first, columns=None, instruction=instruction).name
+            return shape_of(first, columns=columns, instruction=instruction).name
         except DataError:
             continue
     return None
@@ -129,26 +137,26 @@ def _has_choices(first: RawRow, shape: str, columns: ColumnMap) -> bool:
         return False
 
 
-def _way_of_counting(rows: Sequence[RawRow], shape: Shape, path: str) -> tuple[dict[str, str], RowsRefused | None]:
+def _way_of_counting(
+    rows: Sequence[RawRow], shape: Shape, mapping: ColumnMap, path: str
+) -> tuple[dict[str, str | tuple[str, ...]], DataError | None]:
     """What `columns` has to say so that answers that are numbers of choices are read as they count, empty where the
-    reader knows; and what to ask where no row tells whether they count from 0 or from 1."""
-    known, numbers, one = ColumnPlaces({}), Numbers(), None
+    reader knows; and what to ask where only the user can tell whether they count from 0 or from 1."""
+    known, numbers, column, by_columns = ColumnPlaces(mapping), Numbers(), "", False
     for raw in rows:
         try:
             found = offered(shape, Row(raw, known))
         except DataError:  # the loader says what is wrong with the row
             continue
-        if found is not None:
-            numbers = numbers.add(found.answer, found.options)
-            one = one or found
-    if not numbers.rows or one is None:
-        return {}, None
+        number = number_of(found.answer, found.options) if found is not None else None
+        if found is not None and number is not None:
+            numbers, column, by_columns = numbers.add(number), found.column, found.options.by_columns
+    if question := numbers.question(column):
+        return {}, question.at(path)
     first = numbers.counted_from
-    if first is None:
-        return {}, numbers.refusal(one.column).at(path)
-    if first == 0 and not one.options.by_columns:
+    if first is None or (first == 0 and not by_columns):  # the numbers of a list count from 0 if nothing is said
         return {}, None
-    return {"answer_number" if first else "answer_index": one.column}, None
+    return {COUNTED_FROM[first]: column}, None
 
 
 def _guess_text_and_label(rows: list[RawRow], columns: tuple[str, ...]) -> dict[str, str | tuple[str, ...]]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from titrant.core.errors import DataError, RowsRefused
+from titrant.core.errors import DataError
 from titrant.data.readers.cells import text_of
 
 _MARKS = (string.ascii_uppercase, string.ascii_lowercase, "123456789", "0123456789")
@@ -36,11 +36,24 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceNumber:
+    """An answer that is the number of one of so many `choices`, where nobody has said from where it counts. `read_from`
+    is where the reader takes it to count from, None where it takes it for no place."""
+
+    value: int
+    choices: int
+    read_from: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """The right choice, and by what the answer named it: None where that cannot or need not be known."""
+    """The right choice, and by what the answer named it: None where that cannot or need not be known. `column` is the
+    answer's, and `number` what it was read from where that is a number and nobody has said how it counts."""
 
     text: str
     by: Literal["text", "place"] | None
+    column: str
+    number: ChoiceNumber | None = None
 
 
 def option_columns(columns: Sequence[str]) -> tuple[str, ...]:
@@ -116,32 +129,149 @@ def options_beside(wrong: Any, right: Sequence[str]) -> Options:
 def chosen(answer: str, options: Options, *, name: str, column: str) -> Chosen:
     """Which choice an answer is. `name` is ours for its column: some say how the choice is named.
 
-    `RowsRefused` where the answer is the text of one choice and the place of another: that only its owner knows.
+    `DataError` where the answer is the text of one choice and the place of another: that only its owner knows.
     """
     if name == "answer_text":
-        return Chosen(text=answer, by="text")
+        return Chosen(text=answer, by="text", column=column)
     if name in _PLACES:
         place = _PLACES[name](answer, options)
         if place is None:
-            raise _points_nowhere(answer, options)
-        return Chosen(text=options.texts[place], by="place")
+            raise _points_nowhere(answer, options, column, name=name)
+        return Chosen(text=options.texts[place], by="place", column=column)
     by_text = options.texts.index(answer) if answer in options.texts else None
     place = _labelled(answer, options)
     if by_text is not None and place is not None and by_text != place:
-        raise RowsRefused(
+        raise DataError(
             "the answer is the text of one choice and the place of another",
             got=f"{answer!r} among {', '.join(options.texts)}",
             expected="one or the other",
-            fix=f"say which it is: columns: {{answer_text: {column}}}, {{answer_index: {column}}} (from 0), "
-            f"{{answer_number: {column}}} (from 1) or {{answer_letter: {column}}}",
+            fix=f"say which it is: {_ways_to_say(column)}",
         )
     if by_text is not None:
-        return Chosen(text=answer, by=None if place is not None else "text")
+        return Chosen(text=answer, by=None if place is not None else "text", column=column)
     if place is not None:
-        return Chosen(text=options.texts[place], by="place")
+        number = number_of(answer, options)
+        return Chosen(text=options.texts[place], by="place", column=column, number=number)
     if (len(answer.strip()) == 1 and answer.strip() in string.ascii_uppercase) or _whole(answer) is not None:
-        raise _points_nowhere(answer, options)
-    return Chosen(text=answer, by=None)
+        raise _points_nowhere(answer, options, column, name=name)
+    return Chosen(text=answer, by=None, column=column)
+
+
+def number_of(answer: str, options: Options) -> ChoiceNumber | None:
+    """The answer where it is a number that may count from 0 or from 1. None where it is the text of a choice, or the
+    row has names for its choices."""
+    value = _whole(answer)
+    named = options.labels is not None and not options.by_columns
+    if value is None or named or answer in options.texts:
+        return None
+    place = _labelled(answer, options)
+    return ChoiceNumber(value=value, choices=len(options.texts), read_from=None if place is None else value - place)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """The answers of a file that are numbers of choices: how many there are, and which ends of the choices they reach.
+
+    `first` counts the rows whose answer is 0, `last` those whose answer is the number of choices.
+    """
+
+    rows: int = 0
+    first: int = 0
+    last: int = 0
+    read_from: int | None = None
+
+    def add(self, number: ChoiceNumber) -> Numbers:
+        """With one more answer."""
+        return Numbers(
+            rows=self.rows + 1,
+            first=self.first + (number.value == 0),
+            last=self.last + (number.value == number.choices),
+            read_from=number.read_from,
+        )
+
+    @property
+    def counted_from(self) -> int | None:
+        """0 or 1, whichever alone fits every answer; None where both do, or neither.
+
+        >>> Numbers(rows=9, first=3).counted_from, Numbers(rows=9, last=3).counted_from, Numbers(rows=9).counted_from
+        (0, 1, None)
+        """
+        if (self.first > 0) == (self.last > 0):
+            return None
+        return 0 if self.first else 1
+
+    def question(self, column: str) -> DataError | None:
+        """What only the user can say, with the study's key for each reading: how numbers count that are too many to
+        reach neither end of the choices by chance, or that reach both."""
+        if self.counted_from is not None or (not self.last and self.rows < FEWEST_TO_COUNT):
+            return None
+        if self.last:
+            seen = f"{self.first:,} of {self.rows:,} answers are 0, and {self.last:,} the number of choices"
+            problem = "the numbers of the right choices are counted neither from 0 nor from 1"
+        else:
+            seen = f"{self.rows:,} numbers, none of them 0 and none the number of choices"
+            problem = "the right choices are numbers that may be counted from 0 or from 1"
+        return DataError(problem, got=f"{column}: {seen}", expected="one or the other", fix=_ways_to_count(column))
+
+    def remark(self, column: str) -> str | None:
+        """What is to be known of how a few numbers were read that may count from 0 as well as from 1."""
+        if not self.rows or self.counted_from is not None or self.question(column) is not None:
+            return None
+        ends = "is 0" if self.read_from == 0 else "is the number of choices"
+        other = 1 if self.read_from == 0 else 0
+        return (
+            f"answers in {column} are places that count from {self.read_from}, though none of {self.rows:,} {ends}: "
+            f"if they count from {other}, columns: {{{COUNTED_FROM[other]}: {column}}}"
+        )
+
+
+class AnswersOfFile:
+    """How the answers of one file name their choices: all by their texts, or all by their places."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+        self._numbers, self._column = Numbers(), ""
+
+    def check(self, answer: Chosen | None, where: str) -> None:
+        """`DataError` where a row names its choice otherwise than a row before. A wrong answer that happens to be the
+        number of a choice would else pass for its place."""
+        if answer is None or answer.by is None:
+            return
+        self._first.setdefault(answer.by, where)
+        if len(self._first) > 1:
+            other = next(place for by, place in self._first.items() if by != answer.by)
+            raise DataError(
+                f"answers are the text of a choice in some rows and the place of one in others (as in {other})",
+                got=answer.text,
+                expected="one or the other in the whole file",
+                fix=f"say which it is: {_ways_to_say(answer.column)}",
+            )
+        if answer.number is not None:
+            self._numbers, self._column = self._numbers.add(answer.number), answer.column
+
+    @property
+    def question(self) -> DataError | None:
+        """What is to be asked of the file as a whole: from where its many numbers count."""
+        return self._numbers.question(self._column)
+
+    @property
+    def remark(self) -> str | None:
+        """What its few numbers leave open."""
+        return self._numbers.remark(self._column)
+
+
+COUNTED_FROM = ("answer_index", "answer_number")
+"""The names that `columns` has for answers that count from 0, and from 1."""
+
+
+def _ways_to_count(column: str) -> str:
+    from_0, from_1 = (f"columns: {{{name}: {column}}} where {n} is" for n, name in enumerate(COUNTED_FROM))
+    return f"say which in the study: {from_0} the first choice, or {from_1}"
+
+
+def _ways_to_say(column: str) -> str:
+    from_0, from_1 = f"{{answer_index: {column}}} (from 0)", f"{{answer_number: {column}}} (from 1)"
+    return f"columns: {{answer_text: {column}}}, {from_0}, {from_1} or {{answer_letter: {column}}}"
 
 
 def _labelled(answer: str, options: Options) -> int | None:
@@ -175,65 +305,17 @@ def _lettered(answer: str, options: Options) -> int | None:
 _PLACES = {"answer_index": _from(0), "answer_number": _from(1), "answer_letter": _lettered}
 
 
-def _points_nowhere(answer: str, options: Options) -> DataError:
+def _points_nowhere(answer: str, options: Options, column: str, *, name: str) -> DataError:
+    ways = {
+        "answer_index": "the first choice is 0",
+        "answer_number": "the first choice is 1",
+        "answer_text": "it is a text",
+    }
+    said = [f"where {meant}: columns: {{{way}: {column}}}" for way, meant in ways.items() if way != name]
     names = ", ".join(options.labels) if options.labels else f"0 to {len(options.texts) - 1}, or a letter"
     return DataError(
         "the answer is none of the row's choices, nor the place of one",
         got=answer,
         expected=f"one of {', '.join(options.texts)}, or its place ({names})",
-        fix="where places are numbers from 0: columns: {answer_index: …}; from 1: columns: {answer_number: …}; "
-        "where it is a text: {answer_text: …}",
+        fix="; ".join(said),
     )
-
-
-# ------------------------------------------------------------------------------------------------ counting from 0 or 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Numbers:
-    """The answers of a file that are numbers: how many there are, and which ends of the choices they reach.
-
-    `first` counts the rows whose answer is 0, `last` those whose answer is the number of choices.
-    """
-
-    rows: int = 0
-    first: int = 0
-    last: int = 0
-
-    def add(self, answer: str, options: Options) -> Numbers:
-        """With one more answer; the same where the answer is no number, or the choices have names of their own."""
-        number = _whole(answer)
-        if number is None or answer in options.texts or (options.labels is not None and not options.by_columns):
-            return self
-        return Numbers(
-            rows=self.rows + 1,
-            first=self.first + (number == 0),
-            last=self.last + (number == len(options.texts)),
-        )
-
-    @property
-    def counted_from(self) -> int | None:
-        """0 or 1, whichever alone fits every answer; None where both do, or neither.
-
-        >>> Numbers(rows=9, first=3).counted_from, Numbers(rows=9, last=3).counted_from, Numbers(rows=9).counted_from
-        (0, 1, None)
-        """
-        if (self.first > 0) == (self.last > 0):
-            return None
-        return 0 if self.first else 1
-
-    def refusal(self, column: str) -> RowsRefused:
-        """What to ask where `counted_from` is None: both readings, with the study's key for each."""
-        if self.first and self.last:
-            seen = f"{self.first:,} of {self.rows:,} answers are 0, and {self.last:,} the number of choices"
-            problem = "the numbers of the right choices are counted neither from 0 nor from 1"
-        else:
-            seen = f"{self.rows:,} numbers, none of them 0 and none the number of choices"
-            problem = "the right choices are numbers that may be counted from 0 or from 1"
-        return RowsRefused(
-            problem,
-            got=f"{column}: {seen}",
-            expected="one or the other",
-            fix=f"say which in the study: columns: {{answer_index: {column}}} where 0 is the first choice, or "
-            f"columns: {{answer_number: {column}}} where 1 is",
-        )

@@ -36,7 +36,9 @@ def prompt_digest(row: Example) -> bytes:
 
 def prompts_at(place: str) -> frozenset[bytes]:
     """The hashes of all prompts at `place`; rows there that cannot be read ask nothing."""
-    rows = readers.stream_examples(place, source="other", task="other", on_fault=lambda _: None, numbered=False)
+    rows = readers.stream_examples(
+        place, source="other", task="other", on_fault=lambda _: None, numbered=False, prompts_only=True
+    )
     return frozenset(map(prompt_digest, rows))
 
 

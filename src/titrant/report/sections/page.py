@@ -142,7 +142,7 @@ def _notes(view: View) -> tuple[str, ...]:
     ]
     prepared = view.results.design.prepared
     notes += [f"{note}." for note in dict.fromkeys((*prepared.remarks, *view.prepared.notes))]
-    notes += [f"Not everything in the files was used: {note.line}." for note in prepared.not_read]
+    notes += [f"How the files were read: {note.line}." for note in prepared.not_read]
     removed = sum(entry.rows for entry in _removed(view))
     if removed:
         rows = "1 row was" if removed == 1 else f"{removed:,} rows were"
