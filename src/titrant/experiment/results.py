@@ -283,10 +283,15 @@ def weighed_means(table: ScoreTable, *, task_weights: TaskWeights) -> dict[str, 
 
 
 def better_baseline(table: ScoreTable, verdict: Verdict, *, task_weights: TaskWeights) -> str:
-    """The baseline of the verdict with the higher mean; the plain one where they tie or it is the only one."""
-    means = weighed_means(table, task_weights=task_weights)
-    if verdict.matched is None or verdict.matched not in means:
+    """The baseline of the verdict with the higher mean; the plain one where they tie or it is the only one. Over the
+    seeds that both have: of a staged study one may have stopped early, and seeds differ by more than baselines do."""
+    places = [index for index, arm in enumerate(table.arms) if arm.name in (verdict.baseline, verdict.matched)]
+    if verdict.matched is None or len(places) < 2:
         return verdict.baseline
+    both = [seed for seed in range(len(table.seeds)) if table.ran[places, seed].all()]
+    if not both:
+        return verdict.baseline
+    means = weighed_means(table.cut(places, both, range(len(table.items))), task_weights=task_weights)
     return verdict.matched if means[verdict.matched] > means.get(verdict.baseline, 0.0) else verdict.baseline
 
 

@@ -51,7 +51,7 @@ class StudyLadder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Where a ladder stands. `verdict` is None before the first look."""
+    """Where a ladder stands. `verdict` is None before the first look, and where nobody asked for it."""
 
     ladder: StudyLadder
     found: NextRuns
@@ -61,7 +61,7 @@ class Standing:
     @property
     def over(self) -> bool:
         """Whether nothing more is run for it: it has ended by itself or by its budget."""
-        return self.found.stop or (self.verdict is not None and self.verdict.ended is not None)
+        return self.found.stop or self.found.ended == "budget"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,9 +140,10 @@ def standing_of(
     unscored: Unscored | None = None,
     shards: int = 1,
     budget_seeds: int | None = None,
+    with_verdict: bool = True,
 ) -> Standing:
     """Where a ladder stands on these tables of its family's arms, by eval set. `budget_seeds`: a budget ends it at so
-    many seeds."""
+    many seeds. `with_verdict` False leaves the verdict out."""
     history = look_history(store, ladder.model, ladder.target)
     found = next_runs_of_tables(
         ladder.protocol,
@@ -153,6 +154,7 @@ def standing_of(
         ordered=False,
         lost=lost_level(ladder, history),
         budget_seeds=budget_seeds,
+        with_verdict=with_verdict,
     )
     looks = looks_taken(ladder.protocol, tables, failed=failed, budget_seeds=budget_seeds)
     verdict = None if found.verdict is None else told_with_looks(found.verdict, found, looks)

@@ -53,7 +53,7 @@ class Collector:
         shards: int = 1,
         budget_seeds: int | None = None,
     ) -> Standing:
-        """Where a ladder stands. `budget_seeds` are those at which a budget ends it."""
+        """Where a ladder stands, without its verdict. `budget_seeds` are those at which a budget ends it."""
         scores, prepared = Scores(self._runs.values()), self._design.prepared
         metric = prepared.study.targets[ladder.target].metric
         return standing_of(
@@ -70,6 +70,7 @@ class Collector:
             unscored=unscored_items(scores, ladder.model, ladder.target, metric),
             shards=shards,
             budget_seeds=budget_seeds,
+            with_verdict=False,
         )
 
     def known(self, cell: ArmAtSeed) -> bool:
