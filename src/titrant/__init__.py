@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from titrant.experiment.mix import Mix
     from titrant.experiment.plan import Plan
     from titrant.experiment.runner import Reporter
+    from titrant.logs.evaluators import read_logs
     from titrant.report.study_results import StudyResults
     from titrant.scoring.metrics import ScoreReport
     from titrant.tasks.collection import TaskInstance
@@ -51,6 +52,7 @@ _HOMES = {
     "mix": "titrant.api",
     "next_runs": "titrant.api",
     "plan": "titrant.api",
+    "read_logs": "titrant.logs.evaluators",
     "run": "titrant.api",
     "score": "titrant.api",
 }
@@ -76,6 +78,7 @@ __all__ = [
     "mix",
     "next_runs",
     "plan",
+    "read_logs",
     "run",
     "score",
 ]

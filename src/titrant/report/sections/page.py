@@ -140,7 +140,7 @@ def _notes(view: View) -> tuple[str, ...]:
         for what, licence, non_commercial in licences
         if non_commercial
     ]
-    notes += [f"Not everything in the files was used: {note.line}." for note in view.results.design.prepared.not_read]
+    notes += [f"How the files were read: {note.line}." for note in view.results.design.prepared.not_read]
     removed = sum(entry.rows for entry in _removed(view))
     if removed:
         rows = "1 row was" if removed == 1 else f"{removed:,} rows were"
