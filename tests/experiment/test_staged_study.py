@@ -193,6 +193,14 @@ def test_one_worker_or_four_in_any_order_give_the_same_bytes(tmp_path: Path, gai
     assert scores[0] == scores[1]
 
 
+def test_minutes_of_this_machine_are_no_part_of_what_it_says(tmp_path: Path) -> None:
+    run(write_staged(tmp_path / "study", test=20, smallest_effect=0.01), tmp_path / "out", gains=GREY)
+    said = read_json(tmp_path / "out" / "verdict.json")
+    steps = [one["next_step"] for one in said["by_target_rows"] if one["next_step"] is not None]
+    assert steps
+    assert [step["minutes"] for step in steps] == [None] * len(steps)
+
+
 def test_idle_workers_run_ahead_and_what_they_ran_is_not_read_before_its_turn(tmp_path: Path) -> None:
     study = write_staged(tmp_path / "study", curves="never")
     results = run(study, tmp_path / "out", workers=7)
