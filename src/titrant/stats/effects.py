@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from titrant.core.errors import ScoresError
@@ -91,7 +92,9 @@ def weighted_difference(
         problem = "one item at one seed shows no variance" if len(items) else "no item has a score in every run"
         raise ScoresError(problem, expected="two items or more, or two seeds")
     # Summed cell by cell before anything is averaged: that is what pairs the arms.
-    sum_SI: Floats = sum(weight * cells.of_arm(arm)[:, items] for arm, weight in weights.items())  # type: ignore[assignment]
+    sum_SI = np.zeros((n_seeds, len(items)))
+    for arm, weight in weights.items():
+        sum_SI += weight * cells.of_arm(arm, items)
     plan = layout(
         len(items),
         groups=cells.about("group", items),
@@ -143,15 +146,16 @@ class _Cells:
         self.seeds = [name for name, ran in zip(seed.names, ran_S, strict=True) if ran]
         self._values_ASI = self._values_ASI[:, ran_S]
 
-    def of_arm(self, name: str) -> Floats:
-        """One arm's scores, S×I."""
-        return cast("Floats", self._values_ASI[self._place[name]])
+    def of_arm(self, name: str, items: NDArray[np.intp]) -> Floats:
+        """One arm's scores of these items, S×I."""
+        # How an array lies in memory decides in which order it is summed, and with it the last digit of a mean.
+        return np.ascontiguousarray(self._values_ASI[self._place[name]][:, items])
 
-    def whole_items(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Which items have a score in every run; those that no weighed arm has are none of ours."""
-        return cast("np.ndarray[Any, np.dtype[np.bool_]]", ~np.isnan(self._values_ASI).any((0, 1)))
+    def whole_items(self) -> NDArray[np.bool_]:
+        """Which items have a score in every run."""
+        return ~np.isnan(self._values_ASI).any((0, 1))
 
-    def about(self, column: str, items: Sequence[int] | np.ndarray[Any, Any]) -> list[str | None] | None:
+    def about(self, column: str, items: NDArray[np.intp]) -> list[str | None] | None:
         """Another column by item; None where there is no such column, or nothing in it."""
         if column not in self._columns:
             return None
@@ -161,7 +165,7 @@ class _Cells:
         listed = [found[int(item)] for item in items]
         return listed if any(value is not None for value in listed) else None
 
-    def holes(self, whole_I: np.ndarray[Any, np.dtype[np.bool_]]) -> ScoresError:
+    def holes(self, whole_I: NDArray[np.bool_]) -> ScoresError:
         """The first run that lacks scores, with the items that it lacks."""
         missing_ASI = np.isnan(self._values_ASI)
         arm, seed = (int(place) for place in np.argwhere(missing_ASI.any(-1))[0])
