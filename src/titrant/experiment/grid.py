@@ -27,7 +27,10 @@ from titrant.experiment.runner import Reporter, engine_of, execute_runs, refuse_
 from titrant.experiment.work import each_once
 from titrant.scoring.metrics import BATCH_METRICS, METRICS
 from titrant.scoring.sheets import Scores, Sheet, SheetScorer
-from titrant.storage.store import MARKER, TIMING, Store, read_sealed
+from titrant.storage.folder import MARKER
+from titrant.storage.manifests import TIMING
+from titrant.storage.sealed import read_sealed
+from titrant.storage.store import Store
 
 if TYPE_CHECKING:
     import pyarrow

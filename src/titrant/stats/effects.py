@@ -153,7 +153,7 @@ class _Cells:
 
     def whole_items(self) -> NDArray[np.bool_]:
         """Which items have a score in every run."""
-        return ~np.isnan(self._values_ASI).any((0, 1))
+        return np.asarray(~np.isnan(self._values_ASI).any((0, 1)))
 
     def about(self, column: str, items: NDArray[np.intp]) -> list[str | None] | None:
         """Another column by item; None where there is no such column, or nothing in it."""
