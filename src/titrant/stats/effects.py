@@ -91,7 +91,8 @@ def weighted_difference(
     if not len(items) or len(items) * n_seeds < 2:
         problem = "one item at one seed shows no variance" if len(items) else "no item has a score in every run"
         raise ScoresError(problem, expected="two items or more, or two seeds")
-    # Summed cell by cell before anything is averaged: that is what pairs the arms.
+    # Summed cell by cell before anything is averaged: that is what pairs the arms. Into an array of our own: how one
+    # lies in memory decides in which order it is summed later, and with it the last digit of a mean.
     sum_SI = np.zeros((n_seeds, len(items)))
     for arm, weight in weights.items():
         sum_SI += weight * cells.of_arm(arm, items)
@@ -148,8 +149,8 @@ class _Cells:
 
     def of_arm(self, name: str, items: NDArray[np.intp]) -> Floats:
         """One arm's scores of these items, S×I."""
-        # How an array lies in memory decides in which order it is summed, and with it the last digit of a mean.
-        return np.ascontiguousarray(self._values_ASI[self._place[name]][:, items])
+        found: Floats = self._values_ASI[self._place[name]][:, items]
+        return found
 
     def whole_items(self) -> NDArray[np.bool_]:
         """Which items have a score in every run."""
