@@ -21,6 +21,7 @@ from titrant.report.data import (
     RemovedRows,
     RetentionRow,
     SizeCurve,
+    Stages,
     ThresholdRow,
 )
 from titrant.report.wording import count, known, percent, plural, probability, quantity, score, shortened, signed
@@ -467,6 +468,21 @@ def law_table(rows: Sequence[LawRow]) -> Table:
     columns = [*_text("source", "curve", "score", "doses are worth, in target rows")]
     columns += _numeric("error of the law", "error of interpolation")
     return _table("The law", columns, body, notes)
+
+
+def look_table(stages: Stages) -> Table:
+    """Every look: what was spent by then, and each contrast as the look left it."""
+    rows = []
+    for look in stages.looks:
+        for line in look.intervals:
+            if not (known(line.value) and known(line.low) and known(line.high)):
+                continue  # no look has read this contrast: the list of arms set aside tells why
+            dose = shortened(line.arm, limit=NAME_LIMIT) if line.dose is None else dose_words(line.source, line.dose)
+            cells = [_number(count(look.look)), _number(count(look.seeds)), _number(count(look.runs))]
+            cells += [_name(dose), Cell(text=_BASELINE_WORDS[line.baseline]), _number(signed(line.value))]
+            rows.append((*cells, _number(f"{signed(line.low)} to {signed(line.high)}")))
+    columns = [*_numeric("look", "seeds", "runs by then"), *_text("dose", "against")]
+    return _table("The numbers of this figure", [*columns, *_numeric("difference", "interval")], rows, _Notes())
 
 
 def failure_table(rows: Sequence[FailedRun]) -> Table:
