@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from titrant.report.cells import Cell, Column, Table
 from titrant.report.data import LookInterval, Stages
 from titrant.report.drawing import Figure, LegendEntry, Panel, data_of, dot, drawn_panel, nothing, rule
-from titrant.report.wording import known, plural, shortened, signed
+from titrant.report.wording import count, known, plural, shortened, signed
 
 MOST_PANELS = 12
 _LOOKS = {"matched": ("var(--s0)", "square", 0.16), "plain": ("var(--muted)", "circle", -0.16)}
@@ -40,6 +41,23 @@ def ladder_figure(stages: Stages, *, smallest_effect: float) -> Figure | None:
         legend=tuple(legend),
         left_out=(f"{plural(left, 'dose')} not drawn; the table holds them.",) if left > 0 else (),
     )
+
+
+def look_table(stages: Stages) -> Table:
+    """Every look: what was spent by then, and each contrast as the look left it."""
+    rows = []
+    for look in stages.looks:
+        for line in look.intervals:
+            if not (known(line.value) and known(line.low) and known(line.high)):
+                continue  # no look has read this contrast: the list of arms set aside tells why
+            numbers = [Cell(text=count(number), numeric=True) for number in (look.look, look.seeds, look.runs)]
+            words = [Cell(text=_heading(line)), Cell(text=f"{line.baseline} baseline")]
+            bounds = f"{signed(line.low)} to {signed(line.high)}"
+            rows.append((*numbers, *words, *(Cell(text=t, numeric=True) for t in (signed(line.value), bounds))))
+    titles = (("look", True), ("seeds", True), ("runs by then", True), ("dose", False), ("against", False))
+    columns = tuple(Column(title=title, numeric=numeric) for title, numeric in titles)
+    columns += (Column(title="difference", numeric=True), Column(title="interval", numeric=True))
+    return Table(caption="The numbers of this figure", columns=columns, rows=tuple(rows))
 
 
 def _panel(stages: Stages, arm: str, domain: tuple[float, float], smallest_effect: float) -> Panel:

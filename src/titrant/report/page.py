@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from titrant.core.records import Numerics, Verdict
 from titrant.report import figures, headline, tables
+from titrant.report.cells import Table
 from titrant.report.data import ArmAnswers, ItemComparison, ItemTable, ReportData, SeedAnswer, Stages
 from titrant.report.drawing import Figure
 from titrant.report.forest import forest_of
-from titrant.report.ladder_figure import ladder_figure
+from titrant.report.ladder_figure import ladder_figure, look_table
 from titrant.report.wording import count, known, parameters, percent, plural, score, shortened, signed, visible
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class _Response:
 
     title: str
     figure: Figure | None
-    table: tables.Table
+    table: Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +169,7 @@ class _Staged:
 
     line: str
     figure: Figure | None
-    table: tables.Table
+    table: Table
     aside: tuple[_Fact, ...]
     caution: str | None
 
@@ -177,7 +178,7 @@ def _staged(stages: Stages, verdict: Verdict) -> _Staged:
     return _Staged(
         line=headline.stages_line(stages, provisional=verdict.provisional),
         figure=ladder_figure(stages, smallest_effect=verdict.smallest_effect),
-        table=tables.look_table(stages),
+        table=look_table(stages),
         aside=tuple(
             _Fact(name=shortened(arm.arm, limit=tables.NAME_LIMIT), value=headline.aside_words(arm))
             for arm in stages.aside
@@ -192,7 +193,7 @@ class _Worth:
 
     title: str
     words: str
-    table: tables.Table | None
+    table: Table | None
     reason: str = ""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from titrant.core.records import ArmKind, Contrast, Verdict
+from titrant.report.cells import Cell, Column, Interval, Table
 from titrant.report.data import (
     ChangeRow,
     CollapseRow,
@@ -21,7 +22,6 @@ from titrant.report.data import (
     RemovedRows,
     RetentionRow,
     SizeCurve,
-    Stages,
     ThresholdRow,
 )
 from titrant.report.wording import count, known, percent, plural, probability, quantity, score, shortened, signed
@@ -35,49 +35,6 @@ KIND_WORDS: dict[ArmKind, str] = {
     "dosed": "with a dose",
     "generalist_alone": "generalist alone",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A drawn interval on the scale of its table, 0 to 100: where it lies, zero, and the zone that does not matter."""
-
-    low: float
-    value: float
-    high: float
-    zero: float
-    zone_low: float
-    zone_high: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """Text (with a line in smaller type below), or an unknown number with its note, or a drawn interval."""
-
-    text: str
-    below: str | None = None
-    numeric: bool = False
-    note: int | None = None
-    interval: Interval | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """A heading; `numeric` columns are set flush right."""
-
-    title: str
-    numeric: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Columns, rows of as many cells, and notes that the cells refer to by number from 1."""
-
-    caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...] = ()
-    left_out: str | None = None
-    remark: str | None = None
 
 
 @dataclass(slots=True)
@@ -468,21 +425,6 @@ def law_table(rows: Sequence[LawRow]) -> Table:
     columns = [*_text("source", "curve", "score", "doses are worth, in target rows")]
     columns += _numeric("error of the law", "error of interpolation")
     return _table("The law", columns, body, notes)
-
-
-def look_table(stages: Stages) -> Table:
-    """Every look: what was spent by then, and each contrast as the look left it."""
-    rows = []
-    for look in stages.looks:
-        for line in look.intervals:
-            if not (known(line.value) and known(line.low) and known(line.high)):
-                continue  # no look has read this contrast: the list of arms set aside tells why
-            dose = shortened(line.arm, limit=NAME_LIMIT) if line.dose is None else dose_words(line.source, line.dose)
-            cells = [_number(count(look.look)), _number(count(look.seeds)), _number(count(look.runs))]
-            cells += [_name(dose), Cell(text=_BASELINE_WORDS[line.baseline]), _number(signed(line.value))]
-            rows.append((*cells, _number(f"{signed(line.low)} to {signed(line.high)}")))
-    columns = [*_numeric("look", "seeds", "runs by then"), *_text("dose", "against")]
-    return _table("The numbers of this figure", [*columns, *_numeric("difference", "interval")], rows, _Notes())
 
 
 def failure_table(rows: Sequence[FailedRun]) -> Table:
