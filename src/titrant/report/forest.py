@@ -7,23 +7,24 @@ numbers can be read aloud, and what a study calls its sources is escaped like an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from titrant.core.records import Contrast, Verdict
+from titrant.report.data import CurvePoint, DoseCurve
 from titrant.report.wording import count, known, shortened, signed
 
 MOST_LINES = 24
 _NAME_LIMIT = 60
 
-Standing = Literal["above", "below", "inside", "open", "unknown"]
+Standing = Literal["above", "below", "inside", "open", "unread"]
 STANDING_WORDS: dict[Standing, str] = {
     "above": "better",
     "below": "worse",
     "inside": "no difference that matters",
     "open": "open",
-    "unknown": "no interval",
+    "unread": "no interval",
 }
 
 
@@ -123,7 +124,7 @@ def _line(contrast: Contrast, verdict: Verdict, scale: tuple[float, float]) -> F
     if bounds is None or not known(value):
         numbers = "not known" if not known(value) else f"{signed(value)} (no interval)"
         place = None if not known(value) else _place(value, scale)
-        return ForestLine(name=name, numbers=numbers, standing="unknown", chosen=chosen, value=place)
+        return ForestLine(name=name, numbers=numbers, standing="unread", chosen=chosen, value=place)
     low, high = bounds
     return ForestLine(
         name=name,
@@ -161,7 +162,7 @@ def _ticks(scale: tuple[float, float]) -> tuple[Tick, ...]:
     """Three to seven round values, zero among them, none so near an end that its label would be cut."""
     width = scale[1] - scale[0]
     power = 10.0 ** math.floor(math.log10(width / 4))
-    step = next(power * factor for factor in (1, 2, 5, 10) if width / (power * factor) <= 5)
+    step = next(power * factor for factor in (1, 2, 5, 10) if width / (power * factor) <= 7)
     values = (step * n for n in range(math.ceil(scale[0] / step), math.floor(scale[1] / step) + 1))
     places = [(value, _place(value, scale)) for value in values]
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -174,7 +175,7 @@ def _tick_label(value: float, digits: int) -> str:
 
 
 def contrasts_by_arm(verdicts: Iterable[Verdict]) -> dict[str, Contrast]:
-    """Of every arm the contrast that a figure shows: with the matched baseline where there is one."""
+    """Of every dosed arm its contrast with the fair baseline: the matched one where there is one."""
     found: dict[str, Contrast] = {}
     for verdict in verdicts:
         for contrast in verdict.contrasts:
@@ -182,3 +183,24 @@ def contrasts_by_arm(verdicts: Iterable[Verdict]) -> dict[str, Contrast]:
             if contrast.eval_set == "target" and fair:
                 found.setdefault(contrast.arm, contrast)
     return found
+
+
+def banded_by_contrasts(curves: Sequence[DoseCurve], contrasts: Mapping[str, Contrast]) -> tuple[DoseCurve, ...]:
+    """The curves with bands of differences in the place of bands of single arms.
+
+    A single arm's interval says how its score would vary, not whether it differs from the baseline, which shares its
+    items and seeds: overlapping bands of arms hide firm differences. So a dose has its contrast's interval, laid on the
+    baseline that it was set against, and a baseline has none.
+    """
+    return tuple(
+        replace(curve, points=tuple(_banded(point, curve, contrasts) for point in curve.points)) for curve in curves
+    )
+
+
+def _banded(point: CurvePoint, curve: DoseCurve, contrasts: Mapping[str, Contrast]) -> CurvePoint:
+    contrast = contrasts.get(point.arm)
+    bounds = None if contrast is None else bounds_of(contrast)
+    base = None if contrast is None else next((p.mean for p in curve.points if p.arm == contrast.baseline), None)
+    if bounds is None or not known(base):
+        return replace(point, low=None, high=None)
+    return replace(point, low=base + bounds[0], high=base + bounds[1])

@@ -19,7 +19,7 @@ from titrant.report import figures, headline, tables
 from titrant.report.cells import Table
 from titrant.report.data import ArmAnswers, ItemComparison, ItemTable, ReportData, SeedAnswer, Stages
 from titrant.report.drawing import Figure
-from titrant.report.forest import forest_of
+from titrant.report.forest import banded_by_contrasts, contrasts_by_arm, forest_of
 from titrant.report.ladder_figure import ladder_figure, look_table
 from titrant.report.wording import count, known, parameters, percent, plural, score, shortened, signed, visible
 
@@ -154,10 +154,6 @@ def _standing(data: ReportData) -> tuple[_Fact, ...]:
         _Fact(name="Test items", value=f"{count(data.items)}, judged by {shortened(data.metric, limit=60)}"),
         _Fact(name="Seeds", value=count(data.seeds)),
         _Fact(name="Smallest effect that matters", value=score(verdict.smallest_effect)),
-        _Fact(
-            name="Smallest effect this design detects",
-            value=score(detectable) if known(detectable) else "not known: the analysis gave none",
-        ),
         _Fact(name="Speaks about", value=shortened(verdict.estimand, limit=tables.NAME_LIMIT)),
     ]
     return tuple(facts)
@@ -253,12 +249,15 @@ def _worth(data: ReportData) -> tuple[_Worth, ...]:
 
 def _responses(data: ReportData) -> tuple[_Response, ...]:
     responses = []
+    known_contrasts = contrasts_by_arm([data.verdict, *(v.verdict for v in data.other_verdicts if v.page is None)])
     for measure in ("score", "graded"):
         curves = [curve for curve in data.curves if curve.measure == measure]
         if not curves and measure == "graded":
             continue
         name = data.metric if measure == "score" else data.graded or "graded score"
-        figure = figures.dose_response(curves, measure=measure)
+        # The contrasts are of the score that decides; of the other one there are none to draw.
+        drawn = banded_by_contrasts(curves, known_contrasts if measure == "score" else {})
+        figure = figures.dose_response(drawn, measure=measure)
         title = shortened(name, limit=tables.NAME_LIMIT)
         responses.append(_Response(title=title, figure=figure, table=tables.dose_table(curves)))
     return tuple(responses)

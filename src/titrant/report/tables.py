@@ -24,6 +24,7 @@ from titrant.report.data import (
     SizeCurve,
     ThresholdRow,
 )
+from titrant.report.forest import bounds_of
 from titrant.report.wording import count, known, percent, plural, probability, quantity, score, shortened, signed
 
 MOST_ROWS = 1000
@@ -143,7 +144,7 @@ def _contrast_table(
             _interval_cell(contrast, verdict.smallest_effect, scale),
             notes.number(contrast.p_adjusted, probability, reason=reason or "no p value for this contrast"),
         ]
-        rows.append(row if common else [*row, _name(_evidence(contrast))])
+        rows.append(row if common else [*row, Cell(text=_evidence(contrast))])
     columns = [*_text("arm"), *_numeric("difference", "interval"), *_text("interval, drawn")]
     columns += [*_numeric("p, adjusted"), *([] if common else _text("from"))]
     role = {verdict.baseline: "plain baseline, ", verdict.matched: "matched baseline, "}.get(baseline, "")
@@ -167,37 +168,38 @@ def _evidence(contrast: Contrast) -> str:
     """What a contrast was estimated from, and how."""
     difference = contrast.difference
     sample = f"{plural(difference.n_items, 'item')}, {plural(difference.n_seeds, 'seed')}"
-    return f"{sample}; {shortened(difference.method, limit=NAME_LIMIT)}"
+    return f"{sample}; {shortened(difference.method, limit=TEXT_LIMIT)}"
 
 
 def _bounds(contrast: Contrast, notes: _Notes) -> Cell:
-    low, high = contrast.difference.low, contrast.difference.high
-    if known(low) and known(high):
-        return _number(f"{signed(low)} to {signed(high)}")
-    return notes.unknown(contrast.difference.reason)
+    bounds = bounds_of(contrast)
+    if bounds is not None:
+        return _number(f"{signed(bounds[0])} to {signed(bounds[1])}")
+    unread = "set aside before a look read it" if known(contrast.difference.low) else contrast.difference.reason
+    return notes.unknown(unread)
 
 
 def _difference_scale(verdict: Verdict) -> tuple[float, float]:
     """The ends of the scale on which all intervals are drawn: all bounds and the zone that does not matter."""
     ends = [-1.4 * verdict.smallest_effect, 1.4 * verdict.smallest_effect]
     for contrast in (*verdict.contrasts, *verdict.transfer):
-        ends += [v for v in (contrast.difference.low, contrast.difference.high, contrast.difference.value) if known(v)]
+        ends += [v for v in (*(bounds_of(contrast) or ()), contrast.difference.value) if known(v)]
     margin = 0.05 * (max(ends) - min(ends)) or 0.01
     return min(ends) - margin, max(ends) + margin
 
 
 def _interval_cell(contrast: Contrast, smallest_effect: float, scale: tuple[float, float]) -> Cell:
-    difference = contrast.difference
-    if not (known(difference.low) and known(difference.high) and known(difference.value)):
+    difference, bounds = contrast.difference, bounds_of(contrast)
+    if bounds is None or not known(difference.value):
         return Cell(text="")
 
     def place(value: float) -> float:
         return round(100 * (value - scale[0]) / (scale[1] - scale[0]), 2)
 
     drawn = Interval(
-        low=place(difference.low),
+        low=place(bounds[0]),
         value=place(difference.value),
-        high=place(difference.high),
+        high=place(bounds[1]),
         zero=place(0.0),
         zone_low=place(-smallest_effect),
         zone_high=place(smallest_effect),
