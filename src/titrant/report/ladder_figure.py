@@ -24,7 +24,7 @@ def ladder_figure(stages: Stages, *, smallest_effect: float) -> Figure | None:
     ends += [-1.3 * smallest_effect, 1.3 * smallest_effect]
     margin = 0.05 * (max(ends) - min(ends))
     domain = (min(ends) - margin, max(ends) + margin)
-    doses = list(dict.fromkeys(line.arm for line in read))
+    doses = list(dict.fromkeys(line.arm for line in sorted(read, key=lambda line: line.dose or 0)))
     panels = tuple(_panel(stages, arm, domain, smallest_effect) for arm in doses[:MOST_PANELS])
     roles = {line.baseline for line in read}
     legend = []
@@ -33,7 +33,7 @@ def ladder_figure(stages: Stages, *, smallest_effect: float) -> Figure | None:
             LegendEntry(label="against training alone with as many steps", colour="s0", swatch="mark", shape="square")
         )
     if "plain" in roles:
-        legend.append(LegendEntry(label="against training alone", colour="muted", swatch="point"))
+        legend.append(LegendEntry(label="against training alone", colour="muted", swatch="mark"))
     legend.append(LegendEntry(label="shaded: differences that do not matter", colour="muted", swatch="band"))
     left = len(doses) - MOST_PANELS
     return Figure(

@@ -156,6 +156,8 @@ def _standing(data: ReportData) -> tuple[_Fact, ...]:
         _Fact(name="Smallest effect that matters", value=score(verdict.smallest_effect)),
         _Fact(name="Speaks about", value=shortened(verdict.estimand, limit=tables.NAME_LIMIT)),
     ]
+    if known(detectable):  # a staged study has none: how far it goes depends on what it finds
+        facts.insert(-1, _Fact(name="Smallest effect this design detects", value=score(detectable)))
     return tuple(facts)
 
 
@@ -179,7 +181,7 @@ def _staged(stages: Stages, verdict: Verdict) -> _Staged:
             _Fact(name=shortened(arm.arm, limit=tables.NAME_LIMIT), value=headline.aside_words(arm))
             for arm in stages.aside
         ),
-        caution=headline.EARLY_STOP_CAUTION if headline.stopped_early(stages) else None,
+        caution=headline.EARLY_STOP_CAUTION if verdict.verdict == "mix" and headline.stopped_early(stages) else None,
     )
 
 

@@ -133,6 +133,7 @@ def _contrast_table(
     eval_set, baseline = key
     notes = _Notes()
     common = len({_evidence(contrast) for contrast in contrasts}) == 1  # then it is said once, below the caption
+    with_p = any(known(contrast.difference.value) and known(contrast.p_adjusted) for contrast in contrasts)
     rows = []
     for contrast in contrasts:
         difference = contrast.difference
@@ -142,11 +143,12 @@ def _contrast_table(
             notes.number(difference.value, signed, reason=reason),
             _bounds(contrast, notes),
             _interval_cell(contrast, verdict.smallest_effect, scale),
-            notes.number(contrast.p_adjusted, probability, reason=reason or "no p value for this contrast"),
         ]
+        if with_p:  # a staged study has no p values: its claims are made look by look
+            row.append(notes.number(contrast.p_adjusted, probability, reason=reason or "no p value for this contrast"))
         rows.append(row if common else [*row, Cell(text=_evidence(contrast))])
     columns = [*_text("arm"), *_numeric("difference", "interval"), *_text("interval, drawn")]
-    columns += [*_numeric("p, adjusted"), *([] if common else _text("from"))]
+    columns += [*(_numeric("p, adjusted") if with_p else []), *([] if common else _text("from"))]
     role = {verdict.baseline: "plain baseline, ", verdict.matched: "matched baseline, "}.get(baseline, "")
     rival = f"from the {role}{shortened(baseline, limit=NAME_LIMIT)}"
     caption = f"Difference in {metric} {rival}"
