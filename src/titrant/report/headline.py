@@ -62,7 +62,7 @@ def _dose(contrast: Contrast | None) -> str:
 # --------------------------------------------------------------------------------------------------------------- stages
 
 # Means over 400 simulated studies a gain: two doses (half the gain and the gain), a matched baseline, at most 20 seeds,
-# 100 items, smallest effect 0.03. The gain quoted is the cross-fitted one of studies that said mix before the last look.
+# 100 items, smallest effect 0.03; the cross-fitted gain of the studies that said mix before the last look.
 EARLY_STOP_CAUTION = (
     "A gain quoted at an early stop is too large on average: studies stop early when their seeds so far were lucky. "
     "In simulated studies where 0.030 matters, a true gain of 0.030 was quoted as 0.051, and one of 0.060 as 0.065. "
