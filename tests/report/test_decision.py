@@ -14,7 +14,6 @@ from titrant.report.headline import aside_words, evidence_line, headline, stages
 from titrant.report.ladder_figure import ladder_figure
 from titrant.report.page import render
 
-
 HOSTILE = (
     "</script><script>window.hacked=1</script>",
     "<img src=x onerror=window.hacked=1>",
@@ -115,8 +114,8 @@ def test_the_looks_are_drawn_a_panel_a_dose_with_every_interval_told(staged: Rep
     assert staged.stages is not None
     figure = ladder_figure(staged.stages, smallest_effect=0.03)
     assert figure is not None
-    assert figure.panels[-2].heading == "192 rows of general"
-    assert "look 1, 3 seeds, against training alone" in figure.panels[-2].alt
+    panels = {panel.heading: panel.alt for panel in figure.panels}
+    assert "look 1, 3 seeds, against training alone" in panels["192 rows of general"]
     empty = Stages(ladder=(3, 4), looks=(), runs=4, cost=4.0, grid_cost=20.0, ended=None)
     assert ladder_figure(empty, smallest_effect=0.03) is None
 
