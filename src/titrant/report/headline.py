@@ -47,7 +47,7 @@ def _lead(verdict: Verdict) -> Contrast | None:
     mine = [c for c in verdict.contrasts if c.eval_set == "target" and known(c.difference.value)]
     mine = [c for c in mine if c.baseline == fair] or mine
     chosen = [c for c in mine if c.arm == verdict.arm]
-    return (chosen or sorted(mine, key=lambda c: -(c.difference.value or 0.0)) or [None])[0]
+    return next(iter(chosen), max(mine, key=lambda c: c.difference.value or 0.0, default=None))
 
 
 def _dose(contrast: Contrast | None) -> str:
