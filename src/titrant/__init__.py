@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from titrant.experiment.mix import Mix
     from titrant.experiment.plan import Plan
     from titrant.experiment.runner import Reporter
+    from titrant.logs.evaluators import read_logs
     from titrant.report.study_results import StudyResults
     from titrant.scoring.metrics import ScoreReport
     from titrant.stats.effects import Difference
@@ -59,6 +60,7 @@ _HOMES = {
     "load_study": "titrant.config.study",
     "mix": "titrant.api",
     "plan": "titrant.api",
+    "read_logs": "titrant.logs.evaluators",
     "revisions_of": "titrant.core.revisions",
     "run": "titrant.api",
     "score": "titrant.api",
@@ -90,6 +92,7 @@ __all__ = [
     "load_study",
     "mix",
     "plan",
+    "read_logs",
     "revisions_of",
     "run",
     "score",
