@@ -16,7 +16,7 @@ from titrant.decision.protocol import RunRequest
 from titrant.experiment.design import Design, PlannedRun
 from titrant.experiment.stages import (
     ArmAtSeed,
-    Standing,
+    LadderStanding,
     StudyLadder,
     curve_cells,
     ladders_of,
@@ -46,7 +46,7 @@ def climb(
     budget: Budget | None = None,
     before: Iterable[PlannedRun] = (),
     curves: bool = True,
-) -> tuple[Standing, ...]:
+) -> tuple[LadderStanding, ...]:
     """Run the study's ladders until each is over, or the budget is spent; where they stand then.
 
     `drive` does what it is told to by asking, again and again, until nothing is named; `workers` says how many runs it
@@ -85,7 +85,7 @@ class _Climber:
         self._scores = Collector(design, store)
         self._told: dict[tuple[str, str], int] = {}
         self._asked: tuple[int, Design] | None = None
-        self.standings: tuple[Standing, ...] = ()
+        self.standings: tuple[LadderStanding, ...] = ()
 
     def ask(self) -> Design:
         """What is to be run now."""
@@ -115,7 +115,7 @@ class _Climber:
             cells += [cell for cell in beside if not self._scores.known(cell)]
         return self._design.called((cell.arm, cell.seed) for cell in cells)
 
-    def _ended_by_the_budget(self, reached: Sequence[Standing]) -> tuple[Standing, ...]:
+    def _ended_by_the_budget(self, reached: Sequence[LadderStanding]) -> tuple[LadderStanding, ...]:
         """The same, but that none goes further than the budget: who ran ahead must not decide where it ends."""
         return tuple(
             standing
@@ -124,7 +124,7 @@ class _Climber:
             for standing, end in zip(reached, self._purse.ends(reached), strict=True)
         )
 
-    def _next_cells(self, going: Sequence[Standing]) -> list[ArmAtSeed]:
+    def _next_cells(self, going: Sequence[LadderStanding]) -> list[ArmAtSeed]:
         """What the next looks lack, and as many runs of the looks after them as keep every worker busy."""
         found = [_cells(self._design, standing.ladder, standing.found.next) for standing in going]
         needed = sum(map(len, found))
@@ -140,7 +140,7 @@ class _Climber:
         extra = _cells(self._design, ladder, ahead.found.next)[len(found[most]) :]
         return [*(cell for cells in found for cell in cells), *extra]
 
-    def _tell(self, standing: Standing) -> None:
+    def _tell(self, standing: LadderStanding) -> None:
         """A line for every look when it has been taken."""
         place = (standing.ladder.model, standing.ladder.target)
         for look in standing.looks[self._told.get(place, 0) :]:
@@ -193,7 +193,7 @@ class _Purse:
         ]
         self._refuse_before_the_first_look(self._amount([self._fixed(), *firsts]), "at least")
 
-    def ends(self, reached: Sequence[Standing]) -> tuple[int | None, ...]:
+    def ends(self, reached: Sequence[LadderStanding]) -> tuple[int | None, ...]:
         """At which look the budget ends each ladder; None for those that go on or have ended by themselves.
 
         Ladders take their looks in rounds, each its next one, and a round that does not fit in is the end for all. So
@@ -218,7 +218,7 @@ class _Purse:
             ends.append(None if over or len(standing.looks) < end else end)
         return tuple(ends)
 
-    def pays_for_all(self, cells: Sequence[ArmAtSeed], standings: Sequence[Standing]) -> bool:
+    def pays_for_all(self, cells: Sequence[ArmAtSeed], standings: Sequence[LadderStanding]) -> bool:
         """Whether these runs fit in beside what the ladders have spent."""
         if self.budget is None:
             return True
@@ -228,7 +228,7 @@ class _Purse:
         spent = [standing.looks[-1].spent for standing in standings if standing.looks]
         return self._amount([self._fixed(), beside, *spent]) <= self.budget.amount
 
-    def _last_round(self, reached: Sequence[Standing]) -> int | None:
+    def _last_round(self, reached: Sequence[LadderStanding]) -> int | None:
         """The last round of looks that fits in; None where all that are known, and the next one, do."""
         if self.budget is None:
             return None
@@ -240,7 +240,7 @@ class _Purse:
                 return number - 1
         return None
 
-    def _up_to(self, standing: Standing, number: int) -> Spent | None:
+    def _up_to(self, standing: LadderStanding, number: int) -> Spent | None:
         """What a ladder has spent by its look of this number, taken or the next; None where nobody knows yet."""
         looks = standing.looks
         if number <= len(looks):

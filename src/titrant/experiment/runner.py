@@ -11,7 +11,7 @@ import contextlib
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,7 +20,7 @@ from titrant.config.study import Study
 from titrant.core.budget import Budget
 from titrant.core.errors import RunFailed, SpecError, StoreDamaged, StoreMismatch
 from titrant.core.identity import plain
-from titrant.core.plugins import Extension
+from titrant.core.plugins import Extension, extension_of
 from titrant.core.records import Arm, PreparedModel, Run, TrainingSettings
 from titrant.engines import AskingEngine, BackendSpec, Engine, Event, LocalEngine, RunJob
 from titrant.engines.job import weights_folder
@@ -47,7 +47,7 @@ from titrant.experiment.results import (
 from titrant.experiment.stages import family_arms, ladders_of
 from titrant.experiment.standing import standing_record, standing_results
 from titrant.experiment.standings import as_read
-from titrant.experiment.work import OpenRun, job_of, open_runs, runs_of
+from titrant.experiment.work import OpenRun, job_of, left_of, runs_of
 from titrant.experiment.worth import skill_interactions
 from titrant.scoring.sheets import Scores
 from titrant.storage.folder import ABOUT, MARKER
@@ -103,7 +103,7 @@ def run_study(
     *,
     out: Path,
     presenter: Presenter,
-    engine: Engine | None = None,
+    engine: Any = None,
     backend: BackendSpec | Extension | None = None,
     reporter: Reporter | None = None,
     budget: Budget | None = None,
@@ -113,7 +113,7 @@ def run_study(
     `budget` ends a staged study early; with a larger one it goes on where it stood.
     """
     reporter = reporter or Callbacks()
-    engine = engine or _engine_of(study)
+    engine = engine_of(study, engine)
     spec = backend_of(study, backend)
     if budget is not None and study.until != "firm":
         fix = "until: firm in the study, or --until firm"
@@ -127,7 +127,7 @@ def run_study(
     else:
         tries = _tries(prepared) if study.needs_choosing else []
         design = _choose(prepared, tries, store, spec, engine, reporter) if tries else first
-        _refuse_other_numerics(store, design)
+        refuse_other_numerics(store, design.distinct)
         _execute([design], store, spec, engine, reporter)
     with store.locked("results"):  # two runners on one store end together
         results = standing_results(design, store) or _judge(design, store, presenter, reporter)
@@ -268,12 +268,15 @@ def default_backend(study: Study) -> BackendSpec:
     return replace(DEFAULT_BACKEND, arguments=arguments, device=study.numerics.device)
 
 
-def _engine_of(study: Study) -> Engine:
-    """Who works on runs: the study's own engine, else workers on this machine."""
-    if not isinstance(study.engine, Extension):
+def engine_of(study: Study, given: Any = None) -> Engine:
+    """Who works on runs: who was given, else the study's own engine, else workers on this machine."""
+    if isinstance(given, LocalEngine):
+        return given
+    own = study.engine if given is None else extension_of(given, kind="engine")
+    if not isinstance(own, Extension):
         return LocalEngine()
-    own: Engine = study.engine.made
-    return own
+    engine: Engine = own.made
+    return engine
 
 
 def jobs_for(prepared: PreparedStudy, jobs: int | Literal["auto"], runs: int) -> int:
@@ -293,7 +296,34 @@ def _largest(prepared: PreparedStudy) -> PreparedModel:
 def _execute(designs: Sequence[Design], store: Store, backend: BackendSpec, engine: Engine, reporter: Reporter) -> None:
     """Do what is not done of designs of one prepared study."""
     prepared = designs[0].prepared
-    runs, left = runs_of(designs), open_runs(designs, store)
+    # Whose weights will be wanted is known only after the verdict, and training again costs a run: so the first seed of
+    # every arm that can win is kept until then.
+    keep = set[str]().union(*(_candidates_for_the_model(design, store) for design in designs))
+
+    def balanced(left: Sequence[OpenRun]) -> list[OpenRun]:
+        # The order decides when the study is done and never what it finds: long runs first, balanced over the workers.
+        workers = engine.workers(max(1, len(left)), model=_largest(prepared), numerics=prepared.numerics)
+        return [left[place] for place in balanced_order([_cost(one, prepared) for one in left], workers)]
+
+    execute_runs(
+        runs_of(designs), prepared, store=store, backend=backend, engine=engine, reporter=reporter, keep=keep,
+        in_order=balanced,
+    )  # fmt: skip
+
+
+def execute_runs(
+    runs: Sequence[PlannedRun],
+    prepared: PreparedStudy,
+    *,
+    store: Store,
+    backend: BackendSpec,
+    engine: Engine,
+    reporter: Reporter,
+    keep: Set[str] = frozenset(),
+    in_order: Callable[[Sequence[OpenRun]], Sequence[OpenRun]] = lambda left: left,
+) -> None:
+    """Do what is not done of these runs, each there once. `keep`: whose weights are kept beside their answers."""
+    left = left_of(runs, store)
     again = [one for one in left if one.kind == "train_again"]
     if again:
         reporter.say(
@@ -301,14 +331,8 @@ def _execute(designs: Sequence[Design], store: Store, backend: BackendSpec, engi
             "the same weights, and answer what is new"
         )
     reporter.stage(runs, {planned.run.run_id for planned in runs} - {one.planned.run.run_id for one in left})
-    # The order decides when the study is done and never what it finds: long runs first, balanced over the workers.
-    workers = engine.workers(max(1, len(left)), model=_largest(prepared), numerics=prepared.numerics)
-    order = balanced_order([_cost(one, prepared) for one in left], workers)
-    # Whose weights will be wanted is known only after the verdict, and training again costs a run: so the first seed of
-    # every arm that can win is kept until then.
-    keep = set[str]().union(*(_candidates_for_the_model(design, store) for design in designs))
     engine.execute(
-        [left[place].job(prepared, keep_weights=left[place].planned.run.run_id in keep) for place in order],
+        [one.job(prepared, keep_weights=one.planned.run.run_id in keep) for one in in_order(left)],
         root=store.root,
         backend=backend,
         on_event=reporter.event,
@@ -369,7 +393,7 @@ def _execute_asking(ask: Ask, store: Store, backend: BackendSpec, engine: Asking
 
     def more() -> list[RunJob]:
         part = ask()
-        left = open_runs([part], store)
+        left = left_of(runs_of([part]), store)
         ids = {one.planned.run.run_id for one in left}
         if not ids <= told:
             reporter.stage(runs_of([part]), set())
@@ -404,14 +428,14 @@ def _run_staged(
     """Run a study until its verdict is firm; its design, with the settings that were chosen."""
     study = prepared.study
     if not study.needs_choosing:
-        _refuse_other_numerics(store, first)
+        refuse_other_numerics(store, first.distinct)
         _climb(first, store, backend, engine, reporter, budget=budget, tries=(), curves=True)
         return first
     # Settings of arms that no verdict reads are chosen when these arms are run, and never where they are not.
     tries = _tries(prepared)
     first_tries = tries if study.curves == "with" else [_of_families(design) for design in tries]
     design = _choose(prepared, first_tries, store, backend, engine, reporter)
-    _refuse_other_numerics(store, design)
+    refuse_other_numerics(store, design.distinct)
     with_curves = study.curves == "with"
     over = _climb(design, store, backend, engine, reporter, budget=budget, tries=first_tries, curves=with_curves)
     if study.curves == "after" and over:
@@ -439,7 +463,7 @@ def _choose(
     """Try every learning rate and number of passes for every arm of these designs at the first seed, and keep each
     arm's best on the validation items. Every arm has as many tries; the tries that are kept are runs of the study."""
     for design in designs:
-        _refuse_other_numerics(store, design)
+        refuse_other_numerics(store, design.distinct)
     settings = prepared.study.candidates()
     tried = ", ".join(f"learning rate {one.learning_rate:g} and {one.passes} passes" for one in settings)
     reporter.say(f"trying on validation items: {tried}")
@@ -484,9 +508,9 @@ def replace_seeds(prepared: PreparedStudy, seeds: tuple[int, ...]) -> PreparedSt
     return replace(prepared, study=study, dose_seeds=dose_seeds)
 
 
-def _refuse_other_numerics(store: Store, design: Design) -> None:
+def refuse_other_numerics(store: Store, runs: Iterable[PlannedRun]) -> None:
     """Finished work of the same recipe under other numerics would be confused with what comes now: say what differs."""
-    wanted = {planned.run.recipe_id: planned.run for planned in design.distinct}
+    wanted = {planned.run.recipe_id: planned.run for planned in runs}
     fix = "use the same versions and settings, or another --out folder"
     begun = {record["run_id"]: record for record in _unfinished(store)}
     # Same recipe, other run id: only backend or numerics can differ. Results of the two must not stand in one table.

@@ -9,7 +9,15 @@ from titrant.core.records import Arm
 from titrant.experiment.answers import StoredAnswers
 from titrant.experiment.design import Design
 from titrant.experiment.results import Scorers, cells, failures_by_run, family_tables, unscored_items
-from titrant.experiment.stages import ArmAtSeed, Standing, StudyLadder, cells_read, failed_runs, ladders_of, standing_of
+from titrant.experiment.stages import (
+    ArmAtSeed,
+    LadderStanding,
+    StudyLadder,
+    cells_read,
+    failed_runs,
+    ladders_of,
+    standing_of,
+)
 from titrant.scoring.sheets import RunScores, Scores
 from titrant.storage.looks import look_history
 from titrant.storage.store import Store
@@ -52,7 +60,7 @@ class Collector:
         *,
         shards: int = 1,
         budget_seeds: int | None = None,
-    ) -> Standing:
+    ) -> LadderStanding:
         """Where a ladder stands, without its verdict. `budget_seeds` are those at which a budget ends it."""
         scores, prepared = Scores(self._runs.values()), self._design.prepared
         metric = prepared.study.targets[ladder.target].metric

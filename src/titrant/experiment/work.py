@@ -6,7 +6,7 @@ adapters or weights are kept; where they are not, it has to be trained again, to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -51,7 +51,11 @@ class OpenRun:
 
 def open_runs(designs: Sequence[Design], store: Store | None) -> tuple[OpenRun, ...]:
     """All runs of these designs that lack answers in the store, each once; every run where there is no store."""
-    runs = runs_of(designs)
+    return left_of(runs_of(designs), store)
+
+
+def left_of(runs: Sequence[PlannedRun], store: Store | None) -> tuple[OpenRun, ...]:
+    """Those of these runs, each there once, that lack answers in the store, in their order."""
     if store is None:
         return tuple(OpenRun(planned=planned, requests=planned.requests, kind="train") for planned in runs)
     answers = StoredAnswers(store)
@@ -73,12 +77,16 @@ def open_runs(designs: Sequence[Design], store: Store | None) -> tuple[OpenRun, 
 
 def runs_of(designs: Sequence[Design]) -> tuple[PlannedRun, ...]:
     """Every run of these designs once, with all that any of its arms is asked."""
+    return each_once([one for design in designs for one in design.runs])
+
+
+def each_once(runs: Iterable[PlannedRun]) -> tuple[PlannedRun, ...]:
+    """Every run once, in order of its first place, with all that any of its arms is asked."""
     # Two arms can come to one recipe (or a run serve two targets): it is trained once and asked what any of them is
     # asked.
     planned: dict[str, list[PlannedRun]] = {}
-    for design in designs:
-        for one in design.runs:
-            planned.setdefault(one.run.run_id, []).append(one)
+    for one in runs:
+        planned.setdefault(one.run.run_id, []).append(one)
     return tuple(
         replace(same[0], requests=EvalRequests.union([one.requests for one in same])) for same in planned.values()
     )
