@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from titrant.config.study import Study
+from titrant.core.budget import Budget
 from titrant.core.errors import SpecError, StoreDamaged, StoreMismatch
 from titrant.core.identity import plain
 from titrant.core.plugins import Extension
@@ -25,6 +26,7 @@ from titrant.engines import BackendSpec, Engine, Event, LocalEngine
 from titrant.engines.job import weights_folder
 from titrant.engines.local import backend_spec
 from titrant.engines.placement import balanced_order
+from titrant.experiment.climbing import climb
 from titrant.experiment.design import Design, PlannedRun, make_design, verdict_size
 from titrant.experiment.prepare import DEFAULT_BACKEND_IDENTITY, PreparedStudy, numerics_of, prepare_study
 from titrant.experiment.publish import publish_model
@@ -36,12 +38,15 @@ from titrant.experiment.results import (
     count_judgement,
     judge_results,
     page_name,
+    record_grids,
     scores_parquet,
     validation_means,
     verdict_bytes,
     write_results,
 )
+from titrant.experiment.stages import ladders_of
 from titrant.experiment.standing import standing_record, standing_results
+from titrant.experiment.standings import as_read
 from titrant.experiment.work import OpenRun, job_of, open_runs, runs_of
 from titrant.experiment.worth import skill_interactions
 from titrant.scoring.sheets import Scores
@@ -101,18 +106,29 @@ def run_study(
     engine: Engine | None = None,
     backend: BackendSpec | Extension | None = None,
     reporter: Reporter | None = None,
+    budget: Budget | None = None,
 ) -> Results:
-    """Run what is not done, then judge, report and keep the model. The same study again changes nothing."""
+    """Run what is not done, then judge, report and keep the model. The same study again changes nothing.
+
+    `budget` ends a staged study early; with a larger one it goes on where it stood.
+    """
     reporter = reporter or Callbacks()
     engine = engine or _engine_of(study)
     spec = backend_of(study, backend)
+    if budget is not None and study.until != "firm":
+        fix = "until: firm in the study, or --until firm"
+        raise SpecError("a budget ends a study that stops by itself, and this one is a grid", where="--budget", fix=fix)
     prepared = prepare_study(study, backend=spec.identity, say=reporter.say, answers_kept=has_answers(out))
     # Before the store is opened: a study that cannot be drawn fails here and leaves no folder behind.
     first = make_design(prepared, _candidate(study, 0) if study.needs_choosing else None)
     store = Store.open(out)
     design = _choose(prepared, store, spec, engine, reporter) if study.needs_choosing else first
     _refuse_other_numerics(store, design)
-    _execute([design], store, spec, engine, reporter)
+    if study.until == "firm":
+        _climb(design, store, spec, engine, reporter, budget)
+        design = as_read(design, store)
+    else:
+        _execute([design], store, spec, engine, reporter)
     with store.locked("results"):  # two runners on one store end together
         results = standing_results(design, store) or _judge(design, store, presenter, reporter)
         _keep_model(results, store, spec, engine, presenter, reporter)
@@ -122,7 +138,7 @@ def run_study(
 def finish(design: Design, store: Store, *, presenter: Presenter, reporter: Reporter | None = None) -> Results:
     """Score, judge and report what is stored; trains nothing. Waits while another process does."""
     with store.locked("results"):
-        return _judge(design, store, presenter, reporter or Callbacks())
+        return _judge(as_read(design, store), store, presenter, reporter or Callbacks())
 
 
 def _judge(design: Design, store: Store, presenter: Presenter, reporter: Reporter) -> Results:
@@ -133,7 +149,10 @@ def _judge(design: Design, store: Store, presenter: Presenter, reporter: Reporte
     judged = judge_results(design, scores, store)
     if not judged:
         raise _nothing_to_judge(store, scores, failed)
-    times = count_judgement(store, design.prepared, scores)
+    staged = design.prepared.study.until == "firm"
+    names = [ladder.name for ladder in ladders_of(design)] if staged else []
+    times = count_judgement(store, design.prepared, scores, protocols=names)
+    record_grids(store, design, scores)
     results = Results(design, scores, failed, judged, times, skill_interactions(design.prepared, scores))
     pages = {
         page_name(results, each): presenter.page(results, store, each).encode("utf-8", "replace") for each in judged
@@ -209,7 +228,7 @@ def _export(
     reporter: Reporter,
 ) -> None:
     study = design.prepared.study
-    results = _judge(design, store, presenter, reporter)
+    results = _judge(as_read(design, store), store, presenter, reporter)
     judged = results.judged[0]
     chosen = recommended_arm(results, judged)
     if arm is not None:
@@ -300,6 +319,22 @@ def _execute(designs: Sequence[Design], store: Store, backend: BackendSpec, engi
     for run_id in unfinished:  # what a process left that died between a run's end and its tidying up
         if run_id in finished:
             shutil.rmtree(store.work_folder(run_id), ignore_errors=True)
+
+
+def _climb(
+    design: Design, store: Store, backend: BackendSpec, engine: Engine, reporter: Reporter, budget: Budget | None
+) -> None:
+    """Run a staged study until it is over or its budget spent."""
+    prepared = design.prepared
+    climb(
+        design,
+        store,
+        execute=lambda part: _execute([part], store, backend, engine, reporter),
+        workers=lambda runs: engine.workers(max(1, runs), model=_largest(prepared), numerics=prepared.numerics),
+        say=reporter.say,
+        budget=budget,
+        before=runs_of(_tries(prepared)) if prepared.study.needs_choosing else (),
+    )
 
 
 def _cost(left: OpenRun, prepared: PreparedStudy) -> float:

@@ -30,6 +30,9 @@ GRADED = "graded"
 SUBJECT_GAIN = "subject_gain"
 BY_TASK = "by_task"
 
+METRIC_WORDS = {GRADED: "the graded score", BY_TASK: "the score by task"}
+"""How sentences name a metric, where not by its own name."""
+
 
 def prior_key(item: Item) -> str:
     """The key of the question that an item comes to without its subject: one for all items of a relation."""
