@@ -242,6 +242,14 @@ def page_as_text(data: object) -> str:
     return re.sub(r"minutes=[^,)]+", "minutes=...", repr(data))
 
 
+def undrawn_panel(layers: Sequence[Any], *, heading: str, alt: str, tips: Sequence[str]) -> Any:
+    """What stands in for `drawing.drawn_panel` where nobody looks at the drawing; its layers are made all the same."""
+    from titrant.report.drawing import Panel
+
+    assert layers
+    return Panel(heading=heading, svg="<svg></svg>", alt=alt)
+
+
 def trainings(log: Path, what: str = "end") -> list[str]:
     """The trainings of which a lab's log says `what`, sorted."""
     lines = log.read_text().split("\n") if log.exists() else []
