@@ -25,7 +25,7 @@ SMALL = {"arms": {"target_rows": [6], "doses": {"general": [4]}, "seeds": 1}, "t
 HALF = {"passes": 2, "batch_rows": 4, "max_tokens": 400, "learning_rate": 1e-3}
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
