@@ -58,9 +58,9 @@ def test_killed_in_a_real_training_the_weights_come_out_the_same_bit_for_bit(
 
 
 def test_an_operation_that_fails_in_a_study_loses_nothing(roomy: Path, break_study: BreakStudy) -> None:
-    found = break_study("fail", roomy, "spread:4,rename:3,fsync:-1,removal:1,write:-1", **SMALL)
+    found = break_study("fail", roomy, "spread:4,rename:3,fsync:-1,removal:1,write:-1,write:-3,write:-6", **SMALL)
     assert found["wrong"] == {}
-    assert found["broken"] == 8
+    assert found["broken"] == 10
 
 
 # -------------------------------------------------------------------------------------------------------------- signals
