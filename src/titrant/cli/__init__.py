@@ -93,7 +93,13 @@ def plan(
     study: StudyPath,
     out: Out = None,
     jobs: Jobs = "auto",
-    measure: Annotated[bool, typer.Option(help="measure speed and memory on a few training steps")] = True,
+    measure: Annotated[
+        bool | None,
+        typer.Option(
+            "--measure/--no-measure",
+            help="measure speed and memory anew on a few training steps, or not at all (default: what is not known)",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Arms, rows, steps, tokens, minutes, memory, and what the design can find. Trains nothing that is kept."""

@@ -20,6 +20,7 @@ from titrant.experiment.mix import Format, find_run, write_mix
 from titrant.experiment.plan import arm_plans, plan_of
 from titrant.experiment.prepare import prepare_study
 from titrant.experiment.runner import backend_of
+from titrant.experiment.speed import Speed, kept_speed, speed_of
 from titrant.experiment.work import OpenRun, open_runs
 from titrant.stats.power import Components
 from titrant.storage.store import Store
@@ -27,8 +28,11 @@ from titrant.storage.store import Store
 FEWEST_STEPS = 24
 
 
-def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], measure: bool, as_json: bool) -> None:
-    """Print the plan: arms, cost, power."""
+def show_plan(
+    study: Study, *, out: Path | None, jobs: int | Literal["auto"], measure: bool | None, as_json: bool
+) -> None:
+    """Print the plan: arms, cost, power. `measure`: True measures the speed anew, False leaves it out, None measures
+    what is not known yet."""
     for line in label_lines(study):
         _say(line)
     prepared = prepare_study(study, backend=backend_of(study).identity, say=_say)
@@ -38,10 +42,7 @@ def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], me
     design = make_design(prepared, (lambda model, target, name: first) if study.needs_choosing else None)
     root = out_folder(study, out)
     left = open_runs([design], Store.open(root) if (root / "store.json").is_file() else None)
-    backend = backend_of(study)
-    if measure:
-        _say("measuring a few steps of the longest run")
-    cost = forecast_cost(design, jobs=jobs, backend=backend if measure else None, left=left)
+    cost = forecast_cost(design, jobs=jobs, left=left, speed=_speed(design, left, measure=measure))
     outlooks = [
         outlook(design, model, target, cost=cost, pilot=_pilot(design, root, model, target))
         for model in prepared.models
@@ -67,6 +68,15 @@ def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], me
     for entry in outlooks:
         for line in outlook_lines(entry, study.smallest_effect):
             print(line)
+
+
+def _speed(design: Design, left: Sequence[OpenRun], *, measure: bool | None) -> Speed | None:
+    """The speed on this machine. With nothing left to do nothing waits for a measurement, so none is made."""
+    if measure is False:
+        return None
+    if not left and not measure:
+        return kept_speed(design)
+    return speed_of(design, backend_of(design.prepared.study), anew=bool(measure), say=_say)
 
 
 def _pilot(design: Design, root: Path, model: str, target: str) -> Components | None:
@@ -112,10 +122,18 @@ def _print_cost(cost: Cost, design: Design) -> None:
         memory = f", {cost.memory_bytes / 2**30:.1f} GiB each" if cost.memory_bytes else ""
         print(
             f"about {max(cost.minutes, 0.1):.1f} minutes with {cost.jobs} worker processes{memory} "
-            f"(measured: {cost.training_tokens_per_second:.0f} training tokens a second in one)"
+            f"({_speed_words(cost.speed)}: {cost.training_tokens_per_second:.0f} training tokens a second in one)"
         )
     if cost.micro_batch_tokens is not None:
         print(f"steps of more than {cost.micro_batch_tokens:,} tokens go in parts of at most so many")
+
+
+def _speed_words(speed: Speed | None) -> str:
+    """Where the speed comes from; an old one may be of another day's load."""
+    if speed is None:
+        return "measured"
+    beside = ", while the machine had other work" if speed.busy else ""
+    return f"measured on {speed.measured}{beside}; --measure does it anew" if speed.kept else f"measured now{beside}"
 
 
 def outlook_lines(entry: Outlook, smallest_effect: float) -> list[str]:
