@@ -14,14 +14,16 @@ from typing import Any
 from titrant.core.errors import StoreDamaged
 from titrant.core.identity import fingerprint, hash_file, plain
 from titrant.core.records import Answer, Arm, Failure, Run, Score, Verdict
+from titrant.decision.confidence import ConfidenceCheck, check_json, checked
 from titrant.decision.judge import judge_tables, judged_json
 from titrant.engines.job import ANSWERS
 from titrant.experiment.answers import StoredAnswers
+from titrant.experiment.confidence import confidence_check
 from titrant.experiment.design import Design, PlannedRun, overlap_at, verdict_size
 from titrant.experiment.measures import target_measures
 from titrant.experiment.prepare import TARGET_SET, VALIDATION_SET, PreparedStudy, transfer_set
 from titrant.experiment.worth import target_worth
-from titrant.scoring.sheets import BY_TASK, GRADED, RunScores, Scores, Sheet, SheetScorer
+from titrant.scoring.sheets import BY_TASK, CALIBRATED, GRADED, RunScores, Scores, Sheet, SheetScorer
 from titrant.stats.contrasts import TaskWeights
 from titrant.stats.evidence import Settings
 from titrant.stats.means import arm_means
@@ -46,7 +48,8 @@ class Judged:
     """The verdict on one model and target, then those of its other target sizes (evidence only).
 
     `better_baseline` is the baseline of the verdict with the higher mean; the plain one where they tie, as it costs
-    less, or where it is the only one; empty where no baseline has scores.
+    less, or where it is the only one; empty where no baseline has scores. `check`: accuracy and fitted temperatures
+    beside a graded verdict on choices.
     """
 
     model: str
@@ -55,6 +58,7 @@ class Judged:
     verdicts: tuple[Verdict, ...]
     better_baseline: str
     worth: Worth
+    check: ConfidenceCheck | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -141,6 +145,7 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
             if TARGET_SET not in tables:
                 continue
             verdicts: list[Verdict] = []
+            checks: list[ConfidenceCheck | None] = []
             unscored = unscored_items(scores, model, target, metric)
             at = verdict_size(prepared, model, target)
             sizes = sorted({arm.target_rows for arm in tables[TARGET_SET].arms if arm.target_rows})
@@ -159,7 +164,13 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
                     unscored=unscored,
                 )
                 found = judge_tables(_at_size(tables, size), settings=settings, verdict_at=size)
-                verdicts += found[:1]
+                check = (
+                    confidence_check(prepared, scores, model=model, target=target, size=size, settings=settings)
+                    if metric == GRADED
+                    else None
+                )
+                verdicts.append(found[0] if check is None else checked(found[0], check))
+                checks.append(check)
             if verdicts:
                 judged.append(
                     Judged(
@@ -173,6 +184,7 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
                             task_weights=prepared.study.targets[target].task_weights,
                         ),
                         worth=target_worth(prepared, tables[TARGET_SET], model=model, target=target),
+                        check=checks[0],
                     )
                 )
     return tuple(judged)
@@ -284,7 +296,12 @@ def _shown(scores: Scores) -> list[list[Any]]:
     found = []
     for run in scores.runs:
         if id(run.sheet) not in lines:
-            lines[id(run.sheet)] = [line for line, kind in enumerate(run.sheet.kinds) if kind[1] == TARGET_SET]
+            # Calibrated scores follow from graded ones: they make no other judgement of it.
+            lines[id(run.sheet)] = [
+                line
+                for line, (_, eval_set, metric) in enumerate(run.sheet.kinds)
+                if eval_set == TARGET_SET and metric != CALIBRATED
+            ]
         values = hashlib.sha256(run.values_N[lines[id(run.sheet)]].tobytes()).hexdigest()
         found.append([run.arm.model, run.arm.target, run.arm.name, run.seed, run.sheet.digest, values])
     return found
@@ -300,6 +317,7 @@ def verdict_object(results: Results) -> dict[str, Any]:
             "target": judged.target,
             "metric": judged.metric,
             **judged_json(judged.verdicts, worth=judged.worth),
+            "confidence": None if judged.check is None else check_json(judged.verdict, judged.check),
             "measures": [
                 {"metric": measure.metric, "of": measure.of, "items": measure.items, "means": dict(measure.means)}
                 for measure in target_measures(results.scores, judged.model, judged.target)
@@ -490,12 +508,8 @@ def _finest(design: Design, target: str) -> str:
 
 def _at_size(tables: Mapping[str, ScoreTable], size: int) -> dict[str, ScoreTable]:
     """Only the arms of one target size."""
-    found = {}
-    for eval_set, table in tables.items():
-        arms = [index for index, arm in enumerate(table.arms) if arm.target_rows == size]
-        if arms:
-            found[eval_set] = table.take(arms)
-    return found
+    found = {eval_set: table.of_size(size) for eval_set, table in tables.items()}
+    return {eval_set: table for eval_set, table in found.items() if table is not None}
 
 
 def _costs(design: Design, store: Store, model: str, target: str, size: int) -> Costs:
