@@ -17,10 +17,11 @@ from titrant.experiment.design import Design, make_design
 from titrant.experiment.forecast import Cost, Outlook, forecast_cost, outlook, pilot_variances
 from titrant.experiment.knowledge_labels import label_lines
 from titrant.experiment.mix import Format, find_run, write_mix
-from titrant.experiment.plan import arm_plans, plan_of
+from titrant.experiment.plan import aligned, arm_plans, plan_of
 from titrant.experiment.prepare import prepare_study
 from titrant.experiment.runner import backend_of
 from titrant.experiment.speed import Speed, kept_speed, speed_of
+from titrant.experiment.staged_forecast import StagedOutlook, staged_outlook
 from titrant.experiment.work import OpenRun, open_runs
 from titrant.stats.power import Components
 from titrant.storage.store import Store
@@ -49,9 +50,11 @@ def show_plan(
         for target in study.targets
         if study.arms.doses or study.arms.blends
     ]
+    staged = [staged_outlook(design, entry, speed=cost.speed, jobs=cost.jobs) for entry in outlooks if entry.doses]
     if as_json:
         print_json(
             {
+                "staged": [plain(entry) for entry in staged],
                 "arms": [plain(arm) for arm in arm_plans(design)],
                 "cost": plain(cost),
                 "outlook": [plain(entry) for entry in outlooks],
@@ -67,6 +70,9 @@ def show_plan(
     _print_cost(cost, design)
     for entry in outlooks:
         for line in outlook_lines(entry, study.smallest_effect):
+            print(line)
+    for stages in staged:
+        for line in staged_lines(stages, study.smallest_effect):
             print(line)
 
 
@@ -161,6 +167,23 @@ def outlook_lines(entry: Outlook, smallest_effect: float) -> list[str]:
         + (f" ({best.tokens:,} tokens{cost})" if best.tokens is not None else "")
     )
     return lines
+
+
+def staged_lines(entry: StagedOutlook, smallest_effect: float) -> list[str]:
+    """What stopping when firm takes, a line a world."""
+    has_minutes = any(world.minutes is not None for world in entry.worlds)
+    header = ["if the truth is", "tokens, on average", "largest", *(["minutes"] if has_minutes else []), "firm"]
+    rows = [header]
+    for world in entry.worlds:
+        minutes = [] if not has_minutes else [f"{world.minutes or 0:.1f}"]
+        spread = f"{world.expected_tokens:,} ± {world.error_tokens:,}"
+        rows.append([world.name, spread, f"{world.largest_tokens:,}", *minutes, f"{100 * world.firm:.0f}%"])
+    return [
+        f"until: firm, at {entry.target_rows} target rows of {entry.target}, at most {entry.most} seeds, δ = "
+        f"{smallest_effect:g}, {entry.origin} variances:",
+        *(f"  {line}" for line in aligned(rows, left=1)),
+        f"  ({entry.studies} simulated studies a line, ± their own error; never more than {entry.grid_tokens:,} tokens)",
+    ]
 
 
 def write_arm(
