@@ -182,7 +182,7 @@ def staged_lines(entry: StagedOutlook, smallest_effect: float) -> list[str]:
         f"until: firm, at {entry.target_rows} target rows of {entry.target}, at most {entry.most} seeds, δ = "
         f"{smallest_effect:g}, {entry.origin} variances:",
         *(f"  {line}" for line in aligned(rows, left=1)),
-        f"  ({entry.studies} simulated studies a line, ± their own error; never more than {entry.grid_tokens:,} tokens)",
+        f"  ({entry.studies} simulated studies a line, ± their own error; at most {entry.grid_tokens:,} tokens)",
     ]
 
 

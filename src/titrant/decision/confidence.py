@@ -104,8 +104,8 @@ def _warning(graded: Verdict, check: ConfidenceCheck) -> str | None:
         return f"But accuracy firmly says otherwise: {_in_short(graded, check.accuracy)}." if by_accuracy else None
     if by_accuracy and by_temperature:
         return (
-            f"But this is confidence, not knowledge: accuracy ({_numbers(graded, check.accuracy)}) and the graded score "
-            f"at fitted temperatures ({_numbers(graded, check.calibrated)}) firmly say otherwise."
+            f"But this is confidence, not knowledge: accuracy ({_numbers(graded, check.accuracy)}) and the graded "
+            f"score at fitted temperatures ({_numbers(graded, check.calibrated)}) firmly say otherwise."
         )
     if by_accuracy:
         told = (

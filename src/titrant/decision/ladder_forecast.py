@@ -1,4 +1,4 @@
-"""What a staged study will cost and how often it will be firm, before its first run: its own ladder on simulated studies.
+"""What a staged study will cost and how often it will be firm, before its first run: its ladder, simulated.
 
 Studies are simulated from variance components with known gains and go through the replay that judges real ones
 (`decision.replay`), so looks, tails, arms that are set aside and giving up all count. One generator, so that the same

@@ -33,8 +33,8 @@ class StagedWorld:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedOutlook:
-    """A staged study of one model and target before it starts. `grid_tokens`: all of its arms at all of its seeds, which
-    it never exceeds. `smallest_found`: the gain of a dose that is called a mix in 80% of studies. `beside_tokens`: of
+    """A staged study of one model and target before it starts. `grid_tokens`: all of its arms at all of its seeds,
+    which it never exceeds. `smallest_found`: the gain of a dose that is called a mix in 80% of studies. `beside_tokens`: of
     the arms that no verdict reads, at one seed."""
 
     model: str
