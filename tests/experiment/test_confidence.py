@@ -99,16 +99,21 @@ def _scored(scorer: SheetScorer, items: tuple[Item, ...], logprobs_IC: Any, name
 def judged(scores: Scores, items: tuple[Item, ...]) -> tuple[Verdict, ConfidenceCheck]:
     """The graded verdict with its check."""
     data = SimpleNamespace(
+        train=[None] * 96,
         test=[item for item in items if item.eval_set == "target"],
         validation=[item for item in items if item.eval_set == "validation"],
     )
-    prepared = SimpleNamespace(models={"toy-model": SimpleNamespace(targets={"toy": data})})
+    study = SimpleNamespace(
+        smallest_effect=0.03,
+        hold_equal="target_passes",
+        targets={"toy": SimpleNamespace(task_weights="macro")},
+        arms=SimpleNamespace(target_draw="fixed"),
+    )
+    prepared = SimpleNamespace(models={"toy-model": SimpleNamespace(targets={"toy": data})}, study=study)
     table = scores.table("toy-model", "toy", "target", GRADED)
     assert table is not None
     graded = judge_tables({"target": table}, settings=SETTINGS)[0]
-    check = confidence_check(
-        cast("PreparedStudy", prepared), scores, model="toy-model", target="toy", size=48, settings=SETTINGS
-    )
+    check = confidence_check(cast("PreparedStudy", prepared), scores, model="toy-model", target="toy", size=48)
     assert check is not None
     return checked(graded, check), check
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from titrant.decision.confidence import ConfidenceCheck
 from titrant.decision.judge import judge_tables
+from titrant.experiment.design import overlap_at
 from titrant.experiment.prepare import TARGET_SET, PreparedStudy
 from titrant.scoring.sheets import BY_TASK, CALIBRATED, Scores
 from titrant.scoring.temperature import FEWEST_TO_FIT
@@ -16,7 +17,7 @@ from titrant.stats.evidence import Settings
 
 
 def confidence_check(
-    prepared: PreparedStudy, scores: Scores, *, model: str, target: str, size: int, settings: Settings
+    prepared: PreparedStudy, scores: Scores, *, model: str, target: str, size: int
 ) -> ConfidenceCheck | None:
     """What stands beside the graded verdict at one target size, from the same answers; None where the target's answers
     are not chosen, so that there is no accuracy beside the probability of the right one."""
@@ -25,15 +26,23 @@ def confidence_check(
         return None
     metrics = sorted({item.metric for item in data.test})
     accuracy = metrics[0] if len(metrics) == 1 else BY_TASK
-    # Nothing is planned from a verdict that decides nothing, so no next step is simulated for it.
-    plain = replace(settings, looks_ahead=False, unscored=None)
+    study = prepared.study
+    settings = Settings(
+        smallest_effect=study.smallest_effect,
+        overlap=overlap_at(prepared, model, target, size),
+        allow_missing_runs=True,
+        steps_matched=study.hold_equal == "steps",
+        task_weights=study.targets[target].task_weights,
+        # Nothing is planned from a verdict that decides nothing, so no next step is simulated for it.
+        looks_ahead=False,
+    )
     verdicts = {}
     for metric, words in ((accuracy, "accuracy"), (CALIBRATED, "the graded score at a fitted temperature")):
         table = scores.table(model, target, TARGET_SET, metric)
         at_size = None if table is None else table.of_size(size)
         if at_size is not None:
             tables = {TARGET_SET: at_size}
-            verdicts[metric] = judge_tables(tables, settings=replace(plain, metric=words), verdict_at=size)[0]
+            verdicts[metric] = judge_tables(tables, settings=replace(settings, metric=words), verdict_at=size)[0]
     if accuracy not in verdicts:
         return None
     calibrated = verdicts.get(CALIBRATED)

@@ -83,9 +83,16 @@ def forecast_cost(
 
 
 def outlook(
-    design: Design, model: str, target: str, *, cost: Cost | None = None, pilot: Components | None = None
+    design: Design,
+    model: str,
+    target: str,
+    *,
+    cost: Cost | None = None,
+    pilot: Components | None = None,
+    priced: bool = True,
 ) -> Outlook:
-    """The power of the design at the verdict's target size, from a pilot's variances, else from assumed ones."""
+    """The power of the design at the verdict's target size, from a pilot's variances, else from assumed ones.
+    `priced`: with the cheapest grid that settles the question, which is searched for."""
     prepared = design.prepared
     size = verdict_size(prepared, model, target)
     arms = [arm for arm in design.arms if arm.model == model and arm.target == target and arm.target_rows == size]
@@ -111,7 +118,7 @@ def outlook(
     per_item = of_items // max(len(test), 1)
     rate = None if cost is None or not cost.minutes else (cost.training_tokens + cost.answer_tokens) / cost.minutes
     costs = Costs(training_tokens_per_seed=tokens, answer_tokens_per_item=per_item, tokens_per_minute=rate)
-    cheapest = cheapest_design(start, costs=costs, most_items=20 * len(groups)) if doses else None
+    cheapest = cheapest_design(start, costs=costs, most_items=20 * len(groups)) if doses and priced else None
     return Outlook(
         model=model,
         target=target,

@@ -145,7 +145,6 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
             if TARGET_SET not in tables:
                 continue
             verdicts: list[Verdict] = []
-            checks: list[ConfidenceCheck | None] = []
             unscored = unscored_items(scores, model, target, metric)
             at = verdict_size(prepared, model, target)
             sizes = sorted({arm.target_rows for arm in tables[TARGET_SET].arms if arm.target_rows})
@@ -164,14 +163,13 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
                     unscored=unscored,
                 )
                 found = judge_tables(_at_size(tables, size), settings=settings, verdict_at=size)
-                check = (
-                    confidence_check(prepared, scores, model=model, target=target, size=size, settings=settings)
-                    if metric == GRADED
-                    else None
-                )
-                verdicts.append(found[0] if check is None else checked(found[0], check))
-                checks.append(check)
+                verdicts += found[:1]
             if verdicts:
+                checks = [_check_of(prepared, scores, verdict, model=model, target=target) for verdict in verdicts]
+                verdicts = [
+                    verdict if check is None else checked(verdict, check)
+                    for verdict, check in zip(verdicts, checks, strict=True)
+                ]
                 judged.append(
                     Judged(
                         model=model,
@@ -188,6 +186,15 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
                     )
                 )
     return tuple(judged)
+
+
+def _check_of(
+    prepared: PreparedStudy, scores: Scores, verdict: Verdict, *, model: str, target: str
+) -> ConfidenceCheck | None:
+    """What tells a graded verdict from one on confidence alone; None for every other metric."""
+    if prepared.study.targets[target].metric != GRADED or verdict.target_rows is None:
+        return None
+    return confidence_check(prepared, scores, model=model, target=target, size=verdict.target_rows)
 
 
 def unscored_items(scores: Scores, model: str, target: str, metric: str) -> Unscored | None:

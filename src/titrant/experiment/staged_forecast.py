@@ -18,8 +18,8 @@ USUAL_MOST = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedWorld:
-    """One world: tokens of training and answers on average (`error`: the simulation's own), the largest of the simulated
-    studies, and the share of firm verdicts. Minutes are on this machine, None where its speed is not known."""
+    """One world: tokens of training and answers on average (`error`: the simulation's own), the largest of the
+    simulated studies, and the share of firm verdicts. Minutes are on this machine, None where its speed is unknown."""
 
     name: str
     gain: float
@@ -34,8 +34,8 @@ class StagedWorld:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedOutlook:
     """A staged study of one model and target before it starts. `grid_tokens`: all of its arms at all of its seeds,
-    which it never exceeds. `smallest_found`: the gain of a dose that is called a mix in 80% of studies. `beside_tokens`: of
-    the arms that no verdict reads, at one seed."""
+    which it never exceeds. `smallest_found`: the gain of a dose that is called a mix in 80% of studies.
+    `beside_tokens`: of the arms that no verdict reads, at one seed."""
 
     model: str
     target: str
