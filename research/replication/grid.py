@@ -25,8 +25,8 @@ from titrant.engines.job import read_training
 from titrant.experiment.answers import StoredAnswers
 from titrant.experiment.design import Design, PlannedRun, SettingsOf, make_design
 from titrant.experiment.prepare import VALIDATION_SET, PreparedStudy, prepare_study
-from titrant.experiment.runner import default_backend, jobs_for, replace_seeds
-from titrant.experiment.work import open_runs
+from titrant.experiment.runner import default_backend, replace_seeds
+from titrant.experiment.work import jobs_for, open_runs
 from titrant.scoring.sheets import GRADED, Sheet, SheetScorer
 from titrant.storage.store import TIMING, Store, read_sealed
 

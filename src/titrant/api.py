@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from titrant.config.study import Study, load_study
+from titrant.core.budget import Budget, parse_budget
 from titrant.core.errors import SpecError
 from titrant.core.plugins import Extension, extension_of, load_extension
 from titrant.core.records import Verdict
@@ -79,13 +80,15 @@ def run(
     engine: Engine | None = None,
     backend: Any = None,
     reporter: Report | None = None,
+    budget: Budget | str | None = None,
 ) -> StudyResults:
     """Train what is not done, answer, judge, report, and keep the model. The same study again changes nothing.
 
     `out`: the folder of results, by default `titrations/<name>`. `engine`: who works on runs, by default the study's,
     else `LocalEngine()`: a worker a core. `backend`: what trains (docs/extend.md), by default the study's, else Hugging
     Face models on this machine. `reporter`: a function that gets every `Event`, or an object with `say`, `stage` and
-    `event`; by default bars where stderr is a terminal, and silence elsewhere.
+    `event`; by default bars where stderr is a terminal, and silence elsewhere. `budget` (`"30m"`, `"3Mtok"`,
+    `"40runs"`) ends a study with `until: firm` early; with a larger one it goes on where it stood.
 
     Works in a notebook and in a thread. In the main thread SIGINT and SIGTERM leave checkpoints behind and raise
     `Interrupted`; run it again and it goes on. Raises `UserError` before the first training step where something cannot
@@ -107,6 +110,7 @@ def run(
             engine=_checked_engine(engine),
             backend=_checked_backend(backend, study),
             reporter=told,
+            budget=parse_budget(budget, where="budget") if isinstance(budget, str) else budget,
         )
     finally:
         if isinstance(told, TerminalReporter):
@@ -210,11 +214,18 @@ def run_study(
     jobs: int | Literal["auto"] = "auto",
     backend: BackendSpec | None = None,
     reporter: Reporter | None = None,
+    budget: Budget | None = None,
 ) -> Results:
     """`run` for the command line: with a number of jobs, and the results as `experiment` returns them."""
     engine = None if jobs == "auto" else LocalEngine(jobs)
     return runner.run_study(
-        study, out=out, presenter=StudyPresenter(), engine=engine, backend=backend, reporter=reporter
+        study,
+        out=out,
+        presenter=StudyPresenter(),
+        engine=engine,
+        backend=backend,
+        reporter=reporter,
+        budget=budget,
     )
 
 

@@ -14,17 +14,8 @@ import pytest
 from titrant.core.errors import ScoresError, SpecError
 from titrant.core.identity import canonical_json, rng_for
 from titrant.decision.judge import judge
-from titrant.decision.staged import (
-    NextRuns,
-    RunRequest,
-    judge_staged,
-    looks_taken,
-    next_runs,
-    next_runs_json,
-    protocol_json,
-    read_protocol,
-    read_scores,
-)
+from titrant.decision.protocol import RunRequest, protocol_json, read_protocol
+from titrant.decision.staged import NextRuns, judge_staged, looks_taken, next_runs, next_runs_json, read_scores
 from titrant.stats.simulation import World, simulate
 
 ITEMS = 120

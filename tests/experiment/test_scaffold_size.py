@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from titrant.experiment.scaffold_size import FEWEST_STEPS, Limit, Prices, Question, choose, sizes
+from titrant.experiment.scaffold_size import FEWEST_STEPS, Limit, Prices, Question, choose, lacks, sizes
 from titrant.experiment.speed import Speed
 
 PRICES = Prices(visit_tokens=60.0, row_tokens={"general": 80.0}, answer_tokens=10_000.0)
@@ -37,14 +37,14 @@ def test_several_pools_get_one_dose_each() -> None:
 
 def test_with_items_enough_all_rows_are_chosen_and_the_reason_said() -> None:
     chosen = choose(sizes(900, {"general": 5000}, parts=False), QUESTION)
-    assert chosen.warning is None
+    assert chosen.chances.likely
     assert chosen.why[0].startswith("all 900 target rows, doses of 448 and 1800, 4 passes: firm in ")
 
 
 def test_one_dose_is_asked_where_two_cannot_be_told_and_the_reason_said() -> None:
     question = Question(items=70, metric="graded", smallest_effect=0.05)
     chosen = choose(sizes(900, {"general": 5000}, parts=False), question)
-    assert chosen.warning is None
+    assert chosen.chances.likely
     assert chosen.size.dose_rows == ((896, "general"),)
     assert chosen.why[1].startswith("all 900 target rows, doses of 448 and 1800, 4 passes: firm in ")
 
@@ -52,7 +52,7 @@ def test_one_dose_is_asked_where_two_cannot_be_told_and_the_reason_said() -> Non
 @pytest.mark.parametrize(("items", "metric"), [(40, "graded"), (100, "exact_match"), (180, "exact_match")])
 def test_with_too_few_items_the_number_needed_and_the_effect_that_shows_are_said(items: int, metric: str) -> None:
     question = Question(items=items, metric=metric, smallest_effect=0.05)
-    warning = choose(sizes(900, {"general": 5000}, parts=False), question).warning
+    warning = lacks(choose(sizes(900, {"general": 5000}, parts=False), question), question)
     assert warning is not None
     needed = int(warning.split("needs about ")[1].split()[0])
     shown = float(warning.split("with these about ")[1].split()[0])
@@ -61,8 +61,8 @@ def test_with_too_few_items_the_number_needed_and_the_effect_that_shows_are_said
     assert shown > 0.05
     # What it names does do.
     options = sizes(900, {"general": 5000}, parts=False)
-    assert choose(options, Question(items=needed, metric=metric, smallest_effect=0.05)).warning is None
-    assert choose(options, Question(items=items, metric=metric, smallest_effect=shown)).warning is None
+    assert choose(options, Question(items=needed, metric=metric, smallest_effect=0.05)).chances.likely
+    assert choose(options, Question(items=items, metric=metric, smallest_effect=shown)).chances.likely
 
 
 def test_a_smaller_budget_buys_a_smaller_study_that_is_likely_to_be_firm_within_it() -> None:
@@ -70,7 +70,7 @@ def test_a_smaller_budget_buys_a_smaller_study_that_is_likely_to_be_firm_within_
     sized = []
     for amount in (20e6, 5e6, 1.5e6):
         chosen = choose(options, QUESTION, limit(amount))
-        assert chosen.warning is None
+        assert chosen.chances.likely
         assert f"within {amount:g}tokens" in chosen.why[0]
         sized.append(chosen.size.target_rows * chosen.size.passes)
     assert sized == sorted(sized, reverse=True)
@@ -82,10 +82,10 @@ def test_a_smaller_budget_buys_a_smaller_study_that_is_likely_to_be_firm_within_
 
 def test_a_budget_that_buys_nothing_says_how_much_is_needed_and_that_much_does() -> None:
     options = sizes(900, {"general": 5000}, parts=True)
-    warning = choose(options, QUESTION, limit(100_000)).warning
+    warning = lacks(choose(options, QUESTION, limit(100_000)), QUESTION, limit(100_000))
     assert warning is not None
     needed = float(warning.rpartition("needs about ")[2].split()[0].replace(",", ""))
-    assert choose(options, QUESTION, limit(1.1 * needed)).warning is None
+    assert choose(options, QUESTION, limit(1.1 * needed)).chances.likely
 
 
 def test_budgets_in_minutes_and_runs_count_in_their_own_unit() -> None:
@@ -97,5 +97,5 @@ def test_budgets_in_minutes_and_runs_count_in_their_own_unit() -> None:
         assert costs[0] == pytest.approx((60 * 900 * 4 / 1000 + 1e4 / 5000 + 2) / 60 / jobs)
         assert costs[1] == pytest.approx((60 * (900 * 4 + 1800) / 1000 + 1e4 / 5000 + 2) / 60 / jobs)
     assert PRICES.of(options[0], "runs") == [1.0] * 4
-    assert choose(options, QUESTION, limit(40, "runs")).warning is None
-    assert choose(options, QUESTION, limit(5, "runs")).warning is not None
+    assert choose(options, QUESTION, limit(40, "runs")).chances.likely
+    assert not choose(options, QUESTION, limit(5, "runs")).chances.likely

@@ -61,7 +61,7 @@ def test_less_variance_costs_less_and_the_table_says_whose_variances_they_are(de
     vague = staged_outlook(design, outlook(design, "toy-model", "toy"), most=8)
     assert sure.worlds[0].expected_tokens < vague.worlds[0].expected_tokens
     assert sure.smallest_found is not None
-    lines = staged_lines(sure, 0.05)
-    assert "at 12 target rows of toy, at most 8 seeds, δ = 0.05, pilot variances" in lines[0]
-    assert lines[1].split() == "if the truth is tokens, on average largest firm".split()
-    assert f"at most {sure.grid_tokens:,} tokens" in lines[-1]
+    lines = staged_lines(sure, design.prepared.study)
+    assert "at 12 target rows of toy, at most 8 seeds, δ = 0.05, 20 items, pilot variances" in lines[0]
+    assert lines[1].split() == ["if", "the", "truth", "is", "tokens,", "on", "average", "largest", "firm"]
+    assert f"at most {sure.grid_tokens:,} tokens; a gain of {sure.smallest_found:.2g} is found in 80%" in lines[-1]

@@ -31,6 +31,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object inst
 Failed = Annotated[
     list[str] | None, typer.Option(help="ARM=SEED, a run that failed and has no scores; may be given several times")
 ]
+Until = Annotated[
+    str | None, typer.Option(help="grid, or firm: stop when the verdict is firm (default: what the study says)")
+]
 Jobs = Annotated[str, typer.Option(help="worker processes: a number or auto; it never changes a result")]
 
 
@@ -153,19 +156,28 @@ def mix(
 
 
 @app.command(epilog="Example: titrant run studies/quickstart.yaml --jobs 2")
-def run(study: StudyPath, out: Out = None, jobs: Jobs = "auto", as_json: AsJson = False) -> None:
+def run(
+    study: StudyPath,
+    out: Out = None,
+    jobs: Jobs = "auto",
+    until: Until = None,
+    budget: Annotated[
+        str | None, typer.Option(help="30m, 3Mtok or 40runs: end a study with until: firm early, resume with more")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Train what is not done yet, answer, judge, report, and keep the recommended model."""
     from titrant.cli.run import run_and_print
 
-    raise typer.Exit(run_and_print(_load(study), out=out, jobs=_jobs(jobs), as_json=as_json))
+    raise typer.Exit(run_and_print(_load(study, until), out=out, jobs=_jobs(jobs), budget=budget, as_json=as_json))
 
 
 @app.command(epilog="Example: titrant report studies/quickstart.yaml")
-def report(study: StudyPath, out: Out = None, as_json: AsJson = False) -> None:
+def report(study: StudyPath, out: Out = None, until: Until = None, as_json: AsJson = False) -> None:
     """Score, judge and report what is stored, without training."""
     from titrant.cli.run import report_and_print
 
-    raise typer.Exit(report_and_print(_load(study), out=out, as_json=as_json))
+    raise typer.Exit(report_and_print(_load(study, until), out=out, as_json=as_json))
 
 
 @app.command(epilog="Example: titrant export studies/quickstart.yaml --to ./my-model")
@@ -175,11 +187,12 @@ def export(
     arm: Annotated[str | None, typer.Option(help="an arm by name (default: the recommended one)")] = None,
     seed: Annotated[int | None, typer.Option(help="one of the study's seeds (default: the first)")] = None,
     out: Out = None,
+    until: Until = None,
 ) -> None:
     """Copy a trained model out; an arm whose weights were not kept is trained again, to the same bits."""
     from titrant.cli.run import export_model
 
-    export_model(_load(study), to=to, arm=arm, seed=seed, out=out)
+    export_model(_load(study, until), to=to, arm=arm, seed=seed, out=out)
 
 
 @app.command(epilog="Example: titrant check study.yaml")
@@ -388,10 +401,12 @@ def _version(version: Annotated[bool, typer.Option("--version", help="print the 
         raise typer.Exit
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, until: str | None = None) -> Any:
     from titrant.config.study import load_study
 
-    return load_study(path)
+    if until not in (None, "grid", "firm"):
+        raise SpecError("no such end", where="--until", got=until, expected="grid or firm")
+    return load_study(path, until=until)
 
 
 def _jobs(value: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Literal
 from titrant.api import finish, run_study
 from titrant.cli.output import print_json
 from titrant.config.study import Study
+from titrant.core.budget import parse_budget
 from titrant.core.errors import SpecError
 from titrant.experiment.progress import LineReporter, TerminalReporter
 from titrant.experiment.publish import copy_whole
@@ -22,12 +23,15 @@ def out_folder(study: Study, out: Path | None) -> Path:
     return out if out is not None else Path("titrations") / study.name
 
 
-def run_and_print(study: Study, *, out: Path | None, jobs: int | Literal["auto"], as_json: bool) -> int:
+def run_and_print(
+    study: Study, *, out: Path | None, jobs: int | Literal["auto"], budget: str | None, as_json: bool
+) -> int:
     """Run the study; the exit code."""
+    limit = None if budget is None else parse_budget(budget)
     reporter = _reporter()
     root = out_folder(study, out)
     try:
-        results = run_study(study, out=root, jobs=jobs, reporter=reporter)
+        results = run_study(study, out=root, jobs=jobs, reporter=reporter, budget=limit)
     finally:
         reporter.close()
     return _print_results(results, root, as_json=as_json)

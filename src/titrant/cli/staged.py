@@ -9,7 +9,8 @@ from titrant.cli.output import print_json
 from titrant.core.errors import SpecError
 from titrant.core.redaction import sayable
 from titrant.decision.judge import verdict_json
-from titrant.decision.staged import NextRuns, RunRequest, judge_staged, next_runs, next_runs_json, read_protocol
+from titrant.decision.protocol import RunRequest, read_protocol
+from titrant.decision.staged import NextRuns, judge_staged, next_runs, next_runs_json
 
 
 def show_next(protocol: Path, scores: Path, *, shards: int, failed: Sequence[str], as_json: bool) -> None:

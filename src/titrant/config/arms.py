@@ -99,6 +99,10 @@ def _ladder(value: Any) -> tuple[Any, ...]:
 def _seeds(value: Any) -> tuple[Any, ...]:
     if isinstance(value, list | tuple):
         return listed(value)
+    if isinstance(value, dict):
+        if set(value) != {"most"}:
+            refuse("not seeds", got=described(value), expected="a number, a list of seeds, or {most: 20}")
+        value = value["most"]
     return tuple(range(whole(value, low=1, high=1000)))
 
 
@@ -169,11 +173,20 @@ class Arms(Section):
             {
                 "anyOf": [
                     {"type": "integer", "minimum": 1, "maximum": 1000},
+                    {
+                        "type": "object",
+                        "properties": {"most": {"type": "integer", "minimum": 3, "maximum": 200}},
+                        "required": ["most"],
+                        "additionalProperties": False,
+                    },
                     {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}, "minItems": 1},
                 ]
             }
         ),
-        Field(description="3 means 0, 1 and 2; a list means exactly those"),
+        Field(
+            description="3 means 0, 1 and 2; a list means exactly those; with until: firm they are the most that may "
+            "run, in this order, by default {most: 20}"
+        ),
     ] = (0, 1, 2)
     stratify: Annotated[
         Literal["none", "label", "task"], Field(description="keep the shares of labels or tasks in a target draw")

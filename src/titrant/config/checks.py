@@ -338,6 +338,49 @@ def _verdict_size(study: Mapping[str, Any]) -> Iterator[Problem]:
         )
 
 
+def _staged(study: Mapping[str, Any]) -> Iterator[Problem]:
+    """What a staged study needs beside a grid, and what says nothing of a grid."""
+    arms = _mapping(study, "arms")
+    most = isinstance(arms.get("seeds"), dict)
+    if _word(study, "until") != "firm":
+        if most:
+            problem = "the most seeds are for a study that stops by itself, and this one is a grid"
+            yield Problem(path=("arms", "seeds"), problem=problem, fix="until: firm, or a number of seeds")
+        if _given(study, "curves"):
+            problem = "a grid runs all of its arms in any case, so curves says nothing"
+            yield Problem(path=("curves",), problem=problem, fix="until: firm, or leave curves out")
+        return
+    if not _given(study, "smallest_effect"):
+        problem = "a staged study needs the difference that matters to you before its first score"
+        yield Problem(path=("until",), problem=problem, expected="smallest_effect", fix="smallest_effect: 0.03")
+    if not _given(arms, "doses") and not _given(arms, "blends"):
+        problem = "no dose is compared with anything, so no verdict can become firm"
+        fix = "arms.doses: {SOURCE: [96]}, or leave until out"
+        yield Problem(path=("until",), problem=problem, fix=fix)
+    yield from _staged_seeds(arms.get("seeds"))
+
+
+def _staged_seeds(said: Any) -> Iterator[Problem]:
+    from titrant.stats.looks import FIRST_LOOK, MOST_SEEDS
+
+    path: KeyPath = ("arms", "seeds", "most") if isinstance(said, dict) else ("arms", "seeds")
+    value = said.get("most") if isinstance(said, dict) else said
+    count = len(value) if isinstance(value, list) else None
+    if isinstance(value, Plain | int) and str(value).isascii() and str(value).isdecimal():
+        count = int(value)
+    if count is None or FIRST_LOOK <= count <= MOST_SEEDS:
+        return
+    yield Problem(
+        path=path,
+        problem=f"until: firm with {count} {'seed' if count == 1 else 'seeds'}: it is first judged at {FIRST_LOOK}"
+        if count < FIRST_LOOK
+        else "more seeds than a staged study can be planned for",
+        got=described(value),
+        expected=f"{FIRST_LOOK} to {MOST_SEEDS} seeds",
+        fix="seeds: {most: 20}",
+    )
+
+
 def _training(study: Mapping[str, Any]) -> Iterator[Problem]:
     training = _mapping(study, "training")
     if _given(training, "lora") and _word(training, "method") != "lora":
@@ -373,6 +416,7 @@ _CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[Problem]], ...] = (
     _something_to_titrate,
     _twice,
     _verdict_size,
+    _staged,
     _training,
     _transfer,
 )

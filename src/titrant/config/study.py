@@ -13,6 +13,7 @@ import difflib
 import os
 import typing
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -183,6 +184,20 @@ class Study(Section):
     smallest_effect: Annotated[
         OpenShare, Field(description="the difference that matters to you, in the metric's units (0 to 1)")
     ] = 0.05
+    until: Annotated[
+        Literal["grid", "firm"],
+        Field(
+            description="grid: every arm at every seed, then judge once; firm: judge after every few seeds and stop "
+            "when the verdict is firm, right as often as the level says (docs/staged.md)"
+        ),
+    ] = "grid"
+    curves: Annotated[
+        Literal["after", "never", "with"],
+        Field(
+            description="with until: firm: when arms run that no verdict reads (other target sizes, generalist alone); "
+            "after: at three seeds once the verdict is there; with: at every seed of it; never"
+        ),
+    ] = "after"
     verdict_at: Annotated[
         int | Literal["largest"],
         BeforeValidator(lambda value: "largest" if value == "largest" else whole(value, low=1)),
@@ -264,6 +279,15 @@ class Study(Section):
             self.__dict__["targets"] = {self.name: self.target}
         return self
 
+    @model_validator(mode="after")
+    def _as_many_seeds_as_usual(self) -> Study:
+        """A staged study that says nothing of seeds may run as many as are usual for one, not as few as a grid."""
+        if self.until == "firm" and "seeds" not in self.arms.model_fields_set:
+            from titrant.stats.looks import USUAL_MOST
+
+            self.__dict__["arms"] = self.arms.model_copy(update={"seeds": tuple(range(USUAL_MOST))})
+        return self
+
     @property
     def path(self) -> Path | None:
         """The study file; None for a study that was made in Python."""
@@ -338,10 +362,18 @@ class Study(Section):
         return {name: _plain(getattr(self, name)) for name in names}
 
 
-def load_study(path: str | Path, environment: Mapping[str, str] = os.environ) -> Study:
-    """The study in a YAML file. `SpecError` holds every problem found, one a line as `file:line:column: key: …`."""
+def load_study(
+    path: str | Path, environment: Mapping[str, str] = os.environ, *, until: Literal["grid", "firm"] | None = None
+) -> Study:
+    """The study in a YAML file. `SpecError` holds every problem found, one a line as `file:line:column: key: …`.
+
+    `until` stands in the place of the file's own, and is checked like it.
+    """
     path = Path(path)
-    return study_of(read_document(path, name=str(path)), path=path, environment=environment)
+    document = read_document(path, name=str(path))
+    if until is not None and isinstance(document.value, dict):
+        document = replace(document, value={**document.value, "until": Plain(until)})
+    return study_of(document, path=path, environment=environment)
 
 
 def study_of(document: Document, *, path: Path, environment: Mapping[str, str] = os.environ) -> Study:

@@ -473,12 +473,55 @@ class NextStep:
     sentence: str
 
 
+StagedEnd = Literal["firm", "given_up", "last_look", "budget"]
+"""Why a ladder of looks has ended: firm; its last look would hardly settle it, or is taken; the budget is spent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookTails:
+    """The one-sided tail of each kind of claim at one look (`stats.looks`)."""
+
+    better: float
+    single: float
+    strict: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookTaken:
+    """One look at a staged study, as it stood: the scores that it read (`fingerprint`), its tails, and what is claimed
+    by then over all looks. `contrasts` hold every dose against every baseline, the tightest bounds so far. `spent` is
+    what the ladder had asked for by then; `failed` are the runs ("arm seed") that it did without."""
+
+    look: int
+    seeds: int
+    fingerprint: str
+    tails: LookTails
+    verdict: str
+    better: tuple[str, ...]
+    ruled_out: tuple[str, ...]
+    waiting: tuple[str, ...]
+    contrasts: tuple[Contrast, ...]
+    spent: Spent
+    failed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """Runs, and what they cost in the unit of the protocol (in a study: tokens of training and answers)."""
+
+    runs: int
+    cost: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """The decision and what it stands on; the rule is in docs/verdict.md.
 
     `transfer` holds the same contrasts on other targets' items (eval sets `transfer:NAME`): never part of a verdict.
     `task_weights` says how several tasks weigh (macro: each the same; by_item); None for one task.
+
+    Of a staged study: `looks` in order, `spent` on what the ladder asked for, `grid_cost` of every arm at every seed,
+    `ended` (None while it goes on), `waiting` and `ruled_out` arms. Of any other all of these are empty.
     """
 
     verdict: Literal["mix", "train_alone", "no_difference", "cannot_tell"]
@@ -499,6 +542,12 @@ class Verdict:
     notes: tuple[str, ...] = ()
     transfer: tuple[Contrast, ...] = ()
     task_weights: Literal["macro", "by_item"] | None = None
+    looks: tuple[LookTaken, ...] = ()
+    spent: Spent | None = None
+    grid_cost: float | None = None
+    ended: StagedEnd | None = None
+    waiting: tuple[str, ...] = ()
+    ruled_out: tuple[str, ...] = ()
 
     @property
     def word(self) -> Literal["mix", "train_alone", "no_difference", "cannot_tell"]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from titrant.core.errors import ScoresError
-from titrant.core.records import Contrast, Verdict
+from titrant.core.records import Contrast, Spent, Verdict
 from titrant.decision.rule import decide
 from titrant.stats.contrasts import TaskWeights
 from titrant.stats.evidence import Settings, families, gather
@@ -248,7 +248,39 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
         "notes": list(verdict.notes),
         "task_weights": verdict.task_weights,
         "transfer": [{"eval_set": contrast.eval_set, **_contrast_json(contrast)} for contrast in verdict.transfer],
+        **({"staged": _staged_json(verdict)} if verdict.grid_cost is not None else {}),
     }
+
+
+def _staged_json(verdict: Verdict) -> dict[str, Any]:
+    """How a staged verdict came about: each look as it stood, what was spent, and why it ended."""
+    return {
+        "ended": verdict.ended,
+        "spent": _spent_json(verdict.spent),
+        "grid_cost": verdict.grid_cost,
+        "waiting": list(verdict.waiting),
+        "ruled_out": list(verdict.ruled_out),
+        "looks": [
+            {
+                "look": look.look,
+                "seeds": look.seeds,
+                "verdict": look.verdict,
+                "better": list(look.better),
+                "ruled_out": list(look.ruled_out),
+                "waiting": list(look.waiting),
+                "failed": list(look.failed),
+                "spent": _spent_json(look.spent),
+                "tails": {"better": look.tails.better, "single": look.tails.single, "strict": look.tails.strict},
+                "scores": look.fingerprint,
+                "contrasts": [_contrast_json(contrast) for contrast in look.contrasts],
+            }
+            for look in verdict.looks
+        ],
+    }
+
+
+def _spent_json(spent: Spent | None) -> dict[str, Any] | None:
+    return None if spent is None else {"runs": spent.runs, "cost": spent.cost}
 
 
 def _contrast_json(contrast: Contrast) -> dict[str, Any]:

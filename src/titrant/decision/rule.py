@@ -6,7 +6,7 @@ one where there is one). Unknown bounds are NaN, and what is unknown never makes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -102,6 +102,9 @@ def decide(evidence: Evidence) -> Verdict:
     chosen = None
     if ruling is not None and ruling.chosen_BK.any():
         chosen = evidence.doses[int(ruling.chosen_BK.argmax())]
+    if evidence.lost is not None:
+        # More of the same seeds would not bring the level back, whatever else they settled.
+        evidence = replace(evidence, next_step=evidence.lost.next_step)
     best = _best(evidence)
     gain = evidence.gain_best
     if chosen is not None and chosen is not best:
@@ -133,7 +136,7 @@ def decide(evidence: Evidence) -> Verdict:
         smallest_effect=evidence.smallest_effect,
         smallest_detectable=evidence.smallest_detectable,
         estimand=evidence.estimand,
-        next_step=evidence.next_step if word == "cannot_tell" else None,
+        next_step=evidence.next_step if word == "cannot_tell" or evidence.lost is not None else None,
         target_rows=evidence.target_rows,
         baseline=evidence.baseline,
         matched=evidence.matched,
@@ -182,6 +185,8 @@ def provisional_reasons(evidence: Evidence) -> tuple[str, ...]:
         )
     if evidence.failed_runs:
         reasons.append(f"{evidence.failed_runs} {_plural('run', evidence.failed_runs)} of the contrasts failed")
+    if evidence.lost is not None:
+        reasons.append(f"its level no longer holds: {evidence.lost.reason}")
     return tuple(reasons)
 
 

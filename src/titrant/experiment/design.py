@@ -6,7 +6,7 @@ each source, and at every target size a matched baseline with as many steps as t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -59,6 +59,17 @@ class Design:
     arms: tuple[Arm, ...]
     runs: tuple[PlannedRun, ...]
     _by_cell: Mapping[tuple[str, str, str, int], PlannedRun] = field(repr=False)
+    _called: frozenset[tuple[str, str, str, int]] | None = field(repr=False, default=None)
+
+    def called(self, cells: Iterable[tuple[Arm, int]]) -> Design:
+        """The same design of which only these arms at these seeds are run and read; `cell` still knows the others."""
+        keys = frozenset((arm.model, arm.target, arm.name, seed) for arm, seed in cells)
+        runs = {id(self._by_cell[key]): None for key in keys}
+        return replace(self, runs=tuple(planned for planned in self.runs if id(planned) in runs), _called=keys)
+
+    def calls(self, arm: Arm, seed: int) -> bool:
+        """Whether the arm at this seed is part of the design: all are, but for what `called` leaves out."""
+        return self._called is None or (arm.model, arm.target, arm.name, seed) in self._called
 
     def cell(self, arm: Arm, seed: int) -> PlannedRun:
         """The run of an arm at a seed. The untuned model has one run, whatever the seed."""

@@ -9,9 +9,8 @@ from typing import Literal
 from titrant.experiment.design import Design, overlap_at, verdict_size
 from titrant.experiment.prepare import TARGET_SET
 from titrant.experiment.results import collect, target_tables
-from titrant.experiment.runner import jobs_for
 from titrant.experiment.speed import Speed
-from titrant.experiment.work import OpenRun
+from titrant.experiment.work import OpenRun, jobs_for
 from titrant.stats.contrasts import contrast_batch, layout, moments
 from titrant.stats.power import (
     Components,

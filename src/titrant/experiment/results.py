@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from titrant.core.errors import StoreDamaged
@@ -22,15 +22,24 @@ from titrant.experiment.confidence import confidence_check
 from titrant.experiment.design import Design, PlannedRun, overlap_at, verdict_size
 from titrant.experiment.measures import target_measures
 from titrant.experiment.prepare import TARGET_SET, VALIDATION_SET, PreparedStudy, transfer_set
+from titrant.experiment.stages import (
+    failed_runs,
+    grid_lost_level,
+    ladder_of,
+    ladders_of,
+    record_grid,
+    standing_of,
+)
 from titrant.experiment.worth import target_worth
-from titrant.scoring.sheets import BY_TASK, CALIBRATED, GRADED, RunScores, Scores, Sheet, SheetScorer
+from titrant.scoring.sheets import CALIBRATED, GRADED, METRIC_WORDS, RunScores, Scores, Sheet, SheetScorer
 from titrant.stats.contrasts import TaskWeights
 from titrant.stats.evidence import Settings
 from titrant.stats.means import arm_means
-from titrant.stats.numbers import Unscored
+from titrant.stats.numbers import LostLevel, Unscored
 from titrant.stats.power import Costs
 from titrant.stats.table import ScoreTable
 from titrant.stats.worth import SkillInteraction, Worth, skill_json
+from titrant.storage.looks import look_history
 from titrant.storage.store import RESULTS, TIMING, Store, read_sealed, write_bytes, write_json, write_sealed
 
 
@@ -83,7 +92,7 @@ def collect(design: Design, store: Store) -> tuple[Scores, tuple[FailedCell, ...
     failed = failures_by_run(store)
     runs: list[RunScores] = []
     missing: list[FailedCell] = []
-    scorers = _Scorers(design)
+    scorers = Scorers(design)
     for arm, planned in cells(design):
         run = planned.run
         open_requests = answers.missing(planned)
@@ -109,7 +118,7 @@ def cells(design: Design) -> Iterator[tuple[Arm, PlannedRun]]:
         seen: set[int] = set()
         for seed in design.prepared.study.arms.seeds:
             planned = design.cell(arm, seed)
-            if planned.run.seed not in seen:
+            if planned.run.seed not in seen and design.calls(arm, planned.run.seed):
                 seen.add(planned.run.seed)
                 yield arm, planned
 
@@ -140,52 +149,63 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
     judged = []
     for model in prepared.models:
         for target in prepared.study.targets:
-            metric = prepared.study.targets[target].metric
-            tables = target_tables(scores, model, target, metric, others=_metrics(prepared))
-            if TARGET_SET not in tables:
+            said = prepared.study.targets[target]
+            tables = target_tables(scores, model, target, said.metric, others=_metrics(prepared))
+            verdicts = _verdicts_of(design, scores, store, tables, model, target) if TARGET_SET in tables else []
+            if not verdicts:
                 continue
-            verdicts: list[Verdict] = []
-            unscored = unscored_items(scores, model, target, metric)
-            at = verdict_size(prepared, model, target)
-            sizes = sorted({arm.target_rows for arm in tables[TARGET_SET].arms if arm.target_rows})
-            # The size that the verdict is about comes first (False sorts before True); the others are evidence beside
-            # it.
-            for size in sorted(sizes, key=lambda size: size != at):
-                costs = _costs(design, store, model, target, size)
-                settings = Settings(
-                    smallest_effect=prepared.study.smallest_effect,
-                    metric=METRIC_WORDS.get(metric, metric),
-                    overlap=overlap_at(prepared, model, target, size),
-                    allow_missing_runs=True,
-                    steps_matched=prepared.study.hold_equal == "steps",
-                    task_weights=prepared.study.targets[target].task_weights,
-                    costs=costs,
-                    unscored=unscored,
+            checks = [_check_of(prepared, scores, verdict, model=model, target=target) for verdict in verdicts]
+            told = [
+                verdict if check is None else checked(verdict, check)
+                for verdict, check in zip(verdicts, checks, strict=True)
+            ]
+            judged.append(
+                Judged(
+                    model=model,
+                    target=target,
+                    metric=said.metric,
+                    verdicts=tuple(told),
+                    better_baseline=better_baseline(tables[TARGET_SET], told[0], task_weights=said.task_weights),
+                    worth=target_worth(prepared, tables[TARGET_SET], model=model, target=target),
+                    check=checks[0],
                 )
-                found = judge_tables(_at_size(tables, size), settings=settings, verdict_at=size)
-                verdicts += found[:1]
-            if verdicts:
-                checks = [_check_of(prepared, scores, verdict, model=model, target=target) for verdict in verdicts]
-                verdicts = [
-                    verdict if check is None else checked(verdict, check)
-                    for verdict, check in zip(verdicts, checks, strict=True)
-                ]
-                judged.append(
-                    Judged(
-                        model=model,
-                        target=target,
-                        metric=metric,
-                        verdicts=tuple(verdicts),
-                        better_baseline=better_baseline(
-                            tables[TARGET_SET],
-                            verdicts[0],
-                            task_weights=prepared.study.targets[target].task_weights,
-                        ),
-                        worth=target_worth(prepared, tables[TARGET_SET], model=model, target=target),
-                        check=checks[0],
-                    )
-                )
+            )
     return tuple(judged)
+
+
+def _verdicts_of(
+    design: Design, scores: Scores, store: Store, tables: Mapping[str, ScoreTable], model: str, target: str
+) -> list[Verdict]:
+    """The verdict on one model and target, then those of its other target sizes (evidence beside it)."""
+    prepared = design.prepared
+    metric = prepared.study.targets[target].metric
+    verdicts: list[Verdict] = []
+    unscored = unscored_items(scores, model, target, metric)
+    at = verdict_size(prepared, model, target)
+    sizes = sorted({arm.target_rows for arm in tables[TARGET_SET].arms if arm.target_rows})
+    if prepared.study.until == "firm":
+        verdicts += _staged_verdicts(design, scores, store, model, target)
+        sizes = [size for size in sizes if size != at] if verdicts else []
+    lost = _lost_by_a_grid(design, store, model, target)
+    # The size that the verdict is about comes first (False sorts before True); the others are evidence beside it.
+    for size in sorted(sizes, key=lambda size: size != at):
+        costs = _costs(design, store, model, target, size)
+        if prepared.study.until == "firm":
+            # Minutes are this machine's: a staged study says the same to the byte whoever ran it.
+            costs = replace(costs, tokens_per_minute=None)
+        settings = Settings(
+            smallest_effect=prepared.study.smallest_effect,
+            metric=METRIC_WORDS.get(metric, metric),
+            overlap=overlap_at(prepared, model, target, size),
+            allow_missing_runs=True,
+            steps_matched=prepared.study.hold_equal == "steps",
+            task_weights=prepared.study.targets[target].task_weights,
+            costs=costs,
+            unscored=unscored,
+            lost=lost if size == at else None,
+        )
+        verdicts += judge_tables(_at_size(tables, size), settings=settings, verdict_at=size)[:1]
+    return verdicts
 
 
 def _check_of(
@@ -195,6 +215,39 @@ def _check_of(
     if prepared.study.targets[target].metric != GRADED or verdict.target_rows is None:
         return None
     return confidence_check(prepared, scores, model=model, target=target, size=verdict.target_rows)
+
+
+def _staged_verdicts(design: Design, scores: Scores, store: Store, model: str, target: str) -> list[Verdict]:
+    """The verdict of a staged study's ladder; none before its first look."""
+    ladder = ladder_of(design, model, target)
+    finished = store.finished()
+    failures = {
+        run_id: record["failure"]["kind"] for run_id, record in failures_by_run(store).items() if run_id not in finished
+    }
+    standing = standing_of(
+        ladder,
+        family_tables(scores, design.prepared, model, target, size=ladder.protocol.target_rows),
+        store,
+        failed=failed_runs(design, ladder, look_history(store, model, target), failures),
+        unscored=unscored_items(scores, model, target, design.prepared.study.targets[target].metric),
+    )
+    return [] if standing.verdict is None else [standing.verdict]
+
+
+def _lost_by_a_grid(design: Design, store: Store, model: str, target: str) -> LostLevel | None:
+    """Why the level of a grid does not hold, where other seeds were judged before it."""
+    if design.prepared.study.until == "firm":
+        return None
+    return grid_lost_level(ladder_of(design, model, target), look_history(store, model, target))
+
+
+def family_tables(
+    scores: Scores, prepared: PreparedStudy, model: str, target: str, *, size: int | None
+) -> dict[str, ScoreTable]:
+    """The tables that one verdict reads, by eval set: the arms of one target size, on the metric that decides."""
+    metric = prepared.study.targets[target].metric
+    tables = target_tables(scores, model, target, metric, others=_metrics(prepared))
+    return _at_size(tables, size) if size is not None else tables
 
 
 def unscored_items(scores: Scores, model: str, target: str, metric: str) -> Unscored | None:
@@ -232,9 +285,6 @@ def page_name(results: Results, judged: Judged) -> str:
     first = results.judged[0]
     same = (judged.model, judged.target) == (first.model, first.target)
     return "report.html" if same else f"{PAGES}/{judged.model}/{judged.target}.html"
-
-
-METRIC_WORDS = {GRADED: "the graded score", BY_TASK: "the score by task"}
 
 
 def weighed_means(table: ScoreTable, *, task_weights: TaskWeights) -> dict[str, float]:
@@ -285,9 +335,10 @@ def validation_means(design: Design, store: Store) -> dict[tuple[str, str, str],
     return means
 
 
-def count_judgement(store: Store, prepared: PreparedStudy, scores: Scores) -> int:
-    """How often these test items have been judged with differing scores, this time included; kept in the ledger."""
-    shown = fingerprint(_shown(scores))
+def count_judgement(store: Store, prepared: PreparedStudy, scores: Scores, *, protocols: Sequence[str] = ()) -> int:
+    """How often these test items have been judged with differing scores, this time included; kept in the ledger. All
+    looks of a staged study are one judgement, named by its `protocols`, which allow for them."""
+    shown = fingerprint(list(protocols) or _shown(scores))
     record = {"kind": "judged", "test_set": prepared.facts["test_set"], "scores": shown}
     before = [entry for entry in store.records() if entry.get("kind") == "judged"]
     mine = [entry["scores"] for entry in before if entry["test_set"] == record["test_set"]]
@@ -312,6 +363,16 @@ def _shown(scores: Scores) -> list[list[Any]]:
         values = hashlib.sha256(run.values_N[lines[id(run.sheet)]].tobytes()).hexdigest()
         found.append([run.arm.model, run.arm.target, run.arm.name, run.seed, run.sheet.digest, values])
     return found
+
+
+def record_grids(store: Store, design: Design, scores: Scores) -> None:
+    """Write down that a grid was judged: whoever extends it afterwards is told what that costs its level."""
+    if design.prepared.study.until == "firm":
+        return
+    shown = fingerprint(_shown(scores))
+    with store.locked("looks"):
+        for ladder in ladders_of(design):
+            record_grid(store, ladder, shown)
 
 
 def verdict_object(results: Results) -> dict[str, Any]:
@@ -490,7 +551,7 @@ def write_study_record(store: Store, prepared: PreparedStudy) -> None:
 # -------------------------------------------------------------------------------------------------------------- scores
 
 
-class _Scorers:
+class Scorers:
     """The scorer of every model and target, made once."""
 
     def __init__(self, design: Design) -> None:

@@ -14,17 +14,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from titrant.config.study import Study
+from titrant.core.budget import Budget
 from titrant.core.errors import SpecError, StoreDamaged, StoreMismatch
 from titrant.core.identity import plain
 from titrant.core.plugins import Extension
-from titrant.core.records import Arm, PreparedModel, Run, TrainingSettings
+from titrant.core.records import Arm, Run, TrainingSettings
 from titrant.engines import BackendSpec, Engine, Event, LocalEngine
 from titrant.engines.job import weights_folder
 from titrant.engines.local import backend_spec
 from titrant.engines.placement import balanced_order
+from titrant.experiment.budget_words import budget_lines
+from titrant.experiment.climbing import climb
 from titrant.experiment.design import Design, PlannedRun, make_design, verdict_size
 from titrant.experiment.prepare import DEFAULT_BACKEND_IDENTITY, PreparedStudy, numerics_of, prepare_study
 from titrant.experiment.publish import publish_model
@@ -36,13 +39,17 @@ from titrant.experiment.results import (
     count_judgement,
     judge_results,
     page_name,
+    record_grids,
     scores_parquet,
     validation_means,
     verdict_bytes,
     write_results,
 )
+from titrant.experiment.speed import kept_speed, speed_of
+from titrant.experiment.stages import ladders_of
 from titrant.experiment.standing import standing_record, standing_results
-from titrant.experiment.work import OpenRun, job_of, open_runs, runs_of
+from titrant.experiment.standings import as_read
+from titrant.experiment.work import OpenRun, job_of, largest_model, open_runs, runs_of
 from titrant.experiment.worth import skill_interactions
 from titrant.scoring.sheets import Scores
 from titrant.storage.store import ABOUT, MANIFEST, MARKER, Store, read_sealed
@@ -98,18 +105,29 @@ def run_study(
     engine: Engine | None = None,
     backend: BackendSpec | Extension | None = None,
     reporter: Reporter | None = None,
+    budget: Budget | None = None,
 ) -> Results:
-    """Run what is not done, then judge, report and keep the model. The same study again changes nothing."""
+    """Run what is not done, then judge, report and keep the model. The same study again changes nothing.
+
+    `budget` ends a staged study early; with a larger one it goes on where it stood.
+    """
     reporter = reporter or Callbacks()
     engine = engine or _engine_of(study)
     spec = backend_of(study, backend)
+    if budget is not None and study.until != "firm":
+        fix = "until: firm in the study, or --until firm"
+        raise SpecError("a budget ends a study that stops by itself, and this one is a grid", where="--budget", fix=fix)
     prepared = prepare_study(study, backend=spec.identity, say=reporter.say, answers_kept=has_answers(out))
     # Before the store is opened: a study that cannot be drawn fails here and leaves no folder behind.
     first = make_design(prepared, _candidate(study, 0) if study.needs_choosing else None)
     store = Store.open(out)
     design = _choose(prepared, store, spec, engine, reporter) if study.needs_choosing else first
     _refuse_other_numerics(store, design)
-    _execute([design], store, spec, engine, reporter)
+    if study.until == "firm":
+        _climb(design, store, spec, engine, reporter, budget)
+        design = as_read(design, store)
+    else:
+        _execute([design], store, spec, engine, reporter)
     with store.locked("results"):  # two runners on one store end together
         results = standing_results(design, store) or _judge(design, store, presenter, reporter)
         _keep_model(results, store, spec, engine, presenter, reporter)
@@ -119,7 +137,7 @@ def run_study(
 def finish(design: Design, store: Store, *, presenter: Presenter, reporter: Reporter | None = None) -> Results:
     """Score, judge and report what is stored; trains nothing. Waits while another process does."""
     with store.locked("results"):
-        return _judge(design, store, presenter, reporter or Callbacks())
+        return _judge(as_read(design, store), store, presenter, reporter or Callbacks())
 
 
 def _judge(design: Design, store: Store, presenter: Presenter, reporter: Reporter) -> Results:
@@ -130,7 +148,10 @@ def _judge(design: Design, store: Store, presenter: Presenter, reporter: Reporte
     judged = judge_results(design, scores, store)
     if not judged:
         raise _nothing_to_judge(store, scores, failed)
-    times = count_judgement(store, design.prepared, scores)
+    staged = design.prepared.study.until == "firm"
+    names = [ladder.name for ladder in ladders_of(design)] if staged else []
+    times = count_judgement(store, design.prepared, scores, protocols=names)
+    record_grids(store, design, scores)
     results = Results(design, scores, failed, judged, times, skill_interactions(design.prepared, scores))
     pages = {
         page_name(results, each): presenter.page(results, store, each).encode("utf-8", "replace") for each in judged
@@ -206,7 +227,7 @@ def _export(
     reporter: Reporter,
 ) -> None:
     study = design.prepared.study
-    results = _judge(design, store, presenter, reporter)
+    results = _judge(as_read(design, store), store, presenter, reporter)
     judged = results.judged[0]
     chosen = recommended_arm(results, judged)
     if arm is not None:
@@ -254,17 +275,6 @@ def _engine_of(study: Study) -> Engine:
     return own
 
 
-def jobs_for(prepared: PreparedStudy, jobs: int | Literal["auto"], runs: int) -> int:
-    """How many worker processes: one a GPU, else as many as cores and free memory carry, unless the user said."""
-    return LocalEngine(jobs).workers(
-        runs, model=_largest(prepared), numerics=prepared.numerics, device=prepared.study.numerics.device
-    )
-
-
-def _largest(prepared: PreparedStudy) -> PreparedModel:
-    return max((entry.model for entry in prepared.models.values()), key=lambda model: model.parameters)
-
-
 # -------------------------------------------------------------------------------------------------------------- stages
 
 
@@ -280,7 +290,7 @@ def _execute(designs: Sequence[Design], store: Store, backend: BackendSpec, engi
         )
     reporter.stage(runs, {planned.run.run_id for planned in runs} - {one.planned.run.run_id for one in left})
     # The order decides when the study is done and never what it finds: long runs first, balanced over the workers.
-    workers = engine.workers(max(1, len(left)), model=_largest(prepared), numerics=prepared.numerics)
+    workers = engine.workers(max(1, len(left)), model=largest_model(prepared), numerics=prepared.numerics)
     order = balanced_order([_cost(one, prepared) for one in left], workers)
     # Whose weights will be wanted is known only after the verdict, and training again costs a run: so the first seed of
     # every arm that can win is kept until then.
@@ -297,6 +307,37 @@ def _execute(designs: Sequence[Design], store: Store, backend: BackendSpec, engi
     for run_id in unfinished:  # what a process left that died between a run's end and its tidying up
         if run_id in finished:
             shutil.rmtree(store.work_folder(run_id), ignore_errors=True)
+
+
+def _climb(
+    design: Design, store: Store, backend: BackendSpec, engine: Engine, reporter: Reporter, budget: Budget | None
+) -> None:
+    """Run a staged study until it is over or its budget spent."""
+    prepared = design.prepared
+    if budget is not None:
+        for line in _told_of_budget(design, backend, engine, reporter, budget):
+            reporter.say(line)
+    climb(
+        design,
+        store,
+        execute=lambda part: _execute([part], store, backend, engine, reporter),
+        workers=lambda runs: engine.workers(max(1, runs), model=largest_model(prepared), numerics=prepared.numerics),
+        say=reporter.say,
+        budget=budget,
+        before=runs_of(_tries(prepared)) if prepared.study.needs_choosing else (),
+    )
+
+
+def _told_of_budget(
+    design: Design, backend: BackendSpec, engine: Engine, reporter: Reporter, budget: Budget
+) -> tuple[str, ...]:
+    """What the budget can tell, before it is spent. Only one in minutes is worth measuring the speed for."""
+    prepared = design.prepared
+    measured = speed_of(design, backend, say=reporter.say) if budget.unit == "minutes" else kept_speed(design)
+    if measured is None and budget.unit == "minutes":
+        return ()  # the measured run failed, and so will the first one, with its reason
+    jobs = engine.workers(len(design.distinct), model=largest_model(prepared), numerics=prepared.numerics)
+    return budget_lines(design, budget, speed=measured, jobs=jobs)
 
 
 def _cost(left: OpenRun, prepared: PreparedStudy) -> float:

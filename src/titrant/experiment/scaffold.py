@@ -28,23 +28,25 @@ from titrant.data.readers.detect import MOST_LISTED_CHARACTERS
 from titrant.experiment.design import Design, make_design
 from titrant.experiment.pools.cuts import first_examples
 from titrant.experiment.prepare import own_rows_as_pools, prepare_study, raw_rows, scanned_pools, unread_files
-from titrant.experiment.runner import backend_of, jobs_for
+from titrant.experiment.runner import backend_of
 from titrant.experiment.scaffold_size import (
     FEWEST_STEPS,
-    MOST_SEEDS,
     Choice,
     Limit,
     Prices,
     Question,
     Size,
     choose,
+    lacks,
     sizes,
 )
 from titrant.experiment.speed import Speed, speed_of
 from titrant.experiment.staged_forecast import family_costs
+from titrant.experiment.work import jobs_for
 from titrant.scoring import metrics
 from titrant.scoring.sheets import GRADED
 from titrant.scoring.temperature import FEWEST_TO_FIT
+from titrant.stats.looks import USUAL_MOST
 from titrant.storage import store
 
 _TEST_ITEMS = (100, 1000)
@@ -234,7 +236,10 @@ class _Design:
 
     test_share: float | None
     validation: float | None
+    held_out: int
     train_rows: int
+    question: Question
+    limit: Limit | None
     choice: Choice
     max_tokens: int
     too_long: str
@@ -250,14 +255,32 @@ def _design(
 ) -> _Design:
     """The study's numbers: of a share of the rows for testing (`test_items` None) the smallest with which the study can
     answer its question."""
-    shares = (None,) if test_items is not None else _test_shares(own.rows)
-    tried = []
-    for share in shares:
-        tried.append(_design_with(own, pools, share=share, items=test_items, limit=limit))
-        if tried[-1].choice.warning is None:
-            return tried[-1]
-    # Where no share will do, the usual one leaves the most rows to train on.
-    return tried[0]
+    if test_items is not None:
+        return _told(own, _design_with(own, pools, share=None, items=test_items, limit=limit))
+    usual, *larger = _test_shares(own.rows)
+    first = _design_with(own, pools, share=usual, items=None, limit=limit)
+    # Where even the largest share will not do, the usual one leaves the most rows to train on.
+    if first.choice.chances.likely or not larger:
+        return _told(own, first)
+    most = _design_with(own, pools, share=larger[-1], items=None, limit=limit)
+    if not most.choice.chances.likely:
+        return _told(own, first)
+    between = [_design_with(own, pools, share=share, items=None, limit=limit) for share in larger[:-1]]
+    return _told(own, next((design for design in between if design.choice.chances.likely), most))
+
+
+def _told(own: _Survey, design: _Design) -> _Design:
+    """The design with what it lacks, and what else its owner should know."""
+    told = _remarks(own, train_rows=own.rows - design.held_out, test_share=design.test_share)
+    short = design.size.steps < FEWEST_STEPS
+    few = (
+        f"the smallest arm ({design.size.target_rows} target rows without a dose) takes {design.size.steps} optimiser "
+        f"steps; fewer than {FEWEST_STEPS} is short"
+    )
+    lacking = lacks(design.choice, design.question, design.limit)
+    return replace(
+        design, warnings=(*told, *design.warnings, *([few] if short else ()), *([lacking] if lacking else ()))
+    )
 
 
 def _design_with(
@@ -274,22 +297,18 @@ def _design_with(
     question = Question(items=items or held_out, metric=scoring.metric, smallest_effect=_SMALLEST_EFFECT)
     most = {name: _most_rows(pool, max_tokens) for name, pool in pools.items()}
     choice = choose(sizes(train_rows, most, parts=limit is not None), question, limit)
-    warnings = _remarks(own, train_rows=own.rows - held_out, test_share=share)
+    warnings: list[str] = []
     for survey in (own, *pools.values()):
         warnings += (_not_read(note, survey) for note in survey.not_read)
     if dropped:
         warnings.append(f"{dropped} rows look longer than {max_tokens} tokens and would be dropped (too_long: drop)")
-    if choice.size.steps < FEWEST_STEPS:
-        warnings.append(
-            f"the smallest arm ({choice.size.target_rows} target rows without a dose) takes {choice.size.steps} "
-            f"optimiser steps; fewer than {FEWEST_STEPS} is short"
-        )
-    if choice.warning is not None:
-        warnings.append(choice.warning)
     return _Design(
         test_share=share,
         validation=validation,
+        held_out=held_out,
         train_rows=train_rows,
+        question=question,
+        limit=limit,
         choice=choice,
         max_tokens=max_tokens,
         too_long=too_long,
@@ -601,7 +620,7 @@ arms:  # each combination is trained, and the baselines beside them
 {why}  target_rows: {_flow([rows])}  # {of_all}
 {fixed}  doses:  # one ladder a source
 {doses}
-  seeds: {{most: {MOST_SEEDS}}}  # 0, 1, 2 ... until the verdict is firm
+  seeds: {{most: {USUAL_MOST}}}  # 0, 1, 2 ... until the verdict is firm
 hold_equal: target_passes  # what arms have in common: target_passes | steps | tokens
 loss_weight: row  # each row weighs the same (row), or each token (token)
 """

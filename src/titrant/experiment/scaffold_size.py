@@ -15,10 +15,9 @@ from typing import Literal
 from titrant.decision.decidable import Chances, chances, effect_that_shows, items_needed
 from titrant.decision.replay import StagedDesign
 from titrant.experiment.speed import Speed
-from titrant.stats.looks import ladder, plan_looks
+from titrant.stats.looks import USUAL_MOST, ladder, plan_looks
 from titrant.stats.power import assumed_components
 
-MOST_SEEDS = 20
 FEWEST_STEPS = 24
 """Fewer optimiser steps than this, and a fine-tune has hardly left its warm-up."""
 _MOST_PASSES, _FEWEST_PASSES = 12, 2
@@ -111,11 +110,11 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The size to write and why, a sentence a line; `warning` where it is not likely to answer its question."""
+    """The size to write, why (a sentence a line), and how likely it is to answer its question."""
 
     size: Size
     why: tuple[str, ...]
-    warning: str | None = None
+    chances: Chances
 
 
 def sizes(train_rows: int, pool_rows: Mapping[str, int], *, parts: bool) -> tuple[Size, ...]:
@@ -162,7 +161,7 @@ def choose(options: Sequence[Size], question: Question, limit: Limit | None = No
             else f" and would take {_amount(first.budget_needed, limit)}"
         )
         why.append(f"{options[0].words}: firm{within} in {_percent(first.least)}{needed}")
-    return Choice(size=size, why=tuple(why), warning=None if found.likely else _lacks(size, found, question, limit))
+    return Choice(size=size, why=tuple(why), chances=found)
 
 
 def passes_for(smallest_rows: int) -> tuple[int, int]:
@@ -199,8 +198,8 @@ def _rounded(rows: float) -> int:
 def _staged(size: Size, question: Question) -> StagedDesign:
     doses = [float(rows) for rows, _ in size.dose_rows]
     return StagedDesign(
-        looks=plan_looks(ladder(MOST_SEEDS), most=MOST_SEEDS, doses=len(doses)),
-        most=MOST_SEEDS,
+        looks=plan_looks(ladder(USUAL_MOST), most=USUAL_MOST, doses=len(doses)),
+        most=USUAL_MOST,
         baselines=2,
         rows=tuple(doses),
         smallest_effect=question.smallest_effect,
@@ -222,8 +221,11 @@ def _chances(size: Size, question: Question, limit: Limit | None) -> Chances:
     )
 
 
-def _lacks(size: Size, found: Chances, question: Question, limit: Limit | None) -> str:
-    """What keeps the study from being firm: money, or test items."""
+def lacks(choice: Choice, question: Question, limit: Limit | None = None) -> str | None:
+    """What keeps the chosen study from being firm, money or test items; None where it is likely to be."""
+    size, found = choice.size, choice.chances
+    if found.likely:
+        return None
     if limit is not None and found.budget_needed is not None:
         return (
             f"a firm verdict within {limit.text} is likely with no study of these rows: the likeliest needs "

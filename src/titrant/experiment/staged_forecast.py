@@ -11,9 +11,7 @@ from titrant.decision.replay import StagedDesign
 from titrant.experiment.design import Design, overlap_at, verdict_size
 from titrant.experiment.forecast import Outlook
 from titrant.experiment.speed import Speed
-from titrant.stats.looks import ladder, plan_looks
-
-USUAL_MOST = 20
+from titrant.stats.looks import USUAL_MOST, ladder, plan_looks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,10 +97,12 @@ def ladder_design(arms: Sequence[Arm], *, most: int, smallest_effect: float, ove
 
 
 def staged_outlook(
-    design: Design, entry: Outlook, *, most: int = USUAL_MOST, speed: Speed | None = None, jobs: int = 1
+    design: Design, entry: Outlook, *, most: int | None = None, speed: Speed | None = None, jobs: int = 1
 ) -> StagedOutlook:
-    """What stopping when firm takes, at the variances and the smallest effect of the design's outlook."""
+    """What stopping when firm takes, at the variances and the smallest effect of the design's outlook. `most`: seeds in
+    all; by default those of a staged study, and of a grid as many as are usual for one."""
     prepared, costs = design.prepared, family_costs(design, entry.model, entry.target)
+    most = most or (len(prepared.study.arms.seeds) if prepared.study.until == "firm" else USUAL_MOST)
     overlap = overlap_at(prepared, entry.model, entry.target, entry.target_rows) or 0.0
     staged = ladder_design(
         costs.arms, most=most, smallest_effect=prepared.study.smallest_effect, overlap=min(overlap, 0.99)

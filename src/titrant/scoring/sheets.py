@@ -36,6 +36,9 @@ BY_TASK = "by_task"
 VALIDATION = "validation"
 _DERIVED = (GRADED, CALIBRATED, SUBJECT_GAIN)
 
+METRIC_WORDS = {GRADED: "the graded score", BY_TASK: "the score by task"}
+"""How sentences name a metric, where not by its own name."""
+
 
 def prior_key(item: Item) -> str:
     """The key of the question that an item comes to without its subject: one for all items of a relation."""

@@ -22,7 +22,7 @@ from titrant.stats.contrasts import (
 )
 from titrant.stats.crossfit import CrossFit, cross_fitted, halves
 from titrant.stats.family import simultaneous
-from titrant.stats.numbers import Against, DoseEvidence, Evidence, Kept, Unscored, unknown_estimate
+from titrant.stats.numbers import Against, DoseEvidence, Evidence, Kept, LostLevel, Unscored, unknown_estimate
 from titrant.stats.power import Components, Costs, PowerDesign, pilot_components, prospects, ways_on
 from titrant.stats.table import Completed, ScoreTable, TableArm, complete
 from titrant.stats.weigh import Weighed, gap_bounds, weigh, weighed
@@ -41,8 +41,8 @@ class Settings:
     """How a table is judged. `overlap` is n/N, the share of the available target rows that a seed draws, where the
     estimand is *rows like these* (None: *these rows*). `allow_missing_runs`: for studies,
     whose failed runs are known. `steps_matched`: all arms take as many steps. `unscored`: items that were asked and are
-    not in the table, as they have no score. `looks_ahead`: also what the design could have found and the cheapest next
-    step, which are simulated."""
+    not in the table, as they have no score. `lost`: why the level does not hold. `looks_ahead`: also what the design
+    could have found and the cheapest next step, which are simulated."""
 
     smallest_effect: float = 0.01
     level: float = 0.95
@@ -55,6 +55,7 @@ class Settings:
     costs: Costs = field(default_factory=Costs)
     unscored: Unscored | None = None
     looks_ahead: bool = True
+    lost: LostLevel | None = None
 
     @property
     def estimand(self) -> str:
@@ -204,6 +205,7 @@ def gather(
         failed_runs=whole.missing_runs,
         notes=notes_of(whole, cut, plan, settings),
         unscored=settings.unscored,
+        lost=settings.lost,
     )
     return _with_prospects(evidence, numbers, plan, len(cut.seeds), settings)
 
@@ -251,6 +253,7 @@ def _without_baseline(table: ScoreTable, family: Family, settings: Settings) -> 
         next_step=NextStep(kind="dose", seeds=None, items=None, tokens=None, minutes=None, sentence=sentence),
         steps_matched=True,
         unscored=settings.unscored,
+        lost=settings.lost,
     )
 
 

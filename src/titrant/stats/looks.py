@@ -32,6 +32,9 @@ LADDER = (3, 4, 5, 6, 8, 10, 12, 15, 20)
 FIRST_LOOK, MOST_SEEDS = 3, 200
 """The first look is at three seeds or more."""
 
+USUAL_MOST = 20
+"""Seeds in all where nobody says."""
+
 NODES = 256
 FARTHEST = 8.5
 """Paths lower than this many standard deviations are left out: fewer than one in 10^16 gets there."""
@@ -113,6 +116,19 @@ def crossing_probability(times: Sequence[float], points: Sequence[float]) -> flo
         crossed += _beyond(path, time, height)
         path = _survivors(path, time, height)
     return crossed
+
+
+def level_of_repeated_tests(seeds: tuple[int, ...], *, level: float = 0.95) -> float:
+    """The level that tests after so many seeds hold together where each was one at `level`, as if the only one.
+
+    A grid of 5 seeds that its own advice extends to 12, and one that goes on to 20:
+
+    >>> [round(level_of_repeated_tests(seeds), 3) for seeds in ((5,), (5, 12), (5, 12, 20))]
+    [0.95, 0.914, 0.887]
+    """
+    point = -float(special.ndtri((1 - level) / 2))
+    crossed = crossing_probability(tuple(one / seeds[-1] for one in seeds), (point,) * len(seeds))
+    return 1 - 2 * crossed
 
 
 def _times(looks: tuple[int, ...], most: int) -> tuple[float, ...]:

@@ -101,9 +101,19 @@ class Unscored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LostLevel:
+    """Why a verdict is wrong more often than its level says (a protocol that changed after a look, a grid that was
+    extended), and what would hold it again."""
+
+    reason: str
+    next_step: NextStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """Everything that `decide` needs. `doses` in rising order of rows. Gains are cross-fitted, against the baseline
-    that leads (the matched one where there is one) and, as `gain_least`, the smaller of those against both."""
+    that leads (the matched one where there is one) and, as `gain_least`, the smaller of those against both. `lost` says
+    why the level does not hold, None where it does."""
 
     doses: tuple[DoseEvidence, ...]
     baseline: str
@@ -128,6 +138,7 @@ class Evidence:
     transfer: tuple[Contrast, ...] = ()
     task_weights: Literal["macro", "by_item"] | None = None
     unscored: Unscored | None = None
+    lost: LostLevel | None = None
 
 
 def unknown_estimate(*, level: float, method: str, n_items: int, n_seeds: int, reason: str) -> Estimate:

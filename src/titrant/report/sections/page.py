@@ -5,7 +5,7 @@ from __future__ import annotations
 from titrant.core.records import Arm, Verdict
 from titrant.data.readers import is_non_commercial
 from titrant.experiment.measures import target_measures
-from titrant.experiment.results import METRIC_WORDS, FailedCell, Judged, Results, page_name
+from titrant.experiment.results import FailedCell, Judged, Results, page_name
 from titrant.report.data import (
     FailedRun,
     MeasureRow,
@@ -21,7 +21,7 @@ from titrant.report.sections.retention import retention_rows
 from titrant.report.sections.training import training_sections
 from titrant.report.sections.view import GRADED_WORDS, View
 from titrant.report.sections.worth import change_rows, exchange_rows, law_rows, skill_rows, threshold_rows
-from titrant.scoring.sheets import GRADED, source_of
+from titrant.scoring.sheets import GRADED, METRIC_WORDS, source_of
 from titrant.storage.store import Store
 
 ONE_SEED_NOTE = "One seed: intervals are over items only, and another seed may come out otherwise."

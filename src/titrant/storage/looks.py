@@ -1,0 +1,50 @@
+"""What a study was looked at, and by which rule: the ledger's records of protocols, looks and budgets.
+
+    protocol  model, target, name, protocol: what was fixed before the first score of the family was read
+    look      model, target, protocol (its name), look, seeds, scores (their fingerprint), and what was claimed
+    budget    model, target, protocol, seeds, budget: a budget that ended the ladder at so many seeds
+
+Each stands once, however often a study is run again, so equal studies have equal ledgers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from titrant.storage.store import Store
+
+PROTOCOL, LOOK, BUDGET = "protocol", "look", "budget"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookHistory:
+    """The records of one model and target, in the order in which they came; `protocols` by name."""
+
+    protocols: Mapping[str, Mapping[str, Any]]
+    looks: tuple[Mapping[str, Any], ...]
+    budgets: tuple[Mapping[str, Any], ...]
+
+
+def look_history(store: Store, model: str, target: str) -> LookHistory:
+    """All that the ledger holds of looks at one model and target."""
+    mine = [
+        record
+        for record in store.records()
+        if record.get("kind") in (PROTOCOL, LOOK, BUDGET) and (record["model"], record["target"]) == (model, target)
+    ]
+    return LookHistory(
+        protocols={record["name"]: record["protocol"] for record in mine if record["kind"] == PROTOCOL},
+        looks=tuple(record for record in mine if record["kind"] == LOOK),
+        budgets=tuple(record for record in mine if record["kind"] == BUDGET),
+    )
+
+
+def append_once(store: Store, record: Mapping[str, Any]) -> bool:
+    """Add a record that is not in the ledger yet; whether it was added. The caller holds the lock `looks`, so that two
+    who look at once do not both add it."""
+    if record in store.records():
+        return False
+    store.append(record)
+    return True
