@@ -17,7 +17,8 @@ from titrant.config.study import load_study
 from titrant.config.target import Target
 from titrant.core.budget import parse_budget
 from titrant.core.errors import DataError, ModelError, SpecError
-from titrant.experiment.scaffold import FEWEST_STEPS, WrittenStudy, write_study
+from titrant.experiment.scaffold import WrittenStudy, write_study
+from titrant.experiment.scaffold_size import FEWEST_STEPS
 from titrant.experiment.speed import Speed
 from titrant.scoring.metrics import try_metric
 from titrant.scoring.metrics.text import NO_ROUGE_TOKENS
@@ -109,10 +110,9 @@ def test_passes_give_the_smallest_arm_enough_steps(tmp_path: Path) -> None:
         assert -(-rows_left * training.passes[0] // training.batch_rows) >= FEWEST_STEPS
 
 
-def test_a_study_that_stays_short_says_so(tmp_path: Path) -> None:
-    made = written(tmp_path, tickets(tmp_path, 8))
-    assert made.smallest_arm_steps < FEWEST_STEPS
-    assert any("optimiser steps" in warning for warning in made.warnings)
+@pytest.mark.parametrize("rows", [8, 12, 30])
+def test_even_a_study_of_few_rows_takes_enough_steps(tmp_path: Path, rows: int) -> None:
+    assert written(tmp_path, tickets(tmp_path, rows)).smallest_arm_steps >= FEWEST_STEPS
 
 
 def test_doses_leave_room_in_a_small_pool(tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ def chances(
     `budget` (None: without end) in one unit."""
     gains = tuple(size * design.smallest_effect for size in _WORLDS)
     worlds = simulated_ladder(design, components, items, gains, studies_for(design))
-    cost_WB = [world.read_BA @ np.asarray(costs, dtype=np.float64) + fixed for world in worlds]
+    cost_A = np.asarray(costs, dtype=np.float64)
+    cost_WB = [np.asarray(world.read_BA @ cost_A + fixed, dtype=np.float64) for world in worlds]
     shares = [
         float((world.firm_B & (cost_B <= (np.inf if budget is None else budget))).mean())
         for world, cost_B in zip(worlds, cost_WB, strict=True)

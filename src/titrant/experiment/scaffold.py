@@ -30,7 +30,6 @@ from titrant.experiment.pools.cuts import first_examples
 from titrant.experiment.prepare import own_rows_as_pools, prepare_study, raw_rows, scanned_pools, unread_files
 from titrant.experiment.runner import backend_of
 from titrant.experiment.scaffold_size import (
-    FEWEST_STEPS,
     Choice,
     Limit,
     Prices,
@@ -270,17 +269,10 @@ def _design(
 
 
 def _told(own: _Survey, design: _Design) -> _Design:
-    """The design with what it lacks, and what else its owner should know."""
+    """The design with what its owner should know: of the rows, and what it lacks."""
     told = _remarks(own, train_rows=own.rows - design.held_out, test_share=design.test_share)
-    short = design.size.steps < FEWEST_STEPS
-    few = (
-        f"the smallest arm ({design.size.target_rows} target rows without a dose) takes {design.size.steps} optimiser "
-        f"steps; fewer than {FEWEST_STEPS} is short"
-    )
     lacking = lacks(design.choice, design.question, design.limit)
-    return replace(
-        design, warnings=(*told, *design.warnings, *([few] if short else ()), *([lacking] if lacking else ()))
-    )
+    return replace(design, warnings=(*told, *design.warnings, *([lacking] if lacking else ())))
 
 
 def _design_with(
