@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from titrant.experiment.scaffold_size import FEWEST_STEPS, Limit, Prices, Question, choose, lacks, sizes
+from titrant.experiment.scaffold_size import FEWEST_STEPS, Limit, Prices, Question, Size, choose, lacks, sizes
 from titrant.experiment.speed import Speed
 
 PRICES = Prices(visit_tokens=60.0, row_tokens={"general": 80.0}, answer_tokens=10_000.0)
+
+
+def needed_by(size: Size) -> float:
+    """The tokens with which this size alone is likely to be firm."""
+    needed = choose([size], QUESTION, limit(1.0)).chances.budget_needed
+    assert needed is not None
+    return needed
+
+
 QUESTION = Question(items=240, metric="graded", smallest_effect=0.05)
 
 
@@ -84,6 +93,7 @@ def test_a_budget_that_buys_nothing_says_how_much_is_needed_and_that_much_does()
     options = sizes(900, {"general": 5000}, parts=True)
     warning = lacks(choose(options, QUESTION, limit(100_000)), QUESTION, limit(100_000))
     assert warning is not None
+    assert needed_by(options[0]) > needed_by(choose(options, QUESTION, limit(100_000)).size)
     needed = float(warning.rpartition("needs about ")[2].split()[0].replace(",", ""))
     assert choose(options, QUESTION, limit(1.1 * needed)).chances.likely
 

@@ -147,7 +147,8 @@ def choose(options: Sequence[Size], question: Question, limit: Limit | None = No
         if tried[-1][1].likely:
             break
         tried.append((size, _chances(size, question, limit)))
-    size, found = max(tried, key=lambda each: (each[1].likely, each[1].least))
+    # Where several are as unlikely, the one that lacks the least money.
+    size, found = max(tried, key=lambda each: (each[1].likely, each[1].least, -(each[1].budget_needed or math.inf)))
     within = "" if limit is None else f" within {limit.text}"
     why = [
         f"{size.words}: firm{within} in {_percent(found.no_effect)} of simulated studies where no dose does anything, "

@@ -30,7 +30,7 @@ from titrant.storage.store import TIMING, Store, read_sealed, write_sealed
 
 _Kind = TypeVar("_Kind")
 _MEASURED_STEPS = 3  # the first is not counted: it pays for what later ones find ready
-_MEASURED_ITEMS = 96
+_MEASURED_ITEMS = 48
 _BUSY = 0.5  # of the cores at work on something else: what is measured then is too slow
 
 
