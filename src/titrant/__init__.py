@@ -14,10 +14,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from titrant.api import judge, mix, plan, run, score
+    from titrant.api import judge, mix, next_runs, plan, run, score
     from titrant.config.study import Study, load_study
     from titrant.core.errors import TitrantError, UserError
     from titrant.core.records import Item, Verdict
+    from titrant.decision.staged import NextRuns
     from titrant.engines import Event, LocalEngine
     from titrant.experiment.mix import Mix
     from titrant.experiment.plan import Plan
@@ -35,6 +36,7 @@ _HOMES = {
     "Item": "titrant.core.records",
     "LocalEngine": "titrant.engines",
     "Mix": "titrant.experiment.mix",
+    "NextRuns": "titrant.decision.staged",
     "Plan": "titrant.experiment.plan",
     "Reporter": "titrant.experiment.runner",
     "ScoreReport": "titrant.scoring.metrics",
@@ -47,6 +49,7 @@ _HOMES = {
     "judge": "titrant.api",
     "load_study": "titrant.config.study",
     "mix": "titrant.api",
+    "next_runs": "titrant.api",
     "plan": "titrant.api",
     "run": "titrant.api",
     "score": "titrant.api",
@@ -57,6 +60,7 @@ __all__ = [
     "Item",
     "LocalEngine",
     "Mix",
+    "NextRuns",
     "Plan",
     "Reporter",
     "ScoreReport",
@@ -70,6 +74,7 @@ __all__ = [
     "judge",
     "load_study",
     "mix",
+    "next_runs",
     "plan",
     "run",
     "score",

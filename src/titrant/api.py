@@ -1,4 +1,4 @@
-"""The public verbs: plan, run, judge, score, mix. `titrant` itself hands them on, lazily.
+"""The public verbs: plan, run, judge, next_runs, score, mix. `titrant` itself hands them on, lazily.
 
 `experiment` knows the order of things and is handed how results are shown; this module hands it titrant's own report.
 What a function here returns is defined in the package that makes it.
@@ -16,7 +16,10 @@ from titrant.core.errors import SpecError
 from titrant.core.plugins import Extension, extension_of, load_extension
 from titrant.core.records import Verdict
 from titrant.data.readers.memory import rows_of
+from titrant.decision import staged
 from titrant.decision.judge import ArrowStream, verdict_on
+from titrant.decision.protocol import Protocol, RunRequest
+from titrant.decision.staged import NextRuns
 from titrant.engines import BackendSpec, Engine, Event, LocalEngine
 from titrant.experiment import runner
 from titrant.experiment.design import Design, make_design
@@ -26,6 +29,7 @@ from titrant.experiment.prepare import prepare_study
 from titrant.experiment.progress import TerminalReporter, reporter_of
 from titrant.experiment.results import Results
 from titrant.experiment.runner import Reporter
+from titrant.experiment.stages import ladder_of
 from titrant.experiment.work import open_runs
 from titrant.report.presenter import StudyPresenter
 from titrant.report.study_results import StudyResults
@@ -150,6 +154,62 @@ def judge(
         smallest_effect=smallest_effect, level=level, drop_incomplete=drop_incomplete, task_weights=task_weights
     )
     return verdict_on(scores, baseline=baseline, matched=matched, target_rows=target_rows, settings=settings)
+
+
+def next_runs(
+    scores: str | Path | Mapping[str, Sequence[Any]] | None = None,
+    *,
+    protocol: str | Path | Mapping[str, Any] | None = None,
+    study: Study | str | Path | None = None,
+    model: str | None = None,
+    target: str | None = None,
+    failed: Iterable[tuple[str, int | str]] = (),
+    shards: int = 1,
+    reporter: Report | None = None,
+) -> NextRuns:
+    """What to run next of a staged study, or stop and the verdict (docs/staged.md): for any trainer and scheduler.
+
+    `protocol` says what is fixed before the first score (the path of a JSON file, or a dict); or it is derived from
+    `study`, as `run` does with `until: firm`: arms by the names that `plan` gives them, of `model` and `target` where
+    there are several. `scores`: a CSV or columns as in `judge`, None before the first. `failed`: runs as (arm, seed)
+    that have no scores and never will. `shards`: workers; at least so many runs are named, while there are any. The
+    same arguments give the same answer. Raises `SpecError` and `ScoresError`.
+
+    >>> protocol = {"arms": {"plain": {"dose": 0}, "d96": {"dose": 96}}, "smallest_effect": 0.05}
+    >>> found = titrant.next_runs(protocol=protocol)
+    >>> found.stop, [(run.arm, run.seed) for run in found.next]
+    (False, [('plain', '0'), ('d96', '0'), ('plain', '1'), ('d96', '1')])
+    """
+    if (protocol is None) == (study is None):
+        raise SpecError("one of protocol and study says what is fixed", expected="protocol=… or study=…")
+    runs = [RunRequest(arm=arm, seed=str(seed)) for arm, seed in failed]
+    if study is None:
+        assert protocol is not None
+        return staged.next_runs(protocol, scores, failed=runs, shards=shards)
+    fixed = study_protocol(study, model=model, target=target, reporter=reporter)
+    return staged.next_runs(fixed, scores, failed=runs, shards=shards)
+
+
+def study_protocol(
+    study: Study | str | Path, *, model: str | None = None, target: str | None = None, reporter: Report | None = None
+) -> Protocol:
+    """The protocol that a study with `until: firm` comes to, of one of its models and targets."""
+    study = load_study(study, until="firm") if not isinstance(study, Study) else study
+    if study.until != "firm":
+        raise SpecError("this study is a grid", where="study", got=f"until: {study.until}", expected="until: firm")
+    prepared = prepare_study(study, backend=runner.backend_of(study).identity, say=reporter_of(reporter).say)
+    chosen = {"model": model, "target": target}
+    for word, names in (("model", list(prepared.models)), ("target", list(prepared.study.targets))):
+        if chosen[word] is None and len(names) == 1:
+            chosen[word] = names[0]
+        if chosen[word] not in names:
+            fix = f"name one of its {word}s"
+            raise SpecError(
+                f"which {word}?", where=word, got=chosen[word], expected=f"one of {', '.join(names)}", fix=fix
+            )
+    return ladder_of(
+        make_design(prepared, _first_candidate(study)), str(chosen["model"]), str(chosen["target"])
+    ).protocol
 
 
 def score(rows: str | Path | Iterable[Mapping[str, Any]] | ArrowStream, *, metric: Any = "exact_match") -> ScoreReport:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -299,8 +299,11 @@ def judge(
 
 @app.command("next", epilog="Example: titrant next --protocol protocol.json --scores scores.csv --json")
 def next_(
-    protocol: Annotated[Path, typer.Option(help="arms, smallest effect and the most seeds (JSON)")],
     scores: Annotated[Path, typer.Option(help="CSV: arm, seed, item, score, ...; it may be empty")],
+    protocol: Annotated[Path | None, typer.Option(help="arms, smallest effect and the most seeds (JSON)")] = None,
+    study: Annotated[Path | None, typer.Option(help="or a study file, as run --until firm would take it")] = None,
+    model: Annotated[str | None, typer.Option(help="which model, where the study has several")] = None,
+    target: Annotated[str | None, typer.Option(help="which target, where the study has several")] = None,
     shards: Annotated[int, typer.Option(help="workers: at least so many runs are named, while there are any")] = 1,
     failed: Failed = None,
     as_json: AsJson = False,
@@ -308,7 +311,16 @@ def next_(
     """Ask and tell, for any trainer: the runs to do next, or stop and the verdict."""
     from titrant.cli.staged import show_next
 
-    show_next(protocol, scores, shards=shards, failed=failed or [], as_json=as_json)
+    show_next(
+        scores,
+        protocol=protocol,
+        study=study,
+        model=model,
+        target=target,
+        shards=shards,
+        failed=failed or [],
+        as_json=as_json,
+    )
 
 
 @app.command(epilog="Example: titrant probe facts.jsonl --model org/name --out labels.jsonl --prompts 4")
@@ -406,7 +418,7 @@ def _load(path: Path, until: str | None = None) -> Any:
 
     if until not in (None, "grid", "firm"):
         raise SpecError("no such end", where="--until", got=until, expected="grid or firm")
-    return load_study(path, until=until)
+    return load_study(path, until=cast("Literal['grid', 'firm'] | None", until))
 
 
 def _jobs(value: str) -> Any:

@@ -8,7 +8,7 @@ beyond the two files.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -173,27 +173,28 @@ def next_runs_of_tables(
     finished: bool = False,
     unscored: Unscored | None = None,
     lost: LostLevel | None = None,
-    budget_at: Collection[int] = (),
+    budget_seeds: int | None = None,
     ordered: bool = True,
 ) -> NextRuns:
     """`next_runs` for callers that hold tables: of the eval set `target`, with `retention` and `transfer:NAME` reported
     beside it. `finished`: nothing runs any more, so every gap among an arm's seeds is an error.
-    `unscored`: items that were asked and have no score. `lost`: why the level does not hold. `budget_at`: the
-    seeds at which a budget ended the ladder, should it stand there still. `ordered` False: runs may
+    `unscored`: items that were asked and have no score. `lost`: why the level does not hold. `budget_seeds`: a budget
+    ended the ladder at so many seeds, and what ran beyond them is not read. `ordered` False: runs may
     be there in any order, as of a grid that was not finished; what the ladder needs before them is asked for."""
     if shards < 1:
         raise SpecError("not a number of workers", where="--shards", got=shards, expected="1 or more")
     check_eval_sets(tables)
     runs = family_runs(protocol, tables.get(TARGET), failed, where)
     plan = layout_of(protocol, runs)
-    found = replayed(protocol, runs, plan)
+    found = replayed(protocol, runs, plan, up_to=budget_seeds)
     over, next_seeds = bool(found.over_B[0]), int(found.next_seeds_B[0])
     if ordered:
         check_order(protocol, runs, found, where, finished=finished)
     spent = spent_on(protocol, runs, np.where(found.active_BA[0], next_seeds, found.read_BA[0]))
+    budget_ended = budget_seeds is not None and not over
     verdict = None
     if found.look_B[0]:
-        evidence = staged_evidence(protocol, runs, plan, found, tables, budget_at=budget_at)
+        evidence = staged_evidence(protocol, runs, plan, found, tables, budget_ended=budget_ended)
         verdict = decide(replace(evidence, unscored=unscored, lost=lost))
     return NextRuns(
         stop=over,
@@ -208,20 +209,27 @@ def next_runs_of_tables(
         grid_cost=float(protocol.grid_cost),
         waiting=waiting_arms(protocol, found),
         ruled_out=tuple(arm.name for arm, out in zip(protocol.doses, found.ruled_out_BK[0], strict=True) if out),
-        ended="budget" if not over and int(found.seeds_B[0]) in budget_at else ended_by(found),
+        ended="budget" if budget_ended else ended_by(found),
         read=runs_read(protocol, found),
         needed=runs_needed(protocol, found),
     )
 
 
 def looks_taken(
-    protocol: Protocol, tables: Mapping[str, ScoreTable], *, failed: Sequence[RunRequest] = ()
+    protocol: Protocol,
+    tables: Mapping[str, ScoreTable],
+    *,
+    failed: Sequence[RunRequest] = (),
+    budget_seeds: int | None = None,
 ) -> tuple[LookTaken, ...]:
-    """Every look that these scores allow, in order: what a ledger keeps of each, and a report draws."""
+    """Every look that these scores allow, in order: what a ledger keeps of each, and a report draws. None beyond
+    `budget_seeds`."""
     runs = family_runs(protocol, tables.get(TARGET), failed, None)
     plan, taken = layout_of(protocol, runs), []
     for seeds, tails in zip(protocol.ladder, staged_design(protocol).looks, strict=True):
         # Cut to the seeds of this look, the replay sees what was known then, and so gives the look as it stood.
+        if budget_seeds is not None and seeds > budget_seeds:
+            break
         found = replayed(protocol, runs, plan, up_to=seeds)
         if found.seeds_B[0] != seeds:
             break

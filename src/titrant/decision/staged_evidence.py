@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +36,7 @@ def staged_evidence(
     found: Replay,
     tables: Mapping[str, ScoreTable],
     *,
-    budget_at: Collection[int] = (),
+    budget_ended: bool = False,
 ) -> Evidence:
     """What the replay found, as the rule's evidence: the bounds of all looks so far in the place of one look's."""
     settings = Settings(
@@ -91,7 +91,7 @@ def staged_evidence(
         failed_runs=failed_runs,
         notes=(*notes_of(whole, runs.table, plan, settings), *_staged_notes(protocol, found)),
     )
-    return replace(evidence, next_step=_next_step(protocol, runs, plan, found, budget_at=budget_at))
+    return replace(evidence, next_step=_next_step(protocol, runs, plan, found, budget_ended=budget_ended))
 
 
 def _as_read(protocol: Protocol, table: ScoreTable, found: Replay) -> ScoreTable:
@@ -172,12 +172,12 @@ def _staged_notes(protocol: Protocol, found: Replay) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _next_look(protocol: Protocol, runs: FamilyRuns, found: Replay, *, budget_at: Collection[int]) -> NextStep:
+def _next_look(protocol: Protocol, runs: FamilyRuns, found: Replay, *, budget_ended: bool) -> NextStep:
     """The runs of the next look; where a budget has ended the ladder, what they cost, and what all that may follow."""
     seeds = int(found.next_seeds_B[0])
     lacking = int((found.active_BA[0][:, None] & ~runs.known[:, :seeds]).sum())
     text = f"Next: {lacking} {'run' if lacking == 1 else 'runs'}, for the look at {seeds} seeds."
-    if int(found.seeds_B[0]) not in budget_at:
+    if not budget_ended:
         return NextStep(kind="seeds", seeds=seeds, items=None, tokens=None, minutes=None, sentence=text)
     # Counted from what the looks have read: a run that somebody did ahead of need is no reason to say less.
     needed = runs_needed(protocol, found)
@@ -194,13 +194,13 @@ def _next_look(protocol: Protocol, runs: FamilyRuns, found: Replay, *, budget_at
 
 
 def _next_step(
-    protocol: Protocol, runs: FamilyRuns, plan: Layout, found: Replay, *, budget_at: Collection[int]
+    protocol: Protocol, runs: FamilyRuns, plan: Layout, found: Replay, *, budget_ended: bool
 ) -> NextStep | None:
     """While the ladder goes on, its next look; when it has ended open, more items or a larger dose in another study."""
     if found.code_B[0]:
         return None
     if not found.over_B[0]:
-        return _next_look(protocol, runs, found, budget_at=budget_at)
+        return _next_look(protocol, runs, found, budget_ended=budget_ended)
     items = _items_that_would_do(protocol, runs, plan, found)
     if items is not None:
         text = f"Next: another study with {items} test items in all, which would probably settle it."

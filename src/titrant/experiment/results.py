@@ -39,8 +39,13 @@ from titrant.stats.numbers import LostLevel, Unscored
 from titrant.stats.power import Costs
 from titrant.stats.table import ScoreTable
 from titrant.stats.worth import SkillInteraction, Worth, skill_json
+from titrant.storage.atomic import write_bytes
+from titrant.storage.folder import RESULTS
+from titrant.storage.json_files import write_json
 from titrant.storage.looks import look_history
-from titrant.storage.store import RESULTS, TIMING, Store, read_sealed, write_bytes, write_json, write_sealed
+from titrant.storage.manifests import TIMING
+from titrant.storage.sealed import read_sealed, write_sealed
+from titrant.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,11 +229,13 @@ def _staged_verdicts(design: Design, scores: Scores, store: Store, model: str, t
     failures = {
         run_id: record["failure"]["kind"] for run_id, record in failures_by_run(store).items() if run_id not in finished
     }
+    history = look_history(store, model, target)
     standing = standing_of(
         ladder,
         family_tables(scores, design.prepared, model, target, size=ladder.protocol.target_rows),
         store,
-        failed=failed_runs(design, ladder, look_history(store, model, target), failures),
+        failed=failed_runs(design, ladder, history, failures),
+        budget_seeds=history.budget_seeds.get(ladder.name),
         unscored=unscored_items(scores, model, target, design.prepared.study.targets[target].metric),
     )
     return [] if standing.verdict is None else [standing.verdict]

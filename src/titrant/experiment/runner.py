@@ -18,16 +18,16 @@ from typing import Any, Protocol
 
 from titrant.config.study import Study
 from titrant.core.budget import Budget
-from titrant.core.errors import SpecError, StoreDamaged, StoreMismatch
+from titrant.core.errors import RunFailed, SpecError, StoreDamaged, StoreMismatch
 from titrant.core.identity import plain
 from titrant.core.plugins import Extension
 from titrant.core.records import Arm, Run, TrainingSettings
-from titrant.engines import BackendSpec, Engine, Event, LocalEngine
+from titrant.engines import AskingEngine, BackendSpec, Engine, Event, LocalEngine, RunJob
 from titrant.engines.job import weights_folder
 from titrant.engines.local import backend_spec
 from titrant.engines.placement import balanced_order
 from titrant.experiment.budget_words import budget_lines
-from titrant.experiment.climbing import climb
+from titrant.experiment.climbing import Ask, climb
 from titrant.experiment.design import Design, PlannedRun, make_design, verdict_size
 from titrant.experiment.prepare import DEFAULT_BACKEND_IDENTITY, PreparedStudy, numerics_of, prepare_study
 from titrant.experiment.publish import publish_model
@@ -46,13 +46,16 @@ from titrant.experiment.results import (
     write_results,
 )
 from titrant.experiment.speed import kept_speed, speed_of
-from titrant.experiment.stages import ladders_of
+from titrant.experiment.stages import family_arms, ladders_of
 from titrant.experiment.standing import standing_record, standing_results
 from titrant.experiment.standings import as_read
 from titrant.experiment.work import OpenRun, job_of, largest_model, open_runs, runs_of
 from titrant.experiment.worth import skill_interactions
 from titrant.scoring.sheets import Scores
-from titrant.storage.store import ABOUT, MANIFEST, MARKER, Store, read_sealed
+from titrant.storage.folder import ABOUT, MARKER
+from titrant.storage.manifests import MANIFEST
+from titrant.storage.sealed import read_sealed
+from titrant.storage.store import Store
 
 DEFAULT_BACKEND = BackendSpec(
     module="titrant.backends.hf.backend", name="HuggingFaceBackend", known_as=DEFAULT_BACKEND_IDENTITY
@@ -121,12 +124,12 @@ def run_study(
     # Before the store is opened: a study that cannot be drawn fails here and leaves no folder behind.
     first = make_design(prepared, _candidate(study, 0) if study.needs_choosing else None)
     store = Store.open(out)
-    design = _choose(prepared, store, spec, engine, reporter) if study.needs_choosing else first
-    _refuse_other_numerics(store, design)
     if study.until == "firm":
-        _climb(design, store, spec, engine, reporter, budget)
-        design = as_read(design, store)
+        design = as_read(_run_staged(prepared, first, store, spec, engine, reporter, budget), store)
     else:
+        tries = _tries(prepared) if study.needs_choosing else []
+        design = _choose(prepared, tries, store, spec, engine, reporter) if tries else first
+        _refuse_other_numerics(store, design)
         _execute([design], store, spec, engine, reporter)
     with store.locked("results"):  # two runners on one store end together
         results = standing_results(design, store) or _judge(design, store, presenter, reporter)
@@ -302,36 +305,79 @@ def _execute(designs: Sequence[Design], store: Store, backend: BackendSpec, engi
         on_event=reporter.event,
         weights_only=False,
     )
+    _tidy(store)
+
+
+def _tidy(store: Store) -> None:
+    """Remove what a process left that died between a run's end and its tidying up."""
     unfinished = [path.name for path in (store.root / "work").glob("[!.]*")]
     finished = store.finished() if unfinished else {}
-    for run_id in unfinished:  # what a process left that died between a run's end and its tidying up
+    for run_id in unfinished:
         if run_id in finished:
             shutil.rmtree(store.work_folder(run_id), ignore_errors=True)
 
 
 def _climb(
-    design: Design, store: Store, backend: BackendSpec, engine: Engine, reporter: Reporter, budget: Budget | None
-) -> None:
-    """Run a staged study until it is over or its budget spent."""
+    design: Design,
+    store: Store,
+    backend: BackendSpec,
+    engine: Engine,
+    reporter: Reporter,
+    *,
+    budget: Budget | None,
+    tries: Sequence[Design],
+    curves: bool,
+) -> bool:
+    """Run a staged study until it is over; False where its budget ended it."""
     prepared = design.prepared
-    if budget is not None:
-        for line in _told_of_budget(design, backend, engine, reporter, budget):
-            reporter.say(line)
-    climb(
+
+    def drive(ask: Ask) -> None:
+        if isinstance(engine, AskingEngine):
+            _execute_asking(ask, store, backend, engine, reporter)
+            return
+        while (part := ask()).runs:
+            before = len(store.records())
+            _execute([part], store, backend, engine, reporter)
+            if len(store.records()) == before:
+                raise RunFailed("no_result", f"the engine {engine.name} returned, and no run was finished or failed")
+
+    standings = climb(
         design,
         store,
-        execute=lambda part: _execute([part], store, backend, engine, reporter),
+        drive=drive,
         workers=lambda runs: engine.workers(max(1, runs), model=largest_model(prepared), numerics=prepared.numerics),
         say=reporter.say,
         budget=budget,
-        before=runs_of(_tries(prepared)) if prepared.study.needs_choosing else (),
+        before=runs_of(tries) if tries else (),
+        curves=curves,
     )
+    return all(standing.found.ended != "budget" for standing in standings)
+
+
+def _execute_asking(ask: Ask, store: Store, backend: BackendSpec, engine: AskingEngine, reporter: Reporter) -> None:
+    """Let the engine ask what is next, whenever one of its workers has nothing to do."""
+    told: set[str] = set()
+
+    def more() -> list[RunJob]:
+        part = ask()
+        left = open_runs([part], store)
+        ids = {one.planned.run.run_id for one in left}
+        if not ids <= told:
+            reporter.stage(runs_of([part]), set())
+            told.update(ids)
+        keep = _candidates_for_the_model(part, store)
+        return [one.job(part.prepared, keep_weights=one.planned.run.run_id in keep) for one in left]
+
+    engine.execute_asking(more, root=store.root, backend=backend, on_event=reporter.event)
+    _tidy(store)
 
 
 def _told_of_budget(
-    design: Design, backend: BackendSpec, engine: Engine, reporter: Reporter, budget: Budget
+    design: Design, backend: BackendSpec, engine: Engine, reporter: Reporter, budget: Budget | None
 ) -> tuple[str, ...]:
     """What the budget can tell, before it is spent. Only one in minutes is worth measuring the speed for."""
+    if budget is None:
+        return ()
     prepared = design.prepared
     measured = speed_of(design, backend, say=reporter.say) if budget.unit == "minutes" else kept_speed(design)
     if measured is None and budget.unit == "minutes":
@@ -351,10 +397,54 @@ def _candidate(study: Study, index: int) -> Callable[[str, str, str], TrainingSe
     return lambda model, target, name: settings
 
 
-def _choose(prepared: PreparedStudy, store: Store, backend: BackendSpec, engine: Engine, reporter: Reporter) -> Design:
-    """Try every learning rate and number of passes for every arm at the first seed, and keep each arm's best on the
-    validation items. Every arm has as many tries; the tries that are kept are runs of the study."""
-    designs = _tries(prepared)
+def _run_staged(
+    prepared: PreparedStudy,
+    first: Design,
+    store: Store,
+    backend: BackendSpec,
+    engine: Engine,
+    reporter: Reporter,
+    budget: Budget | None,
+) -> Design:
+    """Run a study until its verdict is firm; its design, with the settings that were chosen."""
+    study = prepared.study
+    for line in _told_of_budget(first, backend, engine, reporter, budget):
+        reporter.say(line)
+    if not study.needs_choosing:
+        _refuse_other_numerics(store, first)
+        _climb(first, store, backend, engine, reporter, budget=budget, tries=(), curves=True)
+        return first
+    # Settings of arms that no verdict reads are chosen when these arms are run, and never where they are not.
+    tries = _tries(prepared)
+    first_tries = tries if study.curves == "with" else [_of_families(design) for design in tries]
+    design = _choose(prepared, first_tries, store, backend, engine, reporter)
+    _refuse_other_numerics(store, design)
+    with_curves = study.curves == "with"
+    over = _climb(design, store, backend, engine, reporter, budget=budget, tries=first_tries, curves=with_curves)
+    if study.curves == "after" and over:
+        design = _choose(prepared, tries, store, backend, engine, reporter)
+        _climb(design, store, backend, engine, reporter, budget=budget, tries=tries, curves=True)
+    return design
+
+
+def _of_families(design: Design) -> Design:
+    """Only the arms that verdicts read."""
+    prepared = design.prepared
+    pairs = [(model, target) for model in prepared.models for target in prepared.study.targets]
+    arms = [arm for model, target in pairs for arm in family_arms(design, model, target)]
+    return design.called((arm, seed) for arm in arms for seed in prepared.study.arms.seeds)
+
+
+def _choose(
+    prepared: PreparedStudy,
+    designs: Sequence[Design],
+    store: Store,
+    backend: BackendSpec,
+    engine: Engine,
+    reporter: Reporter,
+) -> Design:
+    """Try every learning rate and number of passes for every arm of these designs at the first seed, and keep each
+    arm's best on the validation items. Every arm has as many tries; the tries that are kept are runs of the study."""
     for design in designs:
         _refuse_other_numerics(store, design)
     settings = prepared.study.candidates()

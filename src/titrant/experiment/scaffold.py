@@ -46,7 +46,7 @@ from titrant.scoring import metrics
 from titrant.scoring.sheets import GRADED
 from titrant.scoring.temperature import FEWEST_TO_FIT
 from titrant.stats.looks import USUAL_MOST
-from titrant.storage import store
+from titrant.storage import atomic
 
 _TEST_ITEMS = (100, 1000)
 _TEST_SHARES = (0.3, 0.4)  # more than usual where fewer items could not answer the question
@@ -117,7 +117,7 @@ def write_study(
             refuse_what_is_no_model(str(place), base=study.folder)
         rows = raw_rows(study)
         drawn = {name: first_examples(study, scan) for name, scan in scanned_pools(study, rows).items()}
-        store.write_text(out, text)
+        atomic.write_text(out, text)
     except OSError as error:
         raise SpecError(f"the study cannot be written ({error.strerror or error})", where=str(out)) from error
     return WrittenStudy(

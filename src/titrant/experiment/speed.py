@@ -26,7 +26,9 @@ from titrant.engines import BackendSpec, Event, RunJob, execute
 from titrant.experiment.design import Design, PlannedRun
 from titrant.experiment.requests import EvalRequests, digest_of
 from titrant.experiment.work import job_of
-from titrant.storage.store import TIMING, Store, read_sealed, write_sealed
+from titrant.storage.manifests import TIMING
+from titrant.storage.sealed import read_sealed, write_sealed
+from titrant.storage.store import Store
 
 _Kind = TypeVar("_Kind")
 _MEASURED_STEPS = 3  # the first is not counted: it pays for what later ones find ready

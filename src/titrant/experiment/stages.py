@@ -65,7 +65,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class ArmAtSeed:
     """An arm at a seed."""
 
     arm: Arm
@@ -139,8 +139,10 @@ def standing_of(
     failed: Sequence[RunRequest] = (),
     unscored: Unscored | None = None,
     shards: int = 1,
+    budget_seeds: int | None = None,
 ) -> Standing:
-    """Where a ladder stands on these tables of its family's arms, by eval set."""
+    """Where a ladder stands on these tables of its family's arms, by eval set. `budget_seeds`: a budget ends it at so
+    many seeds."""
     history = look_history(store, ladder.model, ladder.target)
     found = next_runs_of_tables(
         ladder.protocol,
@@ -150,9 +152,9 @@ def standing_of(
         unscored=unscored,
         ordered=False,
         lost=lost_level(ladder, history),
-        budget_at={record["seeds"] for record in history.budgets if record["protocol"] == ladder.name},
+        budget_seeds=budget_seeds,
     )
-    looks = looks_taken(ladder.protocol, tables, failed=failed)
+    looks = looks_taken(ladder.protocol, tables, failed=failed, budget_seeds=budget_seeds)
     verdict = None if found.verdict is None else told_with_looks(found.verdict, found, looks)
     return Standing(ladder=ladder, found=found, looks=looks, verdict=verdict)
 
@@ -335,20 +337,22 @@ def record_grid(store: Store, ladder: StudyLadder, scores: str) -> None:
 # ------------------------------------------------------------------------------------------------- what may be read
 
 
-def cells_read(design: Design, standings: Sequence[Standing], *, there: Callable[[Cell], bool]) -> Iterator[Cell]:
+def cells_read(
+    design: Design, standings: Sequence[Standing], *, there: Callable[[ArmAtSeed], bool]
+) -> Iterator[ArmAtSeed]:
     """The arms and seeds that results may read: what the looks have read, the untuned model, and arms that no verdict
     reads, as `curves` says. `there`: whether such a run is done or has failed; nobody waits for it."""
     arms = {(arm.model, arm.target, arm.name): arm for arm in design.arms}
     for standing in standings:
         ladder = standing.ladder
         for run in standing.found.read:
-            yield Cell(arm=arms[(ladder.model, ladder.target, run.arm)], seed=int(run.seed))
+            yield ArmAtSeed(arm=arms[(ladder.model, ladder.target, run.arm)], seed=int(run.seed))
     first = design.prepared.study.arms.seeds[0]
-    yield from (Cell(arm=arm, seed=first) for arm in design.arms if arm.kind == "untuned")
+    yield from (ArmAtSeed(arm=arm, seed=first) for arm in design.arms if arm.kind == "untuned")
     yield from (cell for cell in curve_cells(design, standings) if there(cell))
 
 
-def curve_cells(design: Design, standings: Sequence[Standing]) -> Iterator[Cell]:
+def curve_cells(design: Design, standings: Sequence[Standing]) -> Iterator[ArmAtSeed]:
     """Arms that no verdict reads, at the seeds that `curves` gives them by now."""
     study = design.prepared.study
     judged = {
@@ -365,4 +369,4 @@ def curve_cells(design: Design, standings: Sequence[Standing]) -> Iterator[Cell]
             count = max((one.found.next_seeds or one.found.seeds for one in mine), default=0)
         else:
             count = CURVE_SEEDS if study.curves == "after" and all(one.over for one in mine) else 0
-        yield from (Cell(arm=arm, seed=seed) for seed in study.arms.seeds[:count])
+        yield from (ArmAtSeed(arm=arm, seed=seed) for seed in study.arms.seeds[:count])

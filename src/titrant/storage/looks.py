@@ -9,22 +9,28 @@ Each stands once, however often a study is run again, so equal studies have equa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from titrant.storage.store import Store
 
+MOST = 10**9  # seeds that no look has
 PROTOCOL, LOOK, BUDGET = "protocol", "look", "budget"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookHistory:
-    """The records of one model and target, in the order in which they came; `protocols` by name."""
+    """The records of one model and target, in the order in which they came; `protocols` by name. `budget_seeds`: the
+    seeds at which a budget ended a protocol's ladder, where it has not gone on since."""
 
     protocols: Mapping[str, Mapping[str, Any]]
     looks: tuple[Mapping[str, Any], ...]
-    budgets: tuple[Mapping[str, Any], ...]
+    budget_seeds: Mapping[str, int]
+
+    def looks_of(self, protocol: str) -> int:
+        """How many looks of a protocol are written down."""
+        return max((look["look"] for look in self.looks if look["protocol"] == protocol), default=0)
 
 
 def look_history(store: Store, model: str, target: str) -> LookHistory:
@@ -37,8 +43,19 @@ def look_history(store: Store, model: str, target: str) -> LookHistory:
     return LookHistory(
         protocols={record["name"]: record["protocol"] for record in mine if record["kind"] == PROTOCOL},
         looks=tuple(record for record in mine if record["kind"] == LOOK),
-        budgets=tuple(record for record in mine if record["kind"] == BUDGET),
+        budget_seeds=_budget_seeds(mine),
     )
+
+
+def _budget_seeds(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    ended: dict[str, int] = {}
+    for record in records:
+        if record["kind"] == BUDGET:
+            ended[record["protocol"]] = record["seeds"]
+        elif record["kind"] == LOOK and len(record["seeds"]) > ended.get(record["protocol"], MOST):
+            # A look at more seeds came after it: there was more to spend.
+            del ended[record["protocol"]]
+    return ended
 
 
 def append_once(store: Store, record: Mapping[str, Any]) -> bool:
