@@ -80,14 +80,30 @@ def init(
     name: Annotated[str | None, typer.Option(help="the study's name (default: the file's)")] = None,
     out: Annotated[Path, typer.Option(help="the study file to write")] = Path("study.yaml"),
     force: Annotated[bool, typer.Option(help="replace an existing file")] = False,
+    budget: Annotated[
+        str | None, typer.Option(help="1h, 3Mtok or 40runs: a study that is likely to be firm within it")
+    ] = None,
 ) -> None:
     """Write a commented study from a model, a file of rows and a pool."""
+    from titrant.core.budget import parse_budget
     from titrant.experiment.scaffold import write_study
 
-    written = write_study(model=model, target=target, generalist=generalist, out=out, test=test, name=name, force=force)
+    written = write_study(
+        model=model,
+        target=target,
+        generalist=generalist,
+        out=out,
+        test=test,
+        name=name,
+        force=force,
+        budget=None if budget is None else parse_budget(budget),
+        say=lambda text: _say(f"titrant: {text}"),
+    )
     for warning in written.warnings:
         _say(f"titrant: {warning}")
     print(f"{written.path} is written; the smallest arm takes {written.smallest_arm_steps} optimiser steps")
+    for line in written.why:
+        print(line)
     print(f"next: titrant plan {written.path}, then titrant run {written.path}")
 
 
@@ -96,7 +112,13 @@ def plan(
     study: StudyPath,
     out: Out = None,
     jobs: Jobs = "auto",
-    measure: Annotated[bool, typer.Option(help="measure speed and memory on a few training steps")] = True,
+    measure: Annotated[
+        bool | None,
+        typer.Option(
+            "--measure/--no-measure",
+            help="measure speed and memory anew on a few training steps, or not at all (default: what is not known)",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Arms, rows, steps, tokens, minutes, memory, and what the design can find. Trains nothing that is kept."""

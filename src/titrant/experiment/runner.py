@@ -14,18 +14,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from titrant.config.study import Study
 from titrant.core.budget import Budget
 from titrant.core.errors import RunFailed, SpecError, StoreDamaged, StoreMismatch
 from titrant.core.identity import plain
 from titrant.core.plugins import Extension, extension_of
-from titrant.core.records import Arm, PreparedModel, Run, TrainingSettings
+from titrant.core.records import Arm, Run, TrainingSettings
 from titrant.engines import AskingEngine, BackendSpec, Engine, Event, LocalEngine, RunJob
 from titrant.engines.job import weights_folder
 from titrant.engines.local import backend_spec
 from titrant.engines.placement import balanced_order
+from titrant.experiment.budget_words import budget_lines
 from titrant.experiment.climbing import Ask, climb
 from titrant.experiment.design import Design, PlannedRun, make_design, verdict_size
 from titrant.experiment.prepare import DEFAULT_BACKEND_IDENTITY, PreparedStudy, numerics_of, prepare_study
@@ -44,10 +45,11 @@ from titrant.experiment.results import (
     verdict_bytes,
     write_results,
 )
+from titrant.experiment.speed import kept_speed, speed_of
 from titrant.experiment.stages import family_arms, ladders_of
 from titrant.experiment.standing import standing_record, standing_results
 from titrant.experiment.standings import as_read
-from titrant.experiment.work import OpenRun, job_of, left_of, runs_of
+from titrant.experiment.work import OpenRun, job_of, largest_model, left_of, runs_of
 from titrant.experiment.worth import skill_interactions
 from titrant.scoring.sheets import Scores
 from titrant.storage.folder import ABOUT, MARKER
@@ -279,17 +281,6 @@ def engine_of(study: Study, given: Any = None) -> Engine:
     return engine
 
 
-def jobs_for(prepared: PreparedStudy, jobs: int | Literal["auto"], runs: int) -> int:
-    """How many worker processes: one a GPU, else as many as cores and free memory carry, unless the user said."""
-    return LocalEngine(jobs).workers(
-        runs, model=_largest(prepared), numerics=prepared.numerics, device=prepared.study.numerics.device
-    )
-
-
-def _largest(prepared: PreparedStudy) -> PreparedModel:
-    return max((entry.model for entry in prepared.models.values()), key=lambda model: model.parameters)
-
-
 # -------------------------------------------------------------------------------------------------------------- stages
 
 
@@ -302,7 +293,7 @@ def _execute(designs: Sequence[Design], store: Store, backend: BackendSpec, engi
 
     def balanced(left: Sequence[OpenRun]) -> list[OpenRun]:
         # The order decides when the study is done and never what it finds: long runs first, balanced over the workers.
-        workers = engine.workers(max(1, len(left)), model=_largest(prepared), numerics=prepared.numerics)
+        workers = engine.workers(max(1, len(left)), model=largest_model(prepared), numerics=prepared.numerics)
         return [left[place] for place in balanced_order([_cost(one, prepared) for one in left], workers)]
 
     execute_runs(
@@ -378,7 +369,7 @@ def _climb(
         design,
         store,
         drive=drive,
-        workers=lambda runs: engine.workers(max(1, runs), model=_largest(prepared), numerics=prepared.numerics),
+        workers=lambda runs: engine.workers(max(1, runs), model=largest_model(prepared), numerics=prepared.numerics),
         say=reporter.say,
         budget=budget,
         before=runs_of(tries) if tries else (),
@@ -405,6 +396,20 @@ def _execute_asking(ask: Ask, store: Store, backend: BackendSpec, engine: Asking
     _tidy(store)
 
 
+def _told_of_budget(
+    design: Design, backend: BackendSpec, engine: Engine, reporter: Reporter, budget: Budget | None
+) -> tuple[str, ...]:
+    """What the budget can tell, before it is spent. Only one in minutes is worth measuring the speed for."""
+    if budget is None:
+        return ()
+    prepared = design.prepared
+    measured = speed_of(design, backend, say=reporter.say) if budget.unit == "minutes" else kept_speed(design)
+    if measured is None and budget.unit == "minutes":
+        return ()  # the measured run failed, and so will the first one, with its reason
+    jobs = engine.workers(len(design.distinct), model=largest_model(prepared), numerics=prepared.numerics)
+    return budget_lines(design, budget, speed=measured, jobs=jobs)
+
+
 def _cost(left: OpenRun, prepared: PreparedStudy) -> float:
     """How long a run takes beside others, in no unit: it decides who works on what, never a result."""
     tokens = _TRAINING_COST * left.training_tokens + left.requests.tokens
@@ -427,6 +432,8 @@ def _run_staged(
 ) -> Design:
     """Run a study until its verdict is firm; its design, with the settings that were chosen."""
     study = prepared.study
+    for line in _told_of_budget(first, backend, engine, reporter, budget):
+        reporter.say(line)
     if not study.needs_choosing:
         refuse_other_numerics(store, first.distinct)
         _climb(first, store, backend, engine, reporter, budget=budget, tries=(), curves=True)

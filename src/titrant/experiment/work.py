@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from titrant.engines import RunJob
+from titrant.core.records import PreparedModel
+from titrant.engines import LocalEngine, RunJob
 from titrant.experiment.answers import StoredAnswers
 from titrant.experiment.design import Design, PlannedRun
 from titrant.experiment.prepare import PreparedStudy
@@ -107,6 +108,18 @@ def job_of(planned: PlannedRun, prepared: PreparedStudy, *, keep_weights: bool =
         keep_training=planned.training_digest is not None
         and (planned.run.arm.training.method == "lora" or prepared.study.keep_weights == "all"),
     )
+
+
+def jobs_for(prepared: PreparedStudy, jobs: int | Literal["auto"], runs: int) -> int:
+    """How many worker processes: one a GPU, else as many as cores and free memory carry, unless the user said."""
+    return LocalEngine(jobs).workers(
+        runs, model=largest_model(prepared), numerics=prepared.numerics, device=prepared.study.numerics.device
+    )
+
+
+def largest_model(prepared: PreparedStudy) -> PreparedModel:
+    """The model that takes the most memory."""
+    return max((entry.model for entry in prepared.models.values()), key=lambda model: model.parameters)
 
 
 def _is_kept(store: Store, run_id: str) -> bool:
