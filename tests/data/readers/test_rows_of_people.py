@@ -327,6 +327,9 @@ def test_places_from_1_are_told_once_with_the_columns_that_mend_it(
     assert told.count("rows.jsonl:") == 1
     assert f"columns: {{answer_number: {column}}}" in told
     assert items_of(path, columns={"answer_number": column}) == [choices[int(answer) - 1] for answer in answers]
+    told = fault_of(path, columns={"answer_index": column})
+    assert f"columns: {{answer_number: {column}}}" in told
+    assert "columns: {answer_index: " not in told  # which is what the study says already
 
 
 def test_places_among_choices_that_are_numbers_can_be_read_in_every_way_that_is_offered(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from titrant.report.sections.comparison import item_comparison
 from titrant.report.sections.curves import dose_curves, reference_lines, size_curves
 from titrant.report.sections.provenance import PACK_NOTE, provenance_of
 from titrant.report.sections.retention import retention_rows
+from titrant.report.sections.stages import stages_of
 from titrant.report.sections.training import training_sections
 from titrant.report.sections.view import GRADED_WORDS, View
 from titrant.report.sections.worth import change_rows, exchange_rows, law_rows, skill_rows, threshold_rows
@@ -69,6 +70,7 @@ def report_data(results: Results, store: Store, *, judged: Judged | None = None)
         removed=_removed(view),
         other_verdicts=_others(results, mine),
         measures=_measures(view),
+        stages=stages_of(view),
         notes=_notes(view),
     )
 
@@ -121,7 +123,16 @@ def _others(results: Results, mine: Judged) -> tuple[NamedVerdict, ...]:
     further = (
         NamedVerdict(name=name(judged), verdict=judged.verdict, page=page_name(results, judged)) for judged in rest
     )
-    return (*own, *further)
+    return (*_by_accuracy(mine), *own, *further)
+
+
+def _by_accuracy(mine: Judged) -> list[NamedVerdict]:
+    """The verdict of accuracy beside a graded one, where the two differ."""
+    if mine.check is None:
+        return []
+    accuracy = mine.check.accuracy
+    differ = (accuracy.verdict, accuracy.arm) != (mine.verdict.verdict, mine.verdict.arm)
+    return [NamedVerdict(name="by accuracy", verdict=accuracy)] if differ else []
 
 
 def _notes(view: View) -> tuple[str, ...]:
