@@ -38,7 +38,7 @@ def write_model(folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, Gemma3TextConfig
 
-    from titrant.storage.store import write_manifest
+    from titrant.storage.manifests import write_manifest
 
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(Gemma3TextConfig(**SHAPE), dtype=torch.bfloat16)

@@ -15,7 +15,7 @@ from replication.extended import BLOCKS, Block, read_block
 from replication.figures import figures
 from replication.kept import KeptRun, current, read_kept
 from titrant.report.wording import plural
-from titrant.storage.store import write_text
+from titrant.storage.atomic import write_text
 
 SIZES = ("core", "extended", "full")
 _OUTCOME = {

@@ -28,7 +28,9 @@ from titrant.experiment.prepare import VALIDATION_SET, PreparedStudy, prepare_st
 from titrant.experiment.runner import default_backend, jobs_for, replace_seeds
 from titrant.experiment.work import open_runs
 from titrant.scoring.sheets import GRADED, Sheet, SheetScorer
-from titrant.storage.store import TIMING, Store, read_sealed
+from titrant.storage.manifests import TIMING
+from titrant.storage.sealed import read_sealed
+from titrant.storage.store import Store
 
 BLOCKS = (
     *("falsehood", "falsehood-again", "coverage", "few-again", "few-again-narrow"),

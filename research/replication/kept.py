@@ -22,7 +22,7 @@ from titrant.core.identity import canonical_json, plain
 from titrant.core.records import PreparedModel
 from titrant.experiment.design import PlannedRun
 from titrant.scoring.sheets import RunScores, source_of
-from titrant.storage.store import write_bytes
+from titrant.storage.atomic import write_bytes
 
 # Kept runs name the backend as it was called when they were made; a move of the module takes nothing from them.
 REAL_BACKENDS = ("titrant.lab_hf.HuggingFaceLab", "titrant.backends.hf.backend.HuggingFaceBackend")

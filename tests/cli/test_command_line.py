@@ -16,7 +16,8 @@ import pytest
 from command_line import Titrant
 from fake_study import fake_prepare, page_as_text, trial_backend, write_rows, write_study
 
-from titrant.storage.store import Store, read_json
+from titrant.storage.json_files import read_json
+from titrant.storage.store import Store
 
 VERBS = (
     "init",

@@ -23,7 +23,8 @@ from titrant.backends.fake import FakeLanguageModel
 from titrant.core.errors import Interrupted, RunFailed
 from titrant.engines import BackendSpec, Event, execute
 from titrant.engines.job import do_run, read_training
-from titrant.storage.store import Store, read_json
+from titrant.storage.json_files import read_json
+from titrant.storage.store import Store
 
 FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # Python 3.12 and up
 

@@ -14,7 +14,7 @@ from titrant.api import run_study
 from titrant.config.study import json_schema, load_study
 from titrant.core.records import PreparedModel
 from titrant.experiment.collections import read_collections
-from titrant.storage.store import read_json
+from titrant.storage.json_files import read_json
 from titrant.tokens import renderer_for
 
 STUDIES = Path(__file__).parents[2] / "studies" / "ladders"

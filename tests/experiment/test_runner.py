@@ -36,7 +36,10 @@ from titrant.experiment.prepare import prepare_study
 from titrant.experiment.publish import copy_whole
 from titrant.experiment.results import Results
 from titrant.experiment.runner import Callbacks, _candidate, _tries, replace_seeds, stored_design
-from titrant.storage.store import Store, read_json, write_manifest, write_sealed
+from titrant.storage.json_files import read_json
+from titrant.storage.manifests import write_manifest
+from titrant.storage.sealed import write_sealed
+from titrant.storage.store import Store
 
 ONCE = ["general+toy/0", "general+toy/1", "general/0", "general/1", "toy/0", "toy/0", "toy/1", "toy/1"]
 

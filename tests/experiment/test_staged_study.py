@@ -22,7 +22,8 @@ from titrant.engines.local import execute
 from titrant.experiment.results import Results
 from titrant.experiment.runner import Callbacks, run_study, stored_design
 from titrant.report.presenter import StudyPresenter
-from titrant.storage.store import Store, read_json
+from titrant.storage.json_files import read_json
+from titrant.storage.store import Store
 
 FIRM = {"4": 0.0, "8": 0.25}  # gains by generalist rows: plain after three seeds
 GREY = {"4": -0.1, "8": 0.05}  # exactly the smallest effect: hard to tell

@@ -27,7 +27,7 @@ from titrant.data.readers import load_examples, read_rows
 from titrant.data.readers.hub import front_matter
 from titrant.decision.judge import judge
 from titrant.scoring.metrics import METRICS, score_text
-from titrant.storage.store import read_json
+from titrant.storage.json_files import read_json
 
 ROW = b'{"prompt": "p", "completion": "c"}\n'
 LONG_ROW = b'{"prompt": "p", "completion": "' + b"c" * 4000 + b'"}\n'

@@ -21,7 +21,8 @@ from titrant.backends.fake import FakeBackend, FakeLanguageModel
 from titrant.core.errors import RunFailed
 from titrant.core.records import Numerics, PreparedModel, StepReport, TrainingPlan
 from titrant.engines import BackendSpec
-from titrant.storage.store import read_json, write_bytes, write_json
+from titrant.storage.atomic import write_bytes
+from titrant.storage.json_files import read_json, write_json
 
 LABELS = ("bird", "fish", "tree")
 STUDY: dict[str, Any] = {

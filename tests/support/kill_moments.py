@@ -36,7 +36,8 @@ from titrant.core.identity import rng_for
 from titrant.engines import BackendSpec
 from titrant.experiment import prepare
 from titrant.report import page
-from titrant.storage.store import Damage, Store
+from titrant.storage.damages import Damage
+from titrant.storage.store import Store
 
 Operation = Callable[..., Any]
 

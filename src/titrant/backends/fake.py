@@ -20,7 +20,7 @@ from titrant.core.records import (
     TrainingPlan,
     Written,
 )
-from titrant.storage.store import read_json, write_json
+from titrant.storage.json_files import read_json, write_json
 
 
 def _do_nothing() -> None:

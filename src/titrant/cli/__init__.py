@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -382,11 +382,9 @@ def _version(version: Annotated[bool, typer.Option("--version", help="print the 
 def _load(path: Path, until: str | None = None) -> Any:
     from titrant.config.study import load_study
 
-    if until is None:
-        return load_study(path)
-    if until == "grid" or until == "firm":
-        return load_study(path, until=until)
-    raise SpecError("no such end", where="--until", got=until, expected="grid or firm")
+    if until not in (None, "grid", "firm"):
+        raise SpecError("no such end", where="--until", got=until, expected="grid or firm")
+    return load_study(path, until=cast("Literal['grid', 'firm'] | None", until))
 
 
 def _jobs(value: str) -> Any:

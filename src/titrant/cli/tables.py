@@ -19,7 +19,7 @@ def show_score(predictions: Path, *, metric: str, per_item: Path | None, as_json
     from titrant.core.plugins import is_path_to_code, load_extension
     from titrant.data.readers import read_rows, table_remarks
     from titrant.scoring.metrics import score_rows
-    from titrant.storage.store import write_jsonl
+    from titrant.storage.json_files import write_jsonl
 
     for remark in table_remarks(predictions):
         print(sayable(f"titrant: {predictions}: {remark}"), file=sys.stderr)

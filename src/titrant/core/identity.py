@@ -60,6 +60,11 @@ def hash_text(text: str, *, length: int = 64) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]
 
 
+def hash_bytes(data: bytes) -> str:
+    """The SHA-256 of bytes, in hex, as `hash_file` gives it."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def hash_file(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hex, read in blocks."""
     digest = hashlib.sha256()

@@ -30,21 +30,12 @@ from titrant.core.records import (
     Written,
 )
 from titrant.core.redaction import redacted
-from titrant.storage.store import (
-    ABOUT,
-    STEPS,
-    TIMING,
-    Store,
-    cut_torn_line,
-    read_sealed_lines,
-    sealed_line,
-    sync_folder,
-    values_of_jsonl,
-    write_json,
-    write_jsonl,
-    write_manifest,
-    write_sealed,
-)
+from titrant.storage.atomic import sync_folder
+from titrant.storage.folder import ABOUT, STEPS
+from titrant.storage.json_files import values_of_jsonl, write_json, write_jsonl
+from titrant.storage.manifests import TIMING, write_manifest
+from titrant.storage.sealed import cut_torn_line, read_sealed_lines, sealed_line, write_sealed
+from titrant.storage.store import Store
 
 TRAINING, ANSWERS, RUN = "training.jsonl", "answers.parquet", "run.json"
 
@@ -173,7 +164,7 @@ def checked_training(store: Store, run_id: str, *, manifest: str | None) -> list
 
 def read_training(folder: Path) -> list[dict[str, Any]]:
     """The step reports of a finished run: step, loss, loss_by_source, gradient_norm, learning_rate, tokens."""
-    from titrant.storage.store import read_jsonl
+    from titrant.storage.json_files import read_jsonl
 
     path = folder / TRAINING
     return read_jsonl(path) if path.exists() else []
@@ -333,7 +324,7 @@ def write_answers(path: Path, answers: Sequence[Answer]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from titrant.storage.store import write_bytes
+    from titrant.storage.atomic import write_bytes
 
     # Sorted and from one buffer: equal answers are equal bytes, whatever the order in which batches gave them.
     rows = sorted(answers, key=lambda answer: answer.request)

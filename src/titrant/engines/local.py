@@ -35,7 +35,8 @@ from titrant.core.records import Numerics, PreparedModel
 from titrant.core.redaction import guard_output, redacted
 from titrant.engines.job import Event, RunJob, do_run, save_trained, weights_folder
 from titrant.engines.placement import WorkerPlace, places, workers_for
-from titrant.storage.store import Ledger, Store
+from titrant.storage.ledger import Ledger
+from titrant.storage.store import Store
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 600.0  # to write a checkpoint after a signal

@@ -15,7 +15,7 @@ from titrant.core.records import Spent
 from titrant.decision.protocol import RunRequest
 from titrant.experiment.design import Design, PlannedRun
 from titrant.experiment.stages import (
-    Cell,
+    ArmAtSeed,
     Standing,
     StudyLadder,
     curve_cells,
@@ -27,7 +27,9 @@ from titrant.experiment.stages import (
 )
 from titrant.experiment.standings import Collector
 from titrant.storage.looks import look_history
-from titrant.storage.store import TIMING, Store, read_sealed
+from titrant.storage.manifests import TIMING
+from titrant.storage.sealed import read_sealed
+from titrant.storage.store import Store
 
 Execute = Callable[[Design], None]
 
@@ -36,7 +38,7 @@ Execute = Callable[[Design], None]
 class _Asked:
     """Runs to do now, and what they lead to."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[ArmAtSeed, ...]
     standings: tuple[Standing, ...]
 
 
@@ -110,10 +112,10 @@ def _ask(
     return _Asked(cells=tuple(cells), standings=standings)
 
 
-def _beside(design: Design, standings: Sequence[Standing]) -> list[Cell]:
+def _beside(design: Design, standings: Sequence[Standing]) -> list[ArmAtSeed]:
     """The untuned models, which are only asked, and arms that no verdict reads, when their turn has come."""
     first = design.prepared.study.arms.seeds[0]
-    untuned = [Cell(arm=arm, seed=first) for arm in design.arms if arm.kind == "untuned"]
+    untuned = [ArmAtSeed(arm=arm, seed=first) for arm in design.arms if arm.kind == "untuned"]
     return [*untuned, *curve_cells(design, standings)]
 
 
@@ -123,7 +125,7 @@ def _next_cells(
     going: Sequence[Standing],
     tried: set[str],
     workers: Callable[[int], int],
-) -> list[Cell]:
+) -> list[ArmAtSeed]:
     """What the next looks lack, and as many runs of the looks after them as keep every worker busy."""
     found = [_cells(design, standing.ladder, standing.found.next) for standing in going]
     needed = sum(map(len, found))
@@ -140,9 +142,9 @@ def _next_cells(
     return [cell for cells in found for cell in cells]
 
 
-def _cells(design: Design, ladder: StudyLadder, runs: Iterable[RunRequest]) -> list[Cell]:
+def _cells(design: Design, ladder: StudyLadder, runs: Iterable[RunRequest]) -> list[ArmAtSeed]:
     arms = {arm.name: arm for arm in design.arms if (arm.model, arm.target) == (ladder.model, ladder.target)}
-    return [Cell(arm=arms[run.arm], seed=int(run.seed)) for run in runs]
+    return [ArmAtSeed(arm=arms[run.arm], seed=int(run.seed)) for run in runs]
 
 
 def _tell(standing: Standing, said: dict[tuple[str, str], int], say: Callable[[str], None]) -> None:
@@ -212,7 +214,7 @@ class _Purse:
             ends.append(None if over or len(standing.looks) < end else end)
         return tuple(ends)
 
-    def pays_for_all(self, cells: Sequence[Cell], standings: Sequence[Standing]) -> bool:
+    def pays_for_all(self, cells: Sequence[ArmAtSeed], standings: Sequence[Standing]) -> bool:
         """Whether these runs fit in beside what the ladders have spent."""
         if self.budget is None:
             return True

@@ -28,7 +28,9 @@ from titrant.stats.power import (
     prospects,
 )
 from titrant.stats.table import complete
-from titrant.storage.store import TIMING, Store, read_sealed
+from titrant.storage.manifests import TIMING
+from titrant.storage.sealed import read_sealed
+from titrant.storage.store import Store
 
 _Kind = TypeVar("_Kind")
 _MEASURED_STEPS = 3  # the first is not counted: it pays for what later ones find ready

@@ -17,7 +17,7 @@ from titrant.core.revisions import revisions_of
 from titrant.data import knowledge, readers
 from titrant.data.knowledge import Fact, Label, ProbeSettings, Probing
 from titrant.engines import BackendSpec
-from titrant.storage.store import read_json, read_jsonl, write_json, write_jsonl
+from titrant.storage.json_files import read_json, read_jsonl, write_json, write_jsonl
 from titrant.tokens import Renderer, renderer_for
 
 SIDECAR = ".probe.json"

@@ -13,7 +13,8 @@ from titrant.core.identity import fingerprint, plain
 from titrant.core.records import Example
 from titrant.data.readers import FileNote
 from titrant.experiment.design import Design, PlannedRun
-from titrant.storage.store import write_bytes, write_json
+from titrant.storage.atomic import write_bytes
+from titrant.storage.json_files import write_json
 
 Format = Literal["messages", "alpaca", "prompt-completion"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -11,16 +11,10 @@ from pathlib import Path
 from titrant.core.errors import StoreDamaged
 from titrant.engines.job import weights_folder
 from titrant.experiment.design import PlannedRun
-from titrant.storage.store import (
-    MANIFEST,
-    Store,
-    check_manifest,
-    read_json,
-    sync_folder,
-    write_json,
-    write_manifest,
-    write_text,
-)
+from titrant.storage.atomic import sync_folder, write_text
+from titrant.storage.json_files import read_json, write_json
+from titrant.storage.manifests import MANIFEST, check_manifest, write_manifest
+from titrant.storage.store import Store
 
 FACTS, CARD = "titrant.json", "README.md"
 

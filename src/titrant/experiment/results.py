@@ -37,8 +37,13 @@ from titrant.stats.numbers import LostLevel, Unscored
 from titrant.stats.power import Costs
 from titrant.stats.table import ScoreTable
 from titrant.stats.worth import SkillInteraction, Worth, skill_json
+from titrant.storage.atomic import write_bytes
+from titrant.storage.folder import RESULTS
+from titrant.storage.json_files import write_json
 from titrant.storage.looks import look_history
-from titrant.storage.store import RESULTS, TIMING, Store, read_sealed, write_bytes, write_json, write_sealed
+from titrant.storage.manifests import TIMING
+from titrant.storage.sealed import read_sealed, write_sealed
+from titrant.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,10 @@ from titrant.experiment.standings import as_read
 from titrant.experiment.work import OpenRun, job_of, open_runs, runs_of
 from titrant.experiment.worth import skill_interactions
 from titrant.scoring.sheets import Scores
-from titrant.storage.store import ABOUT, MANIFEST, MARKER, Store, read_sealed
+from titrant.storage.folder import ABOUT, MARKER
+from titrant.storage.manifests import MANIFEST
+from titrant.storage.sealed import read_sealed
+from titrant.storage.store import Store
 
 DEFAULT_BACKEND = BackendSpec(
     module="titrant.backends.hf.backend", name="HuggingFaceBackend", known_as=DEFAULT_BACKEND_IDENTITY

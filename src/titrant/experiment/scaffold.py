@@ -27,7 +27,7 @@ from titrant.data.readers.detect import MOST_LISTED_CHARACTERS
 from titrant.experiment.pools.cuts import first_examples
 from titrant.experiment.prepare import own_rows_as_pools, raw_rows, scanned_pools, unread_files
 from titrant.scoring import metrics
-from titrant.storage import store
+from titrant.storage import atomic
 
 FEWEST_STEPS = 24
 """Fewer optimiser steps than this, and a fine-tune has hardly left its warm-up."""
@@ -95,7 +95,7 @@ def write_study(
             refuse_what_is_no_model(str(place), base=study.folder)
         rows = raw_rows(study)
         drawn = {name: first_examples(study, scan) for name, scan in scanned_pools(study, rows).items()}
-        store.write_text(out, text)
+        atomic.write_text(out, text)
     except OSError as error:
         raise SpecError(f"the study cannot be written ({error.strerror or error})", where=str(out)) from error
     return WrittenStudy(

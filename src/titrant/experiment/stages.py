@@ -65,7 +65,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class ArmAtSeed:
     """An arm at a seed."""
 
     arm: Arm
@@ -337,20 +337,22 @@ def record_grid(store: Store, ladder: StudyLadder, scores: str) -> None:
 # ------------------------------------------------------------------------------------------------- what may be read
 
 
-def cells_read(design: Design, standings: Sequence[Standing], *, there: Callable[[Cell], bool]) -> Iterator[Cell]:
+def cells_read(
+    design: Design, standings: Sequence[Standing], *, there: Callable[[ArmAtSeed], bool]
+) -> Iterator[ArmAtSeed]:
     """The arms and seeds that results may read: what the looks have read, the untuned model, and arms that no verdict
     reads, as `curves` says. `there`: whether such a run is done or has failed; nobody waits for it."""
     arms = {(arm.model, arm.target, arm.name): arm for arm in design.arms}
     for standing in standings:
         ladder = standing.ladder
         for run in standing.found.read:
-            yield Cell(arm=arms[(ladder.model, ladder.target, run.arm)], seed=int(run.seed))
+            yield ArmAtSeed(arm=arms[(ladder.model, ladder.target, run.arm)], seed=int(run.seed))
     first = design.prepared.study.arms.seeds[0]
-    yield from (Cell(arm=arm, seed=first) for arm in design.arms if arm.kind == "untuned")
+    yield from (ArmAtSeed(arm=arm, seed=first) for arm in design.arms if arm.kind == "untuned")
     yield from (cell for cell in curve_cells(design, standings) if there(cell))
 
 
-def curve_cells(design: Design, standings: Sequence[Standing]) -> Iterator[Cell]:
+def curve_cells(design: Design, standings: Sequence[Standing]) -> Iterator[ArmAtSeed]:
     """Arms that no verdict reads, at the seeds that `curves` gives them by now."""
     study = design.prepared.study
     judged = {
@@ -367,4 +369,4 @@ def curve_cells(design: Design, standings: Sequence[Standing]) -> Iterator[Cell]
             count = max((one.found.next_seeds or one.found.seeds for one in mine), default=0)
         else:
             count = CURVE_SEEDS if study.curves == "after" and all(one.over for one in mine) else 0
-        yield from (Cell(arm=arm, seed=seed) for seed in study.arms.seeds[:count])
+        yield from (ArmAtSeed(arm=arm, seed=seed) for seed in study.arms.seeds[:count])

@@ -28,7 +28,10 @@ from titrant.experiment.prepare import PreparedStudy, collection_hash, file_hash
 from titrant.experiment.results import FailedCell, Judged, Results, cells, collect, failures_by_run
 from titrant.scoring.sheets import Scores
 from titrant.stats.worth import SkillInteraction
-from titrant.storage.store import MANIFEST, RESULTS, Store, read_sealed
+from titrant.storage.folder import RESULTS
+from titrant.storage.manifests import MANIFEST
+from titrant.storage.sealed import read_sealed
+from titrant.storage.store import Store
 
 _Record = TypeVar("_Record")
 _DECIDING = ("config", "data", "decision", "experiment", "report", "scoring", "stats", "tasks", "tokens")

@@ -8,7 +8,7 @@ from titrant.core.records import Arm
 from titrant.experiment.answers import StoredAnswers
 from titrant.experiment.design import Design
 from titrant.experiment.results import Scorers, cells, failures_by_run, family_tables, unscored_items
-from titrant.experiment.stages import Cell, Standing, StudyLadder, cells_read, failed_runs, ladders_of, standing_of
+from titrant.experiment.stages import ArmAtSeed, Standing, StudyLadder, cells_read, failed_runs, ladders_of, standing_of
 from titrant.scoring.sheets import RunScores, Scores
 from titrant.storage.looks import look_history
 from titrant.storage.store import Store
@@ -68,7 +68,7 @@ class Collector:
             budget_seeds=budget_seeds,
         )
 
-    def known(self, cell: Cell, *, tried: Collection[str] = ()) -> bool:
+    def known(self, cell: ArmAtSeed, *, tried: Collection[str] = ()) -> bool:
         """Whether a run is done, or has failed for good."""
         run_id = self._design.cell(cell.arm, cell.seed).run.run_id
         kind = self._failures.get(run_id)

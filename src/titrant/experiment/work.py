@@ -15,7 +15,8 @@ from titrant.experiment.answers import StoredAnswers
 from titrant.experiment.design import Design, PlannedRun
 from titrant.experiment.prepare import PreparedStudy
 from titrant.experiment.requests import EvalRequests
-from titrant.storage.store import MANIFEST, Store, check_manifest
+from titrant.storage.manifests import MANIFEST, check_manifest
+from titrant.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ from titrant.core.records import Verdict
 from titrant.experiment.results import Results, scores_parquet
 from titrant.report.notebook import results_html
 from titrant.report.presenter import StudyPresenter
-from titrant.storage.store import Store, write_bytes
+from titrant.storage.atomic import write_bytes
+from titrant.storage.store import Store
 
 if TYPE_CHECKING:
     import pyarrow

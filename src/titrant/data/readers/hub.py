@@ -23,7 +23,8 @@ from titrant.core.hub import hub_cache, hub_endpoint, hub_is_off
 from titrant.core.redaction import redacted
 from titrant.data.readers.file_kinds import ARCHIVES, kind_of
 from titrant.data.readers.layouts import choose_split, is_data, splits_of
-from titrant.storage.store import read_json, write_json, write_text
+from titrant.storage.atomic import write_text
+from titrant.storage.json_files import read_json, write_json
 
 HUB_PREFIX = "hub:"
 NETWORK_SECONDS = 2.5  # the whole command is to fail within five, and it has to start first

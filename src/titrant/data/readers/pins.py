@@ -15,7 +15,7 @@ from pathlib import Path
 from titrant.core.errors import DataError
 from titrant.data.readers.catalogue import Card, hub_place
 from titrant.data.readers.hub import dataset_facts
-from titrant.storage.store import write_text
+from titrant.storage.atomic import write_text
 
 LOCK_NAME = "sources.lock.json"
 _FORMAT = 1

@@ -102,7 +102,7 @@ assert allocator.keep_freed_memory()
 pins, sizes = [], []
 for step in range(40):
     passing = torch.ones((8 + step) << 18)  # 8 MiB, and 1 MiB more every time: no hole fits
-    # Never written, so no page of it is resident; larger than every hole, so it lies above what passes and not in a hole.
+    # Never written, so no page of it is resident; larger than every hole, so it lies above what passes.
     pins.append(torch.empty((8 + step) << 18))
     del passing
     if GIVEN_BACK:

@@ -18,7 +18,9 @@ from typing import Any
 
 from titrant.core.errors import ModelError, StoreDamaged
 from titrant.core.identity import hash_file, hash_text
-from titrant.storage.store import MANIFEST, read_json, sync_folder, write_json, write_manifest
+from titrant.storage.atomic import sync_folder
+from titrant.storage.json_files import read_json, write_json
+from titrant.storage.manifests import MANIFEST, write_manifest
 
 _SETTLED_SECONDS = 2.0  # a file changed in the same clock tick as its hash would look unchanged
 

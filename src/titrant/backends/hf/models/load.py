@@ -11,7 +11,8 @@ from titrant.backends.hf.models.allocator import lasting_like
 from titrant.backends.hf.models.prepare import as_model_errors, quiet_transformers
 from titrant.core.errors import ModelError, StoreDamaged
 from titrant.core.records import PreparedModel
-from titrant.storage.store import check_manifest, write_json
+from titrant.storage.json_files import write_json
+from titrant.storage.manifests import check_manifest
 
 if TYPE_CHECKING:
     import torch

@@ -27,7 +27,7 @@ from titrant.backends.hf.models.resolve import ModelFiles, read_object, resolve,
 from titrant.core.errors import ModelError, TitrantError
 from titrant.core.identity import fingerprint
 from titrant.core.records import PreparedModel
-from titrant.storage.store import read_json, write_json
+from titrant.storage.json_files import read_json, write_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -19,7 +19,9 @@ from pathlib import Path
 
 import torch
 
-from titrant.storage.store import check_manifest, sync_file, sync_folder, write_json, write_manifest
+from titrant.storage.atomic import sync_file, sync_folder
+from titrant.storage.json_files import write_json
+from titrant.storage.manifests import check_manifest, write_manifest
 
 log = logging.getLogger(__name__)
 
