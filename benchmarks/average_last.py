@@ -27,10 +27,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy import stats
 
+import titrant
 from titrant.backends.hf.backend import HuggingFaceBackend, HuggingFaceLanguageModel
 from titrant.backends.hf.training.weights import TrainableWeights
 from titrant.core.identity import fingerprint
 from titrant.core.records import Numerics, PreparedModel, StepReport, TokenQuestion, TrainingPlan
+from titrant.engines.local import LocalEngine
 
 DATA = Path(__file__).resolve().parent / "data"
 RESULT = Path(__file__).resolve().parent / "results" / "average-last.json"
@@ -272,13 +274,11 @@ def compared(last: Path, averaged: Path, *, seeds: int) -> dict[str, dict[str, A
 
 def run(study: Path, *, seeds: int, out: Path) -> dict[str, Any]:
     """Both studies, one after the other; what is done already is not done again."""
-    import titrant
-
     os.environ[FOLDER] = str((out / "answers").resolve())
     scores = {}
     for backend in (LastWeights, AveragedWeights):
-        spec = titrant.load_study(study)
-        titrant.run(spec, out=out / backend.__name__, backend=f"{Path(__file__).resolve()}:{backend.__name__}", jobs=1)
+        # In this process: the class may stand in the script that runs, where no worker could import it from.
+        titrant.run(study, out=out / backend.__name__, backend=backend, engine=LocalEngine(jobs=0))
         scores[backend] = out / backend.__name__ / "scores.parquet"
     return compared(scores[LastWeights], scores[AveragedWeights], seeds=seeds)
 
