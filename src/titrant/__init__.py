@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from titrant.experiment.mix import Mix
     from titrant.experiment.plan import Plan
     from titrant.experiment.runner import Reporter
+    from titrant.logs.evaluators import read_logs
     from titrant.report.study_results import StudyResults
     from titrant.scoring.metrics import ScoreReport
     from titrant.tasks.collection import TaskInstance
@@ -48,6 +49,7 @@ _HOMES = {
     "load_study": "titrant.config.study",
     "mix": "titrant.api",
     "plan": "titrant.api",
+    "read_logs": "titrant.logs.evaluators",
     "run": "titrant.api",
     "score": "titrant.api",
 }
@@ -71,6 +73,7 @@ __all__ = [
     "load_study",
     "mix",
     "plan",
+    "read_logs",
     "run",
     "score",
 ]

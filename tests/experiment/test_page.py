@@ -460,5 +460,5 @@ def test_the_report_says_what_of_the_files_was_not_read(make_study: Make, tmp_pa
 
     made = make_study(also=with_topics)
     data = report_data(made.results, made.store)
-    assert "Not everything in the files was used: general.jsonl: not read: topic." in data.notes
+    assert "How the files were read: general.jsonl: not read: topic." in data.notes
     assert "general.jsonl: not read: topic" in render(data)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from staged_report import staged_report
 
 from titrant.core.identity import rng_for
 from titrant.core.records import Contrast, Estimate, NextStep, Numerics, Verdict
@@ -590,3 +591,10 @@ def make_filled() -> Callable[..., ReportData]:
 @pytest.fixture
 def sparse() -> ReportData:
     return open_report()
+
+
+@pytest.fixture(scope="session")
+def staged() -> ReportData:
+    """A study that stopped when it was firm, of simulated scores."""
+    data = staged_report(filled_report(items=10), gains={48: 0.01, 192: 0.075, 352: 0.07}, matched=0.015)
+    return replace(data, training=(), retention=(), sizes=())

@@ -164,7 +164,7 @@ def test_hostile_text_runs_nothing_and_is_shown_as_text(
     path = tmp_path / "hostile.html"
     opened = Opened(browser, path, render(hostile(filled)))
     assert_nothing_ran_and_nothing_left(opened, path, wire)
-    shown = opened.run("document.querySelector('h1').innerText")
+    shown = opened.run("document.querySelector('.sentence').innerText")
     for text in HOSTILE[:4]:
         assert text in shown
     assert "{{7*7}}" in shown

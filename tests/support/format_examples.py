@@ -56,6 +56,13 @@ FORMATS = (
             ]
         },
     ),
+    FormatExample(
+        name="messages, content in texts",
+        row={
+            "system_message": "Be brief.",
+            "messages": [{"role": "user", "content": ["Hi ", "there"]}, {"role": "assistant", "content": ["Hello"]}],
+        },
+    ),
     FormatExample(name="messages, texts by turns", row={"conversations": ["Hi", "Hello"]}),
     FormatExample(
         name="messages, answer without loss",
@@ -74,6 +81,10 @@ FORMATS = (
     FormatExample(
         name="prompt_completion, turns",
         row={"prompt": _turns("Hi"), "completion": [{"role": "assistant", "content": "Hello"}]},
+    ),
+    FormatExample(name="prompt_completion, liked (KTO)", row={"prompt": "1 + 1 =", "completion": "2", "label": True}),
+    FormatExample(
+        name="prompt_completion, not liked (KTO)", row={"prompt": "1 + 1 =", "completion": "3", "label": False}
     ),
     FormatExample(name="question", row={"question": "Who?", "context": "Ann came.", "answer": "Ann"}),
     FormatExample(name="question, passage", row={"question": "Did Ann come?", "passage": "Ann came.", "answer": True}),
@@ -116,6 +127,19 @@ FORMATS = (
         columns={"text": ["subject", "mail"], "label": "team", "system": "tone"},
     ),
     _labelled("input_output", input="good", output="positive"),
+    FormatExample(
+        name="prompt_response, OpenOrca",
+        row={"system_prompt": "Be brief.", "question": "1 + 1?", "response": "2"},
+    ),
+    FormatExample(name="prompt_response, FLAN", row={"inputs": "1 + 1?", "targets": "2"}),
+    FormatExample(
+        name="prompt_response, chosen of a pair",
+        row={"instruction": "1 + 1?", "chosen_response": "2", "rejected": None},
+    ),
+    FormatExample(
+        name="prompt_response, chosen in turns",
+        row={"prompt": "1 + 1?", "chosen": _turns("1 + 1?", "2")},
+    ),
     FormatExample(name="text", row={"text": "Once upon a time"}),
 )
 """Every layout; OpenAssistant's trees of messages, which are several rows, are `tests/data/readers/test_trees.py`."""

@@ -51,7 +51,9 @@ def _parquet() -> bytes:
 
     target = io.BytesIO()
     rows = {"prompt": ["p", "q"], "completion": ["c", "d"], "number": [1.5, None], "list": [[1], []]}
-    pq.write_table(pa.table(rows), target)
+    features = {"number": {"names": ["no", "yes"], "_type": "ClassLabel"}}
+    schema = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(pa.table(rows).replace_schema_metadata(schema), target)
     return target.getvalue()
 
 
@@ -200,6 +202,22 @@ def _saved(name: str) -> Callable[[bytes], None]:
     return read
 
 
+def _classes(data: bytes) -> None:
+    from titrant.core.errors import DataError
+    from titrant.data.readers import read_rows
+
+    folder = Path(_FOLDER.name) / "classes"
+    folder.mkdir(exist_ok=True)
+    (folder / "rows.csv").write_bytes(b"text,label\na,0\nb,-1\nc,one\n")
+    for name in ("dataset_infos.json", "README.md"):
+        (folder / name).write_bytes(data)
+        try:
+            list(read_rows(folder, named=True))
+        except DataError as error:
+            _plausible(error)
+        (folder / name).unlink()
+
+
 def _score(data: bytes) -> None:
     from titrant.core.errors import UserError
     from titrant.data.readers import read_rows
@@ -256,6 +274,7 @@ DOORS: dict[str, Callable[[bytes], None]] = {
     "score": _score,
     "state": _saved("state.json"),
     "splits": _saved("dataset_dict.json"),
+    "classes": _classes,
     "card": _card,
     "ledger": _ledger,
 }
@@ -264,6 +283,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         ROW,
         CHAT,
         b'{"text": "\\ud83d\\ude00 \xc3\xa9", "label": 1.50e-0, "choices": ["1.50e-0", "b"]}\n',
+        b'{"text": NaN, "label": -Infinity, "choices": [NaN, {"a": NaN}]}\n',
         *LAYOUTS,
     ),
     "json": (b"[" + ROW + b"," + CHAT + b"]", ROW + ROW),
@@ -282,6 +302,10 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "score": (b'id,prediction,references\n1,a,b\n2,x,"[""y""]"\n', b'{"prediction": "a", "references": "b"}\n'),
     "state": (b'{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}',),
     "splits": (b'{"splits": ["train", "test"]}', b'{"splits": [".."]}'),
+    "classes": (
+        b'{"default": {"features": {"label": {"names": ["no", "yes"], "_type": "ClassLabel"}}}}',
+        b"---\ndataset_info: {features: [{name: label, dtype: {class_label: {names: {'0': a}}}}]}\n---\n",
+    ),
     "card": (
         b"---\nlicense: mit\nconfigs:\n- config_name: default\n  data_files:\n  - {split: train, path: 't*'}\n---\n#\n",
     ),

@@ -117,6 +117,10 @@ def mix(
     form: Annotated[str, typer.Option("--format", help="messages, alpaca or prompt-completion")] = "messages",
     target: Annotated[str | None, typer.Option(help="which target, where the study has several")] = None,
     model: Annotated[str | None, typer.Option(help="which model, where the study has several")] = None,
+    trainer: Annotated[
+        str | None, typer.Option("--for", help="trl, llamafactory, axolotl or swift: its rows and its configuration")
+    ] = None,
+    matched: Annotated[bool, typer.Option(help="the matched baseline's visits (with --for)")] = False,
 ) -> None:
     """Write one arm's exact rows, for any trainer."""
     from titrant.cli.plan import write_arm
@@ -130,6 +134,8 @@ def mix(
         form=form,
         target=target,
         model=model,
+        trainer=trainer,
+        matched=matched,
     )
 
 
@@ -229,7 +235,7 @@ def score(
 
 @app.command(epilog="Example: titrant judge scores.csv --baseline alone --smallest-effect 0.02 --json")
 def judge(
-    scores: Annotated[list[Path], typer.Argument(help="CSV files: arm, seed, item, score, ...")],
+    scores: Annotated[list[Path] | None, typer.Argument(help="CSV files: arm, seed, item, score, ...")] = None,
     baseline: Annotated[str | None, typer.Option(help="the arm without a dose")] = None,
     matched: Annotated[str | None, typer.Option(help="the arm without a dose that took as many steps")] = None,
     smallest_effect: Annotated[
@@ -240,9 +246,53 @@ def judge(
     by_item: Annotated[bool, typer.Option(help="weigh every item the same, not every task")] = False,
     staged: Annotated[Path | None, typer.Option(help="judge by this protocol: its looks, its arms, its level")] = None,
     failed: Failed = None,
+    evaluator: Annotated[str | None, typer.Option("--from", help="judge logs of lm-eval or inspect")] = None,
+    arm: Annotated[
+        list[str] | None, typer.Option(help="ARM:SEED=PATH, a run and its log (with --from); one for each run")
+    ] = None,
+    task: Annotated[list[str] | None, typer.Option(help="only this task (with --from); may be given again")] = None,
+    retention: Annotated[
+        list[str] | None, typer.Option(help="a task to be kept, not learned (with --from); may be given again")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="which score of the logs decides: NAME, or TASK=NAME each (with --from)")
+    ] = None,
+    filter_: Annotated[
+        list[str] | None,
+        typer.Option("--filter", help="which filter of lm-eval: NAME, or TASK=NAME each (with --from)"),
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="the field that says which items are one sample")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The verdict on anyone's scores, one line a file."""
+    """The verdict on anyone's scores, one line a file; with --from, on the logs of an evaluator."""
+    of_logs = {"--arm": arm, "--task": task, "--retention": retention, "--metric": metric, "--filter": filter_}
+    of_logs["--group"] = [group] if group else None
+    if evaluator is not None:
+        from titrant.cli.logs import show_judged_logs
+
+        show_judged_logs(
+            evaluator,
+            arms=arm or [],
+            tasks=task or [],
+            retention=retention or [],
+            metrics=metric or [],
+            filters=filter_ or [],
+            group=group,
+            baseline=baseline,
+            matched=matched,
+            smallest_effect=smallest_effect,
+            level=level,
+            drop_incomplete=drop_incomplete,
+            by_item=by_item,
+            beside={"scores": bool(scores), "--staged": staged is not None, "--failed": bool(failed)},
+            as_json=as_json,
+        )
+        return
+    for name, given in of_logs.items():
+        if given:
+            raise SpecError(f"{name} is about logs of an evaluator", where=name, fix="add --from lm-eval (or inspect)")
+    if not scores:
+        raise SpecError("no scores", where="scores", expected="a CSV file, or --from lm-eval with --arm ARM:SEED=PATH")
     if staged is not None or failed:
         from titrant.cli.staged import show_staged_judgements
 

@@ -13,13 +13,15 @@ from titrant.config.study import Study
 from titrant.core.errors import SpecError
 from titrant.core.identity import plain
 from titrant.core.redaction import sayable
-from titrant.experiment.design import Design, make_design
+from titrant.data.readers import FileNote
+from titrant.experiment.design import Design, PlannedRun, make_design
 from titrant.experiment.forecast import Cost, Outlook, forecast_cost, outlook, pilot_variances
 from titrant.experiment.knowledge_labels import label_lines
 from titrant.experiment.mix import Format, find_run, write_mix
 from titrant.experiment.plan import arm_plans, plan_of
 from titrant.experiment.prepare import prepare_study
 from titrant.experiment.runner import backend_of
+from titrant.experiment.trainers import write_for
 from titrant.experiment.work import OpenRun, open_runs
 from titrant.stats.power import Components
 from titrant.storage.store import Store
@@ -155,8 +157,13 @@ def write_arm(
     form: str,
     target: str | None,
     model: str | None,
+    trainer: str | None = None,
+    matched: bool = False,
 ) -> None:
-    """Write one arm's rows."""
+    """Write one arm's rows; for a trainer, every visit of them and its configuration."""
+    if matched and trainer is None:
+        fix = "leave it out: the matched baseline has the rows of the plain one, visited more often"
+        raise SpecError("visits are written for a trainer only", where="--matched", fix=fix)
     if form not in ("messages", "alpaca", "prompt-completion"):
         raise SpecError("no such format", where="--format", got=form, expected="messages, alpaca or prompt-completion")
     if seed not in study.arms.seeds:
@@ -168,11 +175,30 @@ def write_arm(
     first = study.candidates()[0]
     design = make_design(prepared, lambda model, target, name: first)
     planned = find_run(
-        design, target_rows=target_rows, doses=dict(map(_dose, doses)), seed=seed, target=target, model=model
+        design,
+        target_rows=target_rows,
+        doses=dict(map(_dose, doses)),
+        seed=seed,
+        target=target,
+        model=model,
+        matched=matched,
     )
+    if trainer is not None:
+        _write_for(trainer, planned, out, prepared.not_read, study)
+        return
     written = write_mix(planned, out, form=cast(Format, form), not_read=prepared.not_read)
     counts = ", ".join(f"{draw.source} {draw.got} of {draw.asked}" for draw in planned.run.draws)
     print(f"{written.path}: {written.rows} rows ({counts}); {written.sidecar.name} says what was asked and got")
+
+
+def _write_for(trainer: str, planned: PlannedRun, out: Path, not_read: Sequence[FileNote], study: Study) -> None:
+    done = write_for(trainer, planned, out, model=str(study.models[planned.run.arm.model]), not_read=not_read)
+    distinct = done.mix.facts["distinct_rows"]
+    print(
+        f"{done.mix.path}: {done.mix.rows} visits of {distinct} rows; {done.mix.sidecar.name} says what was asked and"
+        " got"
+    )
+    print(f"{done.config}: {done.command}")
 
 
 def _dose(text: str) -> tuple[str, int]:

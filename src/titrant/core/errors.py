@@ -4,7 +4,6 @@
     ├── UserError (ValueError)       what the user brought cannot be used; exit code 2
     │   ├── SpecError                the study file
     │   ├── DataError                rows, files, archives
-    │   │   ├── RowsRefused          what a whole file tends to have: said once, with a count
     │   │   └── TemplateRefusal      a conversation that the model's chat template refuses
     │   ├── MixError                 a mix that cannot be drawn as asked
     │   ├── ModelError               a model that cannot be resolved, read or trusted
@@ -76,11 +75,6 @@ class SpecError(UserError):
 
 class DataError(UserError):
     """Rows or files that cannot be read as what they should be."""
-
-
-class RowsRefused(DataError):
-    """A row of a kind that is not read (a role that is not known, images). Files have it in many rows or in none, so
-    it is told once for all rows of the same `problem`."""
 
 
 class TemplateRefusal(DataError):

@@ -49,11 +49,15 @@ class Origin:
 class RawRow:
     """A row as its file holds it, before anyone has said what its columns mean.
 
-    A value is text, True, False, None, or a list or object of such. A number is the text that stood in the file.
+    A value is text, True, False, None, or a list or object of such. A number is the text that stood in the file; an
+    infinite one, which is no number to read, is a float. `nan_columns` are those in which a NaN stood, which is None
+    here; `named_columns` those whose numbers were given the names that the file has for them.
     """
 
     values: Mapping[str, Any]
     origin: Origin
+    nan_columns: tuple[str, ...] = ()
+    named_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ TASK_COLUMNS = ("task", "task_name", "template", "dataset")
 """Columns that are taken for the name of a row's task where nothing else is said, the first that there is."""
 MOST_ROWS = 200_000
 """Of a larger file so many rows are looked at, drawn by their content: the same ones whatever its order."""
-_ASKS_ITSELF = ("instruction", "messages", "prompt_completion")
+_ASKS_ITSELF = ("instruction", "messages", "prompt_completion", "prompt_response")
 _NARROW: tuple[BreadthRung, ...] = ("one_dataset", "one_kind")
 _PLACEHOLDER = "Answer."
 

@@ -52,15 +52,30 @@ class WrittenMix:
 
 
 def find_run(
-    design: Design, *, target_rows: int, doses: dict[str, int], seed: int, target: str | None, model: str | None
+    design: Design,
+    *,
+    target_rows: int,
+    doses: dict[str, int],
+    seed: int,
+    target: str | None,
+    model: str | None,
+    matched: bool = False,
 ) -> PlannedRun:
-    """The run of the arm with these rows at this seed; an error that lists the arms where there is none."""
+    """The run of the arm with these rows at this seed; an error that lists the arms where there is none. `matched` asks
+    for the baseline of as many steps as the largest dose: the rows of the plain one, visited more often."""
     for arm in design.arms:
         same = arm.target_rows == target_rows and {dose.label: dose.rows for dose in arm.doses} == doses
         right_target = target is None or not arm.target or arm.target == target
-        if same and right_target and (model is None or arm.model == model) and arm.kind not in ("matched", "untuned"):
+        if (
+            same
+            and right_target
+            and (model is None or arm.model == model)
+            and arm.kind != "untuned"
+            and (arm.kind == "matched") == matched
+        ):
             return design.cell(arm, seed)
     asked = f"{target_rows} target rows with " + (", ".join(f"{k}={v}" for k, v in doses.items()) or "no dose")
+    asked += ", matched" if matched else ""
     names = dict.fromkeys(arm.name for arm in design.arms if arm.kind != "untuned")
     raise SpecError("the study has no such arm", got=asked, expected="one of " + ", ".join(names))
 

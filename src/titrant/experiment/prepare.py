@@ -627,7 +627,14 @@ def collection_hash(collection: TaskCollection, place: Place) -> str:
 
 
 def hash_of_files(files: Sequence[readers.RowFile]) -> str:
-    """A short hash of files' names, without the folders above them all, and their bytes."""
+    """A short hash of files' names, without the folders above them all, their bytes, and the names that their dataset
+    has for its classes."""
     # Without the folders above them: the same files elsewhere have the same hash.
     root = os.path.commonpath([file.path.parent for file in files])
-    return fingerprint([[file.path.relative_to(root).as_posix(), hash_file(file.path)] for file in files])[:16]
+    named = [[sorted(file.class_names.items())] if file.class_names else [] for file in files]
+    return fingerprint(
+        [
+            [file.path.relative_to(root).as_posix(), hash_file(file.path), *names]
+            for file, names in zip(files, named, strict=True)
+        ]
+    )[:16]

@@ -375,6 +375,54 @@ class NamedVerdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LookInterval:
+    """A dose against a baseline as one look left it: the tightest bounds so far. Bounds are None where no look has read
+    this contrast yet, as of a baseline that only the screen has seen."""
+
+    arm: str
+    source: str | None
+    dose: int | None
+    baseline: ArmRole
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAtSeeds:
+    """One look of a staged study; `runs` and `cost` are all that was spent by then."""
+
+    look: int
+    seeds: int
+    runs: int
+    cost: float
+    intervals: tuple[LookInterval, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """An arm that did not go on to the last look. `look` is the one that ruled it out; 0: the screen, or not said."""
+
+    arm: str
+    reason: Literal["ruled_out", "waiting", "baseline_not_needed"]
+    look: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """How a staged study spent its runs. `ladder`: the seeds of all looks, taken or not; costs are in tokens of
+    training and answers, `grid_cost` that of every arm at every seed. `ended` is None while it goes on."""
+
+    ladder: tuple[int, ...]
+    looks: tuple[LookAtSeeds, ...]
+    runs: int
+    cost: float
+    grid_cost: float
+    ended: Literal["firm", "given_up", "last_look", "budget"] | None
+    aside: tuple[SetAside, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureRow:
     """The mean of one metric over some of the test items (`of`), for the arms that the page compares: (role, mean)."""
 
@@ -422,4 +470,5 @@ class ReportData:
     removed: tuple[RemovedRows, ...] = ()
     other_verdicts: tuple[NamedVerdict, ...] = ()
     measures: tuple[MeasureRow, ...] = ()
+    stages: Stages | None = None
     notes: tuple[str, ...] = ()

@@ -86,7 +86,9 @@ def dose_response(curves: Sequence[DoseCurve], *, measure: Measure) -> Figure | 
         legend.append(
             LegendEntry(label="matched baseline: no dose, as many steps", colour="ink", swatch="line", dash="5 4")
         )
-    legend.append(LegendEntry(label="band: interval", colour="muted", swatch="band"))
+    if any(known(point.low) for point in points):
+        words = "band: interval of the difference, laid on its baseline"
+        legend.append(LegendEntry(label=words, colour="muted", swatch="band"))
     if any(point.by_seed for point in points):
         legend.append(LegendEntry(label="small dots: single seeds", colour="muted", swatch="mark"))
     return Figure(panels=panels, legend=tuple(legend), left_out=_panels_left_out(len(sizes), "target size"))

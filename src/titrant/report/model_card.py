@@ -6,7 +6,7 @@ import json
 
 from titrant import __version__
 from titrant.core.records import Dose, Draw, Turn
-from titrant.data.readers.shapes import JOIN
+from titrant.data.readers.parts import JOIN
 from titrant.experiment.design import PlannedRun
 from titrant.experiment.results import Judged, Results
 

@@ -9,6 +9,7 @@ from importlib import resources
 from titrant.core.records import Verdict
 from titrant.experiment.results import Results
 from titrant.report import figures
+from titrant.report.forest import banded_by_contrasts, contrasts_by_arm
 from titrant.report.page import VERDICT_WORDS
 from titrant.report.sections.page import report_data
 from titrant.report.wording import shortened, visible
@@ -20,7 +21,8 @@ _SENTENCE_LIMIT = 2_000
 def results_html(results: Results, store: Store) -> str:
     """The study's first verdict with its figure, and the words of the others."""
     data = report_data(results, store)
-    figure = figures.dose_response(data.curves, measure="score")
+    known_contrasts = contrasts_by_arm([data.verdict, *(v.verdict for v in data.other_verdicts if v.page is None)])
+    figure = figures.dose_response(banded_by_contrasts(data.curves, known_contrasts), measure="score")
     panels = () if figure is None else figure.panels
     drawn = "".join(f'<div style="flex:1 1 20rem;max-width:30rem">{panel.svg}</div>' for panel in panels)
     others = "".join(

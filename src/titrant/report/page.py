@@ -14,10 +14,13 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from titrant.core.records import Numerics
-from titrant.report import figures, tables
-from titrant.report.data import ArmAnswers, ItemComparison, ItemTable, ReportData, SeedAnswer
+from titrant.core.records import Numerics, Verdict
+from titrant.report import figures, headline, tables
+from titrant.report.cells import Table
+from titrant.report.data import ArmAnswers, ItemComparison, ItemTable, ReportData, SeedAnswer, Stages
 from titrant.report.drawing import Figure
+from titrant.report.forest import banded_by_contrasts, contrasts_by_arm, forest_of
+from titrant.report.ladder_figure import ladder_figure, look_table
 from titrant.report.wording import count, known, parameters, percent, plural, score, shortened, signed, visible
 
 if TYPE_CHECKING:
@@ -51,16 +54,16 @@ def render(data: ReportData) -> str:
         style_hash=_hash(style),
         script_hash=_hash(script),
         standing=_standing(data),
+        headline=headline.headline(data.verdict),
+        evidence_line=headline.evidence_line(data.verdict, metric=data.metric),
+        forest=forest_of(data.verdict),
+        staged=None if data.stages is None else _staged(data.stages, data.verdict),
         contrasts=tables.contrast_tables(data.verdict, metric=shortened(data.metric, limit=tables.NAME_LIMIT)),
         transfers=tables.contrast_tables(data.verdict, metric="", transfer=True),
         responses=_responses(data),
         sizes=figures.size_response(data.sizes, data.lines),
         size_table=tables.size_table(data.sizes, data.lines),
-        exchange=tables.exchange_table(data.exchange) if data.exchange else None,
-        thresholds=tables.threshold_table(data.thresholds) if data.thresholds else None,
-        changes=tables.change_table(data.changes, over="target_rows") if data.changes else None,
-        skills=tables.change_table(data.skills, over="skill") if data.skills else None,
-        laws=tables.law_table(data.laws) if data.laws else None,
+        worth=_worth(data),
         kept=figures.retention(data.retention, measure="kept"),
         learned=figures.retention(data.retention, measure="learned"),
         retention_table=tables.retention_table(data.retention),
@@ -101,7 +104,7 @@ class _Response:
 
     title: str
     figure: Figure | None
-    table: tables.Table
+    table: Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,23 +154,112 @@ def _standing(data: ReportData) -> tuple[_Fact, ...]:
         _Fact(name="Test items", value=f"{count(data.items)}, judged by {shortened(data.metric, limit=60)}"),
         _Fact(name="Seeds", value=count(data.seeds)),
         _Fact(name="Smallest effect that matters", value=score(verdict.smallest_effect)),
-        _Fact(
-            name="Smallest effect this design detects",
-            value=score(detectable) if known(detectable) else "not known: the analysis gave none",
-        ),
         _Fact(name="Speaks about", value=shortened(verdict.estimand, limit=tables.NAME_LIMIT)),
     ]
+    if known(detectable):  # a staged study has none: how far it goes depends on what it finds
+        facts.insert(-1, _Fact(name="Smallest effect this design detects", value=score(detectable)))
     return tuple(facts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Staged:
+    """How a staged study spent its runs, in words and drawn. `caution` is None where the ladder went to its end."""
+
+    line: str
+    figure: Figure | None
+    table: Table
+    aside: tuple[_Fact, ...]
+    caution: str | None
+
+
+def _staged(stages: Stages, verdict: Verdict) -> _Staged:
+    return _Staged(
+        line=headline.stages_line(stages, provisional=verdict.provisional),
+        figure=ladder_figure(stages, smallest_effect=verdict.smallest_effect),
+        table=look_table(stages),
+        aside=tuple(
+            _Fact(name=shortened(arm.arm, limit=tables.NAME_LIMIT), value=headline.aside_words(arm))
+            for arm in stages.aside
+        ),
+        caution=headline.EARLY_STOP_CAUTION if verdict.verdict == "mix" and headline.stopped_early(stages) else None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Worth:
+    """A part of what a dose is worth: its table, or the one reason why nothing in it is known."""
+
+    title: str
+    words: str
+    table: Table | None
+    reason: str = ""
+
+
+def _worth(data: ReportData) -> tuple[_Worth, ...]:
+    """The parts that the study has rows for; where no row has a number, the reasons stand for the table."""
+    delta = score(data.verdict.smallest_effect)
+    parts = [
+        (
+            "What a dose is worth",
+            "How many more target rows, without a dose, would have brought the same score. Negative: the dose costs as "
+            "much as losing that many rows.",
+            tables.exchange_table(data.exchange),
+            [row.rows for row in data.exchange],
+        ),
+        (
+            "Where a dose stops paying",
+            f"The target size from which on a dose gains less than the smallest effect that matters ({delta}).",
+            tables.threshold_table(data.thresholds),
+            [row.target_rows for row in data.thresholds],
+        ),
+        (
+            "Does the gain change with the target rows?",
+            "The gain of a dose with each doubling of target rows, tested as one change. That a dose is firm at one "
+            "size and open at another says nothing about a change. p is adjusted for all doses against the same "
+            "baseline.",
+            tables.change_table(data.changes, over="target_rows"),
+            [value for row in data.changes for value in (row.change, row.p_adjusted)],
+        ),
+        (
+            "A law for both",
+            "One formula for target rows n and generalist rows g: score = e + c · (n + γ · g^α)^−β. It is quoted only "
+            "where it predicts arms that it has not seen better than their neighbours do.",
+            tables.law_table(data.laws),
+            [row.error_law for row in data.laws],
+        ),
+        (
+            "Does the gain depend on the skill?",
+            "The gain of a dose over the fair baseline, compared between targets that need different skills, tested as "
+            "one difference over all targets of this study.",
+            tables.change_table(data.skills, over="skill"),
+            [value for row in data.skills for value in (row.change, row.p_adjusted)],
+        ),
+    ]
+    shown = []
+    for title, words, table, values in parts:
+        if not table.rows:
+            continue
+        if any(known(value) for value in values):
+            shown.append(_Worth(title=title, words=words, table=table))
+        else:
+            shown.append(_Worth(title=title, words=words, table=None, reason="; ".join(table.notes[:3])))
+    if not data.exchange:
+        reason = data.exchange_reason or "the study gave no rate of exchange"
+        shown.insert(0, _Worth(title="What a dose is worth", words="", table=None, reason=reason))
+    return tuple(shown)
 
 
 def _responses(data: ReportData) -> tuple[_Response, ...]:
     responses = []
+    known_contrasts = contrasts_by_arm([data.verdict, *(v.verdict for v in data.other_verdicts if v.page is None)])
     for measure in ("score", "graded"):
         curves = [curve for curve in data.curves if curve.measure == measure]
         if not curves and measure == "graded":
             continue
         name = data.metric if measure == "score" else data.graded or "graded score"
-        figure = figures.dose_response(curves, measure=measure)
+        # The contrasts are of the score that decides; of the other one there are none to draw.
+        drawn = banded_by_contrasts(curves, known_contrasts if measure == "score" else {})
+        figure = figures.dose_response(drawn, measure=measure)
         title = shortened(name, limit=tables.NAME_LIMIT)
         responses.append(_Response(title=title, figure=figure, table=tables.dose_table(curves)))
     return tuple(responses)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from titrant.core.records import ArmKind, Contrast, Verdict
+from titrant.report.cells import Cell, Column, Interval, Table
 from titrant.report.data import (
     ChangeRow,
     CollapseRow,
@@ -23,6 +24,7 @@ from titrant.report.data import (
     SizeCurve,
     ThresholdRow,
 )
+from titrant.report.forest import bounds_of
 from titrant.report.wording import count, known, percent, plural, probability, quantity, score, shortened, signed
 
 MOST_ROWS = 1000
@@ -34,49 +36,6 @@ KIND_WORDS: dict[ArmKind, str] = {
     "dosed": "with a dose",
     "generalist_alone": "generalist alone",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A drawn interval on the scale of its table, 0 to 100: where it lies, zero, and the zone that does not matter."""
-
-    low: float
-    value: float
-    high: float
-    zero: float
-    zone_low: float
-    zone_high: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """Text (with a line in smaller type below), or an unknown number with its note, or a drawn interval."""
-
-    text: str
-    below: str | None = None
-    numeric: bool = False
-    note: int | None = None
-    interval: Interval | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """A heading; `numeric` columns are set flush right."""
-
-    title: str
-    numeric: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Columns, rows of as many cells, and notes that the cells refer to by number from 1."""
-
-    caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...] = ()
-    left_out: str | None = None
-    remark: str | None = None
 
 
 @dataclass(slots=True)
@@ -174,6 +133,7 @@ def _contrast_table(
     eval_set, baseline = key
     notes = _Notes()
     common = len({_evidence(contrast) for contrast in contrasts}) == 1  # then it is said once, below the caption
+    with_p = any(known(contrast.difference.value) and known(contrast.p_adjusted) for contrast in contrasts)
     rows = []
     for contrast in contrasts:
         difference = contrast.difference
@@ -183,11 +143,12 @@ def _contrast_table(
             notes.number(difference.value, signed, reason=reason),
             _bounds(contrast, notes),
             _interval_cell(contrast, verdict.smallest_effect, scale),
-            notes.number(contrast.p_adjusted, probability, reason=reason or "no p value for this contrast"),
         ]
-        rows.append(row if common else [*row, _name(_evidence(contrast))])
+        if with_p:  # a staged study has no p values: its claims are made look by look
+            row.append(notes.number(contrast.p_adjusted, probability, reason=reason or "no p value for this contrast"))
+        rows.append(row if common else [*row, Cell(text=_evidence(contrast))])
     columns = [*_text("arm"), *_numeric("difference", "interval"), *_text("interval, drawn")]
-    columns += [*_numeric("p, adjusted"), *([] if common else _text("from"))]
+    columns += [*(_numeric("p, adjusted") if with_p else []), *([] if common else _text("from"))]
     role = {verdict.baseline: "plain baseline, ", verdict.matched: "matched baseline, "}.get(baseline, "")
     rival = f"from the {role}{shortened(baseline, limit=NAME_LIMIT)}"
     caption = f"Difference in {metric} {rival}"
@@ -209,37 +170,38 @@ def _evidence(contrast: Contrast) -> str:
     """What a contrast was estimated from, and how."""
     difference = contrast.difference
     sample = f"{plural(difference.n_items, 'item')}, {plural(difference.n_seeds, 'seed')}"
-    return f"{sample}; {shortened(difference.method, limit=NAME_LIMIT)}"
+    return f"{sample}; {shortened(difference.method, limit=TEXT_LIMIT)}"
 
 
 def _bounds(contrast: Contrast, notes: _Notes) -> Cell:
-    low, high = contrast.difference.low, contrast.difference.high
-    if known(low) and known(high):
-        return _number(f"{signed(low)} to {signed(high)}")
-    return notes.unknown(contrast.difference.reason)
+    bounds = bounds_of(contrast)
+    if bounds is not None:
+        return _number(f"{signed(bounds[0])} to {signed(bounds[1])}")
+    unread = "set aside before a look read it" if known(contrast.difference.low) else contrast.difference.reason
+    return notes.unknown(unread)
 
 
 def _difference_scale(verdict: Verdict) -> tuple[float, float]:
     """The ends of the scale on which all intervals are drawn: all bounds and the zone that does not matter."""
     ends = [-1.4 * verdict.smallest_effect, 1.4 * verdict.smallest_effect]
     for contrast in (*verdict.contrasts, *verdict.transfer):
-        ends += [v for v in (contrast.difference.low, contrast.difference.high, contrast.difference.value) if known(v)]
+        ends += [v for v in (*(bounds_of(contrast) or ()), contrast.difference.value) if known(v)]
     margin = 0.05 * (max(ends) - min(ends)) or 0.01
     return min(ends) - margin, max(ends) + margin
 
 
 def _interval_cell(contrast: Contrast, smallest_effect: float, scale: tuple[float, float]) -> Cell:
-    difference = contrast.difference
-    if not (known(difference.low) and known(difference.high) and known(difference.value)):
+    difference, bounds = contrast.difference, bounds_of(contrast)
+    if bounds is None or not known(difference.value):
         return Cell(text="")
 
     def place(value: float) -> float:
         return round(100 * (value - scale[0]) / (scale[1] - scale[0]), 2)
 
     drawn = Interval(
-        low=place(difference.low),
+        low=place(bounds[0]),
         value=place(difference.value),
-        high=place(difference.high),
+        high=place(bounds[1]),
         zero=place(0.0),
         zone_low=place(-smallest_effect),
         zone_high=place(smallest_effect),

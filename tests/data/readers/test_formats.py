@@ -142,7 +142,7 @@ def test_a_mark_on_an_earlier_answer_changes_nothing_since_only_the_last_bears_l
 
 
 def test_a_weight_between_nought_and_one_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"weight other than 0 and 1 \(2 rows, this is the first\).*got '0.5'"):
+    with pytest.raises(DataError, match=r"weight other than 0 and 1 \(2 rows, this is the first.*got '0.5'"):
         turns_of(jsonl(tmp_path / "rows.jsonl", answer(weight=0.5), answer(weight=0.5), answer(weight=1)))
 
 
@@ -170,7 +170,7 @@ def test_a_weight_between_nought_and_one_is_refused(tmp_path: Path) -> None:
 def test_rows_with_more_than_text_are_refused_once_with_their_count(
     tmp_path: Path, row: dict[str, Any], what: str
 ) -> None:
-    with pytest.raises(DataError, match=rf"rows\.jsonl:1: rows with {what} .*\(30 rows, this is the first\)") as caught:
+    with pytest.raises(DataError, match=rf"rows\.jsonl:1: rows with {what} .*\(30 rows, this is the first") as caught:
         turns_of(jsonl(tmp_path / "rows.jsonl", *[row] * 30))
     assert str(caught.value).count("rows.jsonl:") == 1
 
@@ -182,7 +182,7 @@ def test_images_as_datasets_stores_them_are_counted_where_they_matter_and_told_w
     texts = {"instruction": [f"What is {n}?" for n in range(30)], "output": ["a cat"] * 30}
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({**texts, "image": stored}), path)
-    with pytest.raises(DataError, match=r"rows\.parquet:1: rows with images \(image\).*\(30 rows, this is the first\)"):
+    with pytest.raises(DataError, match=r"rows\.parquet:1: rows with images \(image\).*\(30 rows, this is the first"):
         turns_of(path)
     pq.write_table(pa.table({**texts, "picture": stored}), path)
     notes = ReadingNotes()
@@ -335,7 +335,7 @@ def test_a_question_without_an_answer_is_left_out_and_counted(tmp_path: Path) ->
 @pytest.mark.parametrize("role", ["tool", "Narrator", "", None])
 def test_an_unknown_role_is_told_once_with_its_count(tmp_path: Path, role: Any) -> None:
     row = {"messages": [{"role": role, "content": "a"}, {"role": "assistant", "content": "b"}]}
-    with pytest.raises(DataError, match=r"unknown role.*\(300 rows, this is the first\).*developer") as caught:
+    with pytest.raises(DataError, match=r"unknown role.*\(300 rows, this is the first.*developer") as caught:
         turns_of(jsonl(tmp_path / "rows.jsonl", answer(), *[row] * 300))
     assert str(caught.value).count("rows.jsonl:") == 1
 
@@ -344,4 +344,4 @@ def test_refused_rows_stand_beside_other_faults(tmp_path: Path) -> None:
     odd = {"messages": [{"role": "x", "content": "a"}]}
     with pytest.raises(DataError, match="2 problems") as caught:
         turns_of(jsonl(tmp_path / "rows.jsonl", odd, odd, {"messages": []}, odd))
-    assert "(3 rows, this is the first)" in str(caught.value)
+    assert "(3 rows, this is the first; next lines 2, 4)" in str(caught.value)

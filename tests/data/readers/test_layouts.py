@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,9 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from titrant.config.fields import resolve_place
 from titrant.core.errors import DataError
 from titrant.data.readers import read_rows, row_files
 from titrant.data.readers.layouts import splits_of, splits_of_names
+from titrant.experiment.prepare import file_hash
 
 CASES = Path(os.environ.get("TITRANT_CASES", Path(__file__).parents[4] / "shared" / "cases"))
 _DATA_DIRS = "configs:\n- {config_name: new, data_dir: v2, default: true}\n- {config_name: old, data_dir: v1}\n"
@@ -332,6 +336,61 @@ def test_an_archive_with_several_splits_is_refused_and_its_metadata_is_no_row(tm
             continue
         with pytest.raises(DataError, match=message):
             prompts(path)
+
+
+def zipped(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def tarred(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("name", ["rows.zip", "rows.tar", "rows.tar.gz", "rows.tgz"])
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["train.jsonl", "eval.jsonl"], {"train": ["train.jsonl"], "test": ["eval.jsonl"]}),
+        (
+            ["set/train/a.jsonl", "set/train/b.jsonl", "set/dev/a.jsonl"],
+            {"train": ["set/train/a.jsonl", "set/train/b.jsonl"], "validation": ["set/dev/a.jsonl"]},
+        ),
+        (
+            ["data/sft-00000-of-00001.jsonl", "data/gen-00000-of-00001.jsonl"],
+            {"sft": ["data/sft-00000-of-00001.jsonl"], "gen": ["data/gen-00000-of-00001.jsonl"]},
+        ),
+        (["en/train.jsonl", "de/train.jsonl", "de/test.jsonl"], {"de/train": ["de/train.jsonl"]}),
+    ],
+)
+def test_a_split_of_an_archive_is_read_where_it_is_named(
+    tmp_path: Path, name: str, names: list[str], wanted: dict[str, list[str]]
+) -> None:
+    files = {each: json.dumps({"prompt": each}).encode() + b"\n" for each in names}
+    path = (zipped if name.endswith(".zip") else tarred)(tmp_path / name, files)
+    with pytest.raises(DataError, match="the archive has several splits") as caught:
+        prompts(path)
+    assert f"Fix: {path}:<split>" in str(caught.value)
+    for split, there in wanted.items():
+        assert prompts(f"{path}:{split}") == there
+        assert next(iter(read_rows(f"{path}:{split}"))).origin.path == f"{path}!{there[0]}"
+    with pytest.raises(DataError, match="no such split"):
+        prompts(f"{path}:nothing")
+
+
+def test_a_study_may_name_the_split_of_an_archive(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "rows.zip", {f"{split}.jsonl": b'{"prompt": "p"}\n' for split in ("train", "test")})
+    assert resolve_place("rows.zip:test", tmp_path) == f"{path}:test"
+    assert file_hash(f"{path}:test")
+    with pytest.raises(ValueError, match="refused"):
+        resolve_place("rows.jsonl:test", tmp_path)
 
 
 def test_a_path_with_a_colon_that_is_there_is_no_split(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_items_have_their_own_choices_or_the_labels_of_the_target(tmp_path: Path
 
 def test_a_test_label_never_seen_in_training_is_named_with_its_line(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "test.jsonl", {"text": "x", "label": "a"}, {"text": "y", "label": "B"})
-    with pytest.raises(DataError, match=r"test\.jsonl:2: a label that was never seen in training .*got 'B'"):
+    with pytest.raises(DataError, match=r"test\.jsonl:2: a label that was never seen in training.*got 'B'"):
         load_items(
             path,
             eval_set="target",
@@ -200,16 +200,44 @@ def test_a_row_that_cannot_be_read_says_why(
         load_examples(jsonl(tmp_path / "rows.jsonl", row), source="s", task="t", **options)
 
 
-def test_up_to_twenty_faults_are_told_at_once(tmp_path: Path) -> None:
+def test_each_fault_is_told_once_with_its_count_and_its_first_places(tmp_path: Path) -> None:
     good = '{"prompt": "p", "completion": "c"}\n'
-    bad = '{"prompt": "p"}\n{"prompt": "p", "completion": 3,}\n'
+    bad = '{"prompt": "p"}\n{"prompt": "p", "completion": 3,}\n{"prompt": "p"}{}\n'
     path = tmp_path / "rows.jsonl"
-    path.write_text(good + bad * 15)
-    with pytest.raises(DataError, match="20 problems") as caught:
+    path.write_text(good + bad * 15 + '{"prompt": "pp", "completion": 3,}\n')
+    with pytest.raises(DataError, match="3 problems:") as caught:
         load_examples(path, source="s", task="t")
+    told = str(caught.value)
+    assert told.count("rows.jsonl:") == 3
+    assert "rows.jsonl:2: the completion is missing (15 rows, this is the first; next lines 5, 8, 11, 14 …)" in told
+    assert (
+        "rows.jsonl:3: this is no JSON: Expecting property name enclosed in double quotes at column 33 (16 rows" in told
+    )
+    assert "rows.jsonl:4: this is no JSON: Extra data at column 16 (15 rows" in told
+
+
+def test_up_to_twenty_kinds_of_faults_are_told_at_once(tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": f"{letter}{letter}", "content": "a"}]} for letter in "abcdefghijklmnopqrstuvwxyz"]
+    with pytest.raises(DataError, match=r"20 problems \(there may be more\)") as caught:
+        load_examples(jsonl(tmp_path / "rows.jsonl", *rows), source="s", task="t")
     assert str(caught.value).count("rows.jsonl:") == 20
-    assert "rows.jsonl:2: the completion is missing" in str(caught.value)
-    assert "rows.jsonl:3: this is no JSON" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("prompt,completion\na,b,c\na,b\na,b,c,d\n", "3 cells in a table of 2 columns (2 rows"),
+        ("prompt,completion\na,\na,b\nc,\n", "the completion is empty (2 rows"),
+        ("prompt,completion\n,b\n,b\n,b\n", "the prompt is empty (3 rows"),
+    ],
+)
+def test_faults_of_a_table_are_told_once(tmp_path: Path, text: str, fault: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+    with pytest.raises(DataError) as caught:
+        load_examples(path, source="s", task="t")
+    assert fault in str(caught.value)
+    assert str(caught.value).count("rows.csv:") == 1
 
 
 def test_faults_can_be_taken_and_counted_instead(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,43 @@ def test_the_tables_that_were_reported_are_read_or_explained() -> None:
     assert (found.shape, found.columns) == ("text_label", ("text", "label"))
     with pytest.raises(DataError, match="iconv -f cp1252 -t utf-8"):
         list(read_rows(CASES / "cp1252.csv"))
+
+
+WORDS = {
+    ".csv": "prompt,completion\np,é\n",
+    ".jsonl": '{"prompt": "p", "completion": "é"}\n',
+    ".json": '[{"prompt": "p"}]',
+}
+
+
+@pytest.mark.parametrize("suffix", WORDS)
+@pytest.mark.parametrize(
+    ("codec", "encoding"),
+    [("utf-16", "utf-16"), ("utf-32", "utf-32"), ("utf-16-le", "utf-16le"), ("utf-16-be", "utf-16be")],
+)
+def test_the_fix_for_another_encoding_is_a_command_that_names_the_file_and_mends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, codec: str, encoding: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path(f"my rows{suffix}")
+    path.write_bytes(WORDS[suffix].encode(codec))
+    command = f"iconv -f {encoding} -t utf-8 'my rows{suffix}' > 'my rows.utf8{suffix}'"
+    with pytest.raises(DataError) as caught:
+        list(read_rows(path))
+    assert command in str(caught.value)
+    assert path.read_bytes().decode(encoding).removeprefix("\ufeff") == WORDS[suffix]
+
+
+def test_the_fix_for_a_packed_file_of_another_encoding_unpacks_it_first(tmp_path: Path) -> None:
+    packed = tmp_path / "rows.csv.gz"
+    packed.write_bytes(gzip.compress(WORDS[".csv"].encode("utf-16")))
+    with pytest.raises(
+        DataError, match=r"Fix: unpack \S*rows\.csv\.gz, and then iconv -f utf-16 -t utf-8 rows\.csv > rows"
+    ):
+        list(read_rows(packed))
+    with zipfile.ZipFile(tmp_path / "rows.zip", "w") as archive:
+        archive.writestr("in/rows.csv", WORDS[".csv"].encode("cp1252"))
+    with pytest.raises(
+        DataError, match=r"Fix: unpack \S*rows\.zip, and then iconv -f cp1252 -t utf-8 rows\.csv > rows"
+    ):
+        list(read_rows(tmp_path / "rows.zip"))

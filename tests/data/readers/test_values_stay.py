@@ -29,7 +29,7 @@ VALUES = (
     "Infinity",
     "True",
 )
-LITERALS = ("10", "0.10", "1e5", "-0", "1E+2", "123456789012345678901234567890", "NaN", "-Infinity", "true")
+LITERALS = ("10", "0.10", "1e5", "-0", "1E+2", "123456789012345678901234567890", "true")
 HEADER = b"---\nlicense: mit\n---\n"
 
 

@@ -9,8 +9,9 @@ from titrant.data.readers.large import RowIndex, fetch_rows, index_rows, is_larg
 from titrant.data.readers.layouts import RowFile
 from titrant.data.readers.load import load_examples, load_items, stream_examples
 from titrant.data.readers.notes import FileNote, ReadingNotes
+from titrant.data.readers.parts import ColumnMap
 from titrant.data.readers.pins import LOCK_NAME, Pin, lock_key, pin, pin_at_first_use, read_lock, write_lock
-from titrant.data.readers.shapes import SHAPES, ColumnMap
+from titrant.data.readers.shapes import SHAPES
 
 __all__ = [
     "HUB_PREFIX",

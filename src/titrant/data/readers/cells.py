@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from titrant.core.errors import DataError, RowsRefused
+from titrant.core.errors import DataError
 from titrant.data.readers.json_rows import parse_json
 
 # What opens a list or dict in Python and no JSON: a quoted text, a constant or an array of numpy. Told by its look, as
@@ -16,7 +16,7 @@ _PYTHON_OPENS = re.compile(r"""\s*[\[{][\s\[{]*(['"\d-]|array\(|True\b|False\b|N
 def is_filled(value: Any) -> bool:
     """Whether a value says anything: not null, blank text, or an empty list or object."""
     if isinstance(value, str):
-        return bool(value.strip())
+        return value != "" and not value.isspace()  # which, unlike strip, copies no long text
     return value is not None and value not in ([], {}, ())
 
 
@@ -26,6 +26,8 @@ def text_of(value: Any, name: str) -> str:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float):  # every number that can be read is text by now
+        raise DataError(f"the {name} is an infinite number", got=value, expected="text or a number")
     kind = {type(None): "null", list: "a list", dict: "an object"}.get(type(value), type(value).__name__)
     raise DataError(f"the {name} is {kind}", got=value, expected="text or a number")
 
@@ -33,7 +35,7 @@ def text_of(value: Any, name: str) -> str:
 def parsed_cell(value: Any, name: str) -> Any:
     """A cell of a table that holds a JSON list or object, as that; everything else as it is.
 
-    `RowsRefused` for a list in Python's writing, which is what pandas writes into a CSV file.
+    `DataError` for a list in Python's writing, which is what pandas writes into a CSV file.
     """
     if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
@@ -41,7 +43,7 @@ def parsed_cell(value: Any, name: str) -> Any:
         parsed = parse_json(value)
     except DataError:
         if _PYTHON_OPENS.match(value) and value.rstrip().endswith(("]", "}")):
-            raise RowsRefused(
+            raise DataError(
                 f"the {name} are a list in Python's writing, not JSON, as pandas writes them with to_csv",
                 got=value,
                 expected='["one", "another"]',

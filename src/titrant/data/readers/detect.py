@@ -10,8 +10,10 @@ from typing import Any
 
 from titrant.core.errors import DataError
 from titrant.core.records import RawRow
-from titrant.data.readers.files import read_rows
-from titrant.data.readers.shapes import SHAPES, Row, read_row, shape_of
+from titrant.data.readers.columns import Row
+from titrant.data.readers.lines import refuse
+from titrant.data.readers.shapes import SHAPES, columns_in_other_case, read_row, shape_of
+from titrant.data.readers.trees import with_whole_conversations
 
 MOST_LISTED_CHARACTERS = 1000
 """An instruction names all labels while they take no more than this: it is read again with every row."""
@@ -56,18 +58,23 @@ def detect_shape(path: str | Path) -> FileShape:
     """Look at up to 20,000 rows of `path`; a file that cannot be read raises the reader's `DataError`."""
     rows: list[RawRow] = []
     complete = True
-    for row in read_rows(path):
+    for row in with_whole_conversations(path, report=refuse):
         if len(rows) == _SAMPLE_ROWS:
             complete = False
             break
         rows.append(replace(row, values={name: _as_read(value) for name, value in row.values.items()}))
     columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
-    shape = _known_shape(rows[0])
     mapping: dict[str, str] = {}
+    shape = _known_shape(rows[0], None)
+    if shape is None and (mapping := columns_in_other_case(rows[0])):
+        shape = _known_shape(rows[0], mapping)
     if shape is None:
         mapping = _guess_text_and_label(rows, columns)
         shape = "text_label" if mapping else None
-    label_column = {"text_label": mapping.get("label", "label"), "input_output": "output"}.get(shape or "")
+    label_column = {
+        "text_label": mapping.get("label", "label"),
+        "input_output": mapping.get("output", "output"),
+    }.get(shape or "")
     labels = _labels(rows, label_column, named=shape == "text_label") if label_column else ()
     instruction, listed = None, True
     if labels:
@@ -84,24 +91,24 @@ def detect_shape(path: str | Path) -> FileShape:
         suggested_instruction=instruction,
         labels_listed=listed,
         different=tuple(_different(rows, columns).items()),
-        has_choices=shape is not None and not mapping and _has_choices(rows[0], shape),
+        has_choices=shape is not None and _has_choices(rows[0], shape, mapping),
     )
 
 
-def _known_shape(first: RawRow) -> str | None:
-    """The shape by canonical column names alone; an instruction is assumed, since init would write one."""
+def _known_shape(first: RawRow, columns: dict[str, str] | None) -> str | None:
+    """The shape by column names alone; an instruction is assumed, since init would write one."""
     for instruction in (None, "…"):
         try:
-            return shape_of(first, columns=None, instruction=instruction).name
+            return shape_of(first, columns=columns, instruction=instruction).name
         except DataError:
             continue
     return None
 
 
-def _has_choices(first: RawRow, shape: str) -> bool:
+def _has_choices(first: RawRow, shape: str, columns: dict[str, str]) -> bool:
     """Whether the first row brings choices of its own. A row with a fault has none: the loader says which."""
     try:
-        return read_row(SHAPES[shape], Row(first, {}), "…").choices is not None
+        return read_row(SHAPES[shape], Row(first, columns), "…").choices is not None
     except DataError:
         return False
 

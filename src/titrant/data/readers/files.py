@@ -15,14 +15,16 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Collection, Container, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, cast
 
 from titrant.core.errors import DataError
 from titrant.core.records import RawRow
+from titrant.data.readers.class_names import ClassNames, names_in_folder, told_from_numbers, with_class_names
 from titrant.data.readers.doors import door_of
 from titrant.data.readers.file_kinds import ARCHIVES, EXPECTED, kind_of
-from titrant.data.readers.hub import HUB_PREFIX, front_matter, hub_files
+from titrant.data.readers.hub import HUB_PREFIX, class_names_of_hub, front_matter, hub_files
 from titrant.data.readers.json_rows import parse_object, rows_of_json, rows_of_json_lines
 from titrant.data.readers.layouts import RowFile, choose_split, is_data, splits_of, splits_of_names
 from titrant.data.readers.lines import CHUNK_BYTES, Report, refuse
@@ -32,43 +34,47 @@ from titrant.data.readers.unpacking import Allowance, Unpacked
 _PART = re.compile(r"(?:[\w.-]+/)?[\w.-]+")
 
 
-def read_rows(path: str | Path, *, report: Report = refuse) -> Iterator[RawRow]:
+def read_rows(path: str | Path, *, report: Report = refuse, named: bool = False) -> Iterator[RawRow]:
     """Every row of `path`, in file order, with its place; at least one, or a `DataError`.
 
     `path` is a place as `row_files` takes it. Problems of single rows go to `report`, which raises them unless told
-    otherwise.
+    otherwise. With `named`, numbers of classes are read as the names that the dataset has for them.
     """
     for file in row_files(path):
-        yield from _rows_of_file(file.path, file.name, report=report)
+        yield from _rows_of_file(file, report=report, named=named)
 
 
 def row_files(place: str | Path) -> tuple[RowFile, ...]:
     """The files that the rows of a place come from, in the order in which they are read; always at least one.
 
-    `place` is a file (an archive of files too), a folder, `FOLDER:[configuration/]split`, or
+    `place` is a file (an archive of files too), a folder, `PLACE:[configuration/]split` with a folder or an archive, or
     `hub:org/name[@revision][:[configuration/]split]`. Whoever asks what a study reads asks here, so that what is hashed
     is what was read. `DataError` where there is no such place, or where it has several splits and none is named.
     """
     text = str(place)
     if text.startswith(HUB_PREFIX):
-        return tuple(RowFile(path=file.path, name=file.name) for file in hub_files(text))
+        files = hub_files(text)  # before the names: what was not in the cache is fetched here
+        names = class_names_of_hub(text)
+        return tuple(RowFile(path=file.path, name=file.name, class_names=names) for file in files)
     folder, part = parted(text)
     if not _is_there(str(folder)):
         raise missing_place(text)
     if folder.is_dir():
         return _files_of_folder(folder, part, text)
-    return (RowFile(path=folder, name=text),)
+    return (RowFile(path=folder, name=str(folder) if part is not None else text, part=part),)
 
 
 def parted(text: str) -> tuple[Path, str | None]:
-    """The path of a local place, and the split that is named behind a folder's: a path that is there is never cut.
+    """The path of a local place, and the split that is named behind a folder's or an archive's: a path that is there is
+    never cut.
 
     >>> parted("/tmp:en/train"), parted("/no/such:train")[1]
     ((PosixPath('/tmp'), 'en/train'), None)
     """
     # A name with a colon may be a file or folder that exists: only what is not there as it stands is cut.
     head, mark, part = text.rpartition(":")
-    if mark and _PART.fullmatch(part) and not _is_there(text) and _is_there(head) and Path(head).is_dir():
+    holds_files = Path(head).is_dir() or kind_of(head) in ARCHIVES
+    if mark and _PART.fullmatch(part) and holds_files and not _is_there(text) and _is_there(head):
         return Path(head), part
     return Path(text), None
 
@@ -127,12 +133,13 @@ def _files_of_folder(folder: Path, part: str | None, text: str) -> tuple[RowFile
             folder / choose_split({name: (name,) for name in listed}, split, of="the folder", where=text, fix=fix)[0]
         )
         return _files_of_folder(inner, None, str(inner))
+    header = _header_of(folder)
     if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
         names = tuple(_saved(folder / "state.json", "_data_files"))
         chosen = choose_split({split or "train": names}, split, of="the folder", where=text, fix=fix)
     else:
         named = f"{folder}:<configuration>/<split>"
-        known = splits_of(_names_below(folder), _header_of(folder), config or None, where=text, fix=named)
+        known = splits_of(_names_below(folder), header, config or None, where=text, fix=named)
         chosen = choose_split(known, split, of="the folder", where=text, fix=fix)
     # What is hashed and read must lie in the folder that the study names: a link to elsewhere would be data that no
     # copy of the folder holds.
@@ -142,7 +149,8 @@ def _files_of_folder(folder: Path, part: str | None, text: str) -> tuple[RowFile
             raise DataError(
                 "a link leads out of the folder", where=str(folder / name), got=str((folder / name).resolve())
             )
-    return tuple(RowFile(path=folder / name, name=str(folder / name)) for name in chosen)
+    classes = names_in_folder(folder, header, config or None)
+    return tuple(RowFile(path=folder / name, name=str(folder / name), class_names=classes) for name in chosen)
 
 
 def _header_of(folder: Path) -> dict[str, Any]:
@@ -197,7 +205,8 @@ def _is_plain(name: str) -> bool:
     return Path(name).name == name and name not in ("", "..")
 
 
-def _rows_of_file(path: Path, name: str, *, report: Report) -> Iterator[RawRow]:
+def _rows_of_file(file: RowFile, *, report: Report, named: bool) -> Iterator[RawRow]:
+    path, name = file.path, file.name
     kind = kind_of(path.name)
     if kind is None:
         raise DataError("this kind of file is not known", where=name, got=path.suffix, expected=EXPECTED)
@@ -215,10 +224,11 @@ def _rows_of_file(path: Path, name: str, *, report: Report) -> Iterator[RawRow]:
         # A few kilobytes can unpack to terabytes; what one file may unpack to is bounded by its own size.
         allowance = Allowance(path.stat().st_size, name)
         with path.open("rb") as stream:
+            read = _Reader(report=noting, allowance=allowance, class_names=file.class_names if named else None)
             if kind in ARCHIVES:
-                rows = _rows_of_archive(stream, name, kind, allowance, report=noting)
+                rows = _rows_of_archive(stream, name, kind, read, part=file.part)
             else:
-                rows = _rows_of_stream(stream, name, kind, allowance, report=noting)
+                rows = _rows_of_stream(stream, name, kind, read)
             for row in rows:
                 empty = False
                 yield row
@@ -228,65 +238,78 @@ def _rows_of_file(path: Path, name: str, *, report: Report) -> Iterator[RawRow]:
         report(DataError("the file holds no rows", where=f"{name}:1"))
 
 
-def _rows_of_stream(
-    stream: BinaryIO, name: str, kind: str, allowance: Allowance, *, report: Report
-) -> Iterator[RawRow]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reader:
+    """What the reading of one file needs to its last member: who is told of faults, how much may be unpacked, and the
+    names of classes; None where numbers stay numbers."""
+
+    report: Report
+    allowance: Allowance
+    class_names: ClassNames | None
+
+
+def _rows_of_stream(stream: BinaryIO, name: str, kind: str, read: _Reader) -> Iterator[RawRow]:
     if kind.endswith(".gz"):
         with gzip.open(stream, "rb") as packed:
-            unpacked = cast("BinaryIO", Unpacked(cast("BinaryIO", packed), allowance))
-            yield from _rows_of_stream(unpacked, name, kind.removesuffix(".gz"), allowance, report=report)
-    elif kind == ".json":
-        yield from rows_of_json(stream, name)
-    elif kind == ".csv":
-        yield from rows_of_csv(stream, name, delimiter=",", report=report)
-    elif kind == ".tsv":
-        yield from rows_of_csv(stream, name, delimiter="\t", report=report)
-    elif kind == ".parquet":
-        yield from rows_of_parquet(stream, name, unpacked=allowance.take)
-    elif kind == ".arrow":
-        yield from rows_of_arrow(stream, name, unpacked=allowance.take)
+            unpacked = cast("BinaryIO", Unpacked(cast("BinaryIO", packed), read.allowance))
+            yield from _rows_of_stream(unpacked, name, kind.removesuffix(".gz"), read)
+    elif kind in (".parquet", ".arrow"):
+        rows_of = rows_of_parquet if kind == ".parquet" else rows_of_arrow
+        yield from rows_of(stream, name, unpacked=read.allowance.take, class_names=read.class_names)
     else:
-        yield from rows_of_json_lines(stream, name, report=report)
+        rows = _rows_of_text(stream, name, kind, read.report)
+        names = told_from_numbers(read.class_names or {})
+        yield from (with_class_names(row, names) for row in rows) if names else rows
 
 
-def _rows_of_archive(
-    stream: BinaryIO, name: str, kind: str, allowance: Allowance, *, report: Report
-) -> Iterator[RawRow]:
-    """Rows of the readable members, sorted by name, read in place: nothing is ever written to disk.
+def _rows_of_text(stream: BinaryIO, name: str, kind: str, report: Report) -> Iterator[RawRow]:
+    if kind == ".json":
+        return rows_of_json(stream, name)
+    if kind in (".csv", ".tsv"):
+        return rows_of_csv(stream, name, delimiter="," if kind == ".csv" else "\t", report=report)
+    return rows_of_json_lines(stream, name, report=report)
+
+
+def _rows_of_archive(stream: BinaryIO, name: str, kind: str, read: _Reader, *, part: str | None) -> Iterator[RawRow]:
+    """Rows of the readable members of one split, sorted by name, read in place: nothing is ever written to disk.
 
     Members that point out of the archive (absolute, `..`, links) are refused all the same: such a file is not honest.
     """
     try:
         members = (
-            _zip_members(stream, name, allowance) if kind == ".zip" else _tar_members(stream, name, kind, allowance)
+            _zip_members(stream, name, read.allowance, part)
+            if kind == ".zip"
+            else _tar_members(stream, name, kind, read.allowance, part)
         )
         for member, opened in members:
             member_kind = kind_of(member)
             if member_kind is None:
                 continue
             with opened as inner:
-                yield from _rows_of_stream(
-                    cast("BinaryIO", inner), f"{name}!{member}", member_kind, allowance, report=report
-                )
+                yield from _rows_of_stream(cast("BinaryIO", inner), f"{name}!{member}", member_kind, read)
     except (zipfile.BadZipFile, tarfile.TarError, NotImplementedError, RuntimeError, UnicodeDecodeError) as error:
         raise DataError(f"this archive cannot be read ({error})", where=f"{name}:1") from error
     except (EOFError, zlib.error, lzma.LZMAError, struct.error, OverflowError) as error:
         raise DataError(f"this archive is cut off or damaged ({error})", where=f"{name}:1") from error
 
 
-def _zip_members(stream: BinaryIO, name: str, allowance: Allowance) -> Iterator[tuple[str, IO[bytes]]]:
+def _zip_members(
+    stream: BinaryIO, name: str, allowance: Allowance, part: str | None
+) -> Iterator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(stream) as archive:
         # Sorted by name: the order inside an archive depends on the tool that packed it.
         members = sorted(archive.infolist(), key=lambda member: member.filename)
         for member in members:
             _refuse_outside(member.filename, name, link=stat.S_ISLNK(member.external_attr >> 16))
-        chosen = _members_of_rows([member.filename for member in members if not member.is_dir()], name)
+        chosen = _members_of_rows([member.filename for member in members if not member.is_dir()], name, part)
         for member in members:
             if member.filename in chosen:
                 yield member.filename, cast("IO[bytes]", Unpacked(cast("BinaryIO", archive.open(member)), allowance))
 
 
-def _tar_members(stream: BinaryIO, name: str, kind: str, allowance: Allowance) -> Iterator[tuple[str, IO[bytes]]]:
+def _tar_members(
+    stream: BinaryIO, name: str, kind: str, allowance: Allowance, part: str | None
+) -> Iterator[tuple[str, IO[bytes]]]:
     with contextlib.ExitStack() as opened_files:
         if kind != ".tar":
             # Unpacked by us and not by tarfile, so that the allowance sees every byte.
@@ -297,20 +320,22 @@ def _tar_members(stream: BinaryIO, name: str, kind: str, allowance: Allowance) -
         members = sorted(archive.getmembers(), key=lambda member: member.name)
         for member in members:
             _refuse_outside(member.name, name, link=not (member.isfile() or member.isdir()))
-        chosen = _members_of_rows([member.name for member in members if member.isfile()], name)
+        chosen = _members_of_rows([member.name for member in members if member.isfile()], name, part)
         for member in members:
             opened = archive.extractfile(member) if member.name in chosen else None
             if opened is not None:
                 yield member.name, opened
 
 
-def _members_of_rows(members: Sequence[str], name: str) -> Collection[str]:
-    """The members that hold rows. An archive has no way to name a split, so one with several is refused."""
+def _members_of_rows(members: Sequence[str], name: str, part: str | None) -> Collection[str]:
+    """The members that hold the rows of a split, as in a folder: of several splits one has to be named."""
     data = [member for member in members if is_data(member) and kind_of(member) not in ARCHIVES]
     if not data:
         return ()
-    fix = "unpack it, and name FOLDER:<split>"
-    return choose_split(splits_of_names(data), None, of="the archive", where=f"{name}:1", fix=fix)
+    config, _, split = part.rpartition("/") if part is not None else ("", "", None)
+    fix = f"{name}:<configuration>/<split>"
+    splits = splits_of(data, {}, config or None, where=f"{name}:1", fix=fix)
+    return choose_split(splits, split, of="the archive", where=f"{name}:1", fix=f"{name}:<split>")
 
 
 def _refuse_outside(member: str, archive: str, *, link: bool) -> None:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from titrant.core.errors import DataError
 from titrant.core.hub import hub_cache, hub_endpoint, hub_is_off
 from titrant.core.redaction import redacted
+from titrant.data.readers.class_names import ClassNames, names_in_folder
 from titrant.data.readers.file_kinds import ARCHIVES, kind_of
 from titrant.data.readers.layouts import choose_split, is_data, splits_of
 from titrant.storage.atomic import write_text
@@ -127,6 +128,13 @@ def _rows_of(header: dict[str, Any], address: HubAddress) -> int | None:
             if split.get("name") == (address.split or "train") and isinstance(split.get("num_examples"), int):
                 return int(split["num_examples"])
     return None
+
+
+def class_names_of_hub(text: str) -> ClassNames:
+    """The names of classes that the card of an address has, by the cached commit; none before it was fetched."""
+    address = parse_address(text)
+    snapshot = _cached_snapshot(address)
+    return {} if snapshot is None else names_in_folder(snapshot, _cached_header(snapshot, text), address.config)
 
 
 def hub_files(text: str) -> tuple[HubFile, ...]:

@@ -1,12 +1,15 @@
 """Rows from JSON Lines and JSON files, with every number kept as the text that stood there.
 
-`010`, `1e5`, `0.10` and `NaN` mean something to their owner; a reader that turns them into floats and back loses it.
-Duplicate keys are refused, since two readers would take two different values.
+`010`, `1e5` and `0.10` mean something to their owner; a reader that turns them into floats and back loses it. A bare
+`NaN`, which is no JSON, is how Python's json and pandas write a missing value: it is null, and counted. A bare
+`Infinity` is no value at all: it stays a float, which no text is read from. Duplicate keys are refused, since two
+readers would take two different values.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Container, Iterator
 from typing import Any, BinaryIO, NoReturn
@@ -25,11 +28,12 @@ def rows_of_json_lines(
     for line in text_lines(stream, name, report=report, only=only):
         if line.text.strip(_WHITESPACE):
             try:
-                values = parse_object(line.text)
+                values = _object_of(_parsed(line.text), line.text)
+                row = _row(values, line.text, Origin(path=name, line=line.number))
             except DataError as error:
                 report(error.at(f"{name}:{line.number}"))
                 continue
-            yield RawRow(values=values, origin=Origin(path=name, line=line.number))
+            yield row
 
 
 def parse_object(text: str) -> dict[str, Any]:
@@ -40,13 +44,22 @@ def parse_object(text: str) -> dict[str, Any]:
     ...
     titrant.core.errors.DataError: this is no JSON: Expecting ',' delimiter at column 8 (got '{"a": 010}'; ...
     >>> parse_object('{"a": 1.10, "b": NaN}')
-    {'a': '1.10', 'b': 'NaN'}
+    {'a': '1.10', 'b': None}
     """
     return _object_of(parse_json(text), text)
 
 
 def parse_json(text: str) -> Any:
-    """Any JSON value, numbers as their literal text; `DataError` without a place where it is none."""
+    """Any JSON value, numbers as their literal text and NaN as None; `DataError` without a place where it is none."""
+    value = _parsed(text)
+    try:
+        return _without_nan(value) if "NaN" in text else value
+    except RecursionError as error:
+        raise DataError("the JSON is nested too deeply", got=text) from error
+
+
+def _parsed(text: str) -> Any:
+    """`parse_json` with NaN as a float, so that it can be counted."""
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
@@ -88,8 +101,31 @@ def rows_of_json(stream: BinaryIO, name: str) -> Iterator[RawRow]:
         if here != "{":
             raise DataError("a row is not an object", where=text.where, got=here, expected='{"column": value, …}')
         origin = Origin(path=name, line=text.line)
-        yield RawRow(values=text.take_object(), origin=origin)
+        values, literal = text.take_object()
+        yield _row(values, literal, origin)
         count += 1
+
+
+def _row(values: dict[str, Any], literal: str, origin: Origin) -> RawRow:
+    """The row of an object that stands in the file as `literal`."""
+    if "NaN" not in literal:  # which spares nearly all rows the search
+        return RawRow(values=values, origin=origin)
+    try:
+        cleaned = {name: _without_nan(value) for name, value in values.items()}
+    except RecursionError as error:
+        raise DataError("the JSON is nested too deeply", where=str(origin)) from error
+    # Values without a NaN are built anew as they were, so a difference is one that a NaN made.
+    names = tuple(name for name, value in cleaned.items() if value != values[name])
+    return RawRow(values=cleaned, origin=origin, nan_columns=names)
+
+
+def _without_nan(value: Any) -> Any:
+    """The value with None wherever a NaN is."""
+    if isinstance(value, dict):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 class _Window:
@@ -122,8 +158,9 @@ class _Window:
         if self._at > CHUNK_BYTES:
             self._text, self._at = self._text[self._at :], 0
 
-    def take_object(self) -> dict[str, Any]:
-        """The object that begins here. More text is read while the fault may be that it is cut by the window's edge."""
+    def take_object(self) -> tuple[dict[str, Any], str]:
+        """The object that begins here, and its text. More is read while the fault may be that it is cut by the window's
+        edge."""
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
@@ -142,12 +179,13 @@ class _Window:
                 raise DataError("the JSON is nested too deeply", where=self.where) from error
             except DataError as error:
                 raise error.at(self.where) from None
+            literal = self._text[self._at : end]
             try:
-                _refuse_surrogates(value, self._text[self._at : end])
+                _refuse_surrogates(value, literal)
             except DataError as error:
                 raise error.at(self.where) from None
             self.advance(end - self._at)
-            return _object_of(value, "")
+            return _object_of(value, ""), literal
 
     def _more(self) -> bool:
         """Double what is in view, so that a long object costs linear time."""
@@ -174,8 +212,9 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-# Numbers as their own text: the decoder calls these with the literal that stands in the file.
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_int=str, parse_float=str, parse_constant=str)
+# Numbers as their own text: the decoder calls these with the literal that stands in the file. `parse_constant` is for
+# NaN and the infinite ones, which are no JSON.
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_int=str, parse_float=str, parse_constant=float)
 
 
 def _object_of(value: Any, text: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from titrant.data.readers.files import read_rows
 from titrant.data.readers.lines import Report
 from titrant.data.readers.load import stream_examples
 from titrant.data.readers.notes import ReadingNotes
-from titrant.data.readers.shapes import ColumnMap
+from titrant.data.readers.parts import ColumnMap
 from titrant.data.readers.trees import holds_messages
 
 LARGE_BYTES = 64 << 20

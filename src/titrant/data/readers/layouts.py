@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from titrant.core.errors import DataError
+from titrant.data.readers.class_names import ClassNames
 from titrant.data.readers.file_kinds import kind_of
 
 Splits = Mapping[str, tuple[str, ...]]
@@ -41,10 +42,15 @@ _SHARDS = re.compile(r"data/(?P<split>[^/]+)-\d{5}-of-\d{5}[^/]*\.[^/]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowFile:
-    """One file of rows on this machine, and its name in messages: a path, or `hub:org/name@commit/path`."""
+    """One file of rows on this machine, and its name in messages: a path, or `hub:org/name@commit/path`.
+
+    `part` is the [configuration/]split that is read of an archive; `class_names` are those of its dataset.
+    """
 
     path: Path
     name: str
+    part: str | None = None
+    class_names: ClassNames = field(default_factory=dict)
 
 
 def is_data(name: str) -> bool:

@@ -121,13 +121,26 @@ def _read(read: Callable[[int], bytes], size: int, *, name: str, line: int) -> b
 def _checked_start(raw: bytes, name: str) -> bytes:
     """The first bytes of a file without a UTF-8 byte order mark; what is plainly another kind of file is refused."""
     where = f"{name}:1"
+    if raw.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # its mark begins as that of UTF-16 does
+        raise DataError("the file is UTF-32", where=where, expected="UTF-8", fix=_recode(name, "utf-32"))
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError("the file is UTF-16", where=where, expected="UTF-8", fix="iconv -f utf-16 -t utf-8")
+        raise DataError("the file is UTF-16", where=where, expected="UTF-8", fix=_recode(name, "utf-16"))
+    if encoding := _utf16_without_mark(raw[:64]):
+        raise DataError("the file is UTF-16 without a mark", where=where, expected="UTF-8", fix=_recode(name, encoding))
     if raw.startswith(b"\x1f\x8b"):
-        raise DataError("the file is gzip-compressed, but its name does not end in .gz", where=where, fix="rename it")
+        fix = f"rename it: {Path(name).name}.gz"
+        raise DataError("the file is gzip-compressed, but its name does not end in .gz", where=where, fix=fix)
     if raw.startswith(b"version https://git-lfs.github.com/spec/"):
         raise DataError("this is a Git LFS pointer, not the data", where=where, fix="git lfs pull")
     return raw.removeprefix(codecs.BOM_UTF8)
+
+
+def _utf16_without_mark(start: bytes) -> str | None:
+    """The kind of UTF-16 that the start of a file looks like: headers and keys are ASCII, so every second byte is 0."""
+    for encoding, zeros, letters in (("utf-16le", start[1::2], start[::2]), ("utf-16be", start[::2], start[1::2])):
+        if len(start) > 3 and not any(zeros) and all(letters):
+            return encoding
+    return None
 
 
 def _not_utf8(error: UnicodeDecodeError, name: str, line: int) -> DataError:
@@ -145,10 +158,15 @@ def _not_utf8(error: UnicodeDecodeError, name: str, line: int) -> DataError:
 
 
 def _recode(name: str, encoding: str) -> str:
-    path = Path(name)
-    if name.endswith(".gz") or "!" in name:
-        return f"unpack it, and then iconv -f {encoding} -t utf-8"
-    return f"iconv -f {encoding} -t utf-8 {shlex.quote(name)} > {shlex.quote(f'{path.stem}.utf8{path.suffix}')}"
+    archive, _, member = name.rpartition("!")
+    packed, remote = bool(archive) or name.endswith(".gz"), name.startswith("hub:")
+    # What is packed or elsewhere is first to be had as a file, under its own name.
+    plain = Path(member.removesuffix(".gz"))
+    source = plain.name if packed or remote else name
+    command = f"iconv -f {encoding} -t utf-8 {shlex.quote(source)} > {shlex.quote(f'{plain.stem}.utf8{plain.suffix}')}"
+    if remote:
+        return f"download the dataset, and then {command}"
+    return f"unpack {shlex.quote(archive or name)}, and then {command}" if packed else command
 
 
 def _nul(text: str, name: str, line: int) -> DataError:
@@ -156,5 +174,5 @@ def _nul(text: str, name: str, line: int) -> DataError:
         f"a NUL byte at character {text.index(chr(0)) + 1} of the line",
         where=f"{name}:{line}",
         expected="text in UTF-8",
-        fix="the file is damaged, binary, or UTF-16 without a mark",
+        fix="the file is damaged or binary",
     )

@@ -1,6 +1,7 @@
 """Training rows and test items from a file of rows.
 
-A row with a fault stops the reading, and up to `MAX_PROBLEMS` faults are told at once, each with its file and line.
+A row with a fault stops the reading, and up to twenty kinds of faults are told at once (`problems`), each with its file
+and line.
 Nothing is repaired or guessed, and nothing dropped unless the caller takes the faults (`on_fault`) and counts them.
 """
 
@@ -8,33 +9,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
-from itertools import chain
+from dataclasses import replace
 from pathlib import Path
 
-from titrant.core.errors import DataError, RowsRefused
+from titrant.core.errors import DataError
 from titrant.core.identity import fingerprint
-from titrant.core.records import AnswerKind, Example, Item, RawRow, Tags, Turn
+from titrant.core.records import AnswerKind, Example, Item, Tags, Turn
+from titrant.data.readers.columns import ColumnPlaces, Row
 from titrant.data.readers.files import read_rows, rows_at_lines
 from titrant.data.readers.lines import Report
 from titrant.data.readers.notes import ReadingNotes
-from titrant.data.readers.shapes import (
-    GROUP,
-    ID,
-    LABEL,
-    ROW_ID,
-    TASK,
-    ColumnMap,
-    ColumnPlaces,
-    Part,
-    Reading,
-    Row,
-    Shape,
-    read_row,
-    shape_of,
-)
-from titrant.data.readers.trees import conversations_of, holds_messages
-
-MAX_PROBLEMS = 20
+from titrant.data.readers.options import AnswersOfFile
+from titrant.data.readers.parts import GROUP, ID, LABEL, ROW_ID, TASK, ColumnMap, Part
+from titrant.data.readers.problems import Problems
+from titrant.data.readers.shapes import Reading, Shape, read_row, shape_of, shape_of_row
+from titrant.data.readers.trees import with_whole_conversations
 
 
 def load_examples(
@@ -49,7 +38,7 @@ def load_examples(
     on_fault: Report | None = None,
     notes: ReadingNotes | None = None,
 ) -> tuple[Example, ...]:
-    """All rows of `path` as training rows of the pool `source`; `DataError` with every fault, or the first 20.
+    """All rows of `path` as training rows of the pool `source`; `DataError` with every kind of fault, or the first 20.
 
     `columns` maps the names in `shapes` to the file's own; `shape` forces one where detection would take another. With
     `on_fault`, rows with a fault are left out and the faults handed over: public pools hold rows without answers. What
@@ -123,13 +112,13 @@ def load_items(
     tags: Tags = (),
     notes: ReadingNotes | None = None,
 ) -> tuple[Item, ...]:
-    """All rows of `path` as test items; `DataError` with every fault, or the first 20.
+    """All rows of `path` as test items; `DataError` with every kind of fault, or the first 20.
 
     `choices` is the closed set of a target's labels, used where a row has no choices of its own. With answer `choices`
     every reference must be among them: a label that training never showed cannot be answered.
     """
     seen: Counter[str] = Counter()
-    problems = _Problems()
+    problems = Problems()
     items = []
     for row, reading in _readings(path, columns=columns, instruction=instruction, shape=shape, notes=notes):
         try:
@@ -162,64 +151,6 @@ def load_items(
     return tuple(items)
 
 
-class _Problems:
-    """Faults so far; the twentieth, or the end of the file, raises them together.
-
-    Rows of a kind that is refused count as one fault, and are counted to the end of the file.
-    """
-
-    def __init__(self) -> None:
-        self.found: list[DataError] = []
-        self.rows_refused: Counter[str] = Counter()
-
-    def __call__(self, error: DataError) -> None:
-        if isinstance(error, RowsRefused):
-            self.rows_refused[error.problem] += 1
-            if self.rows_refused[error.problem] > 1:
-                return
-        self.found.append(error)
-        if len(self.found) == MAX_PROBLEMS:
-            self.raise_any()
-
-    def raise_any(self) -> None:
-        told = [self._counted(error) for error in self.found]
-        if len(told) == 1:
-            raise told[0]
-        if told:
-            more = " (there may be more)" if len(told) == MAX_PROBLEMS else ""
-            lines = "".join(f"\n  {error}" for error in told)
-            raise DataError(f"{len(told)} problems{more}:{lines}")
-
-    def _counted(self, error: DataError) -> DataError:
-        rows = self.rows_refused[error.problem] if isinstance(error, RowsRefused) else 1
-        if rows == 1:
-            return error
-        problem = f"{error.problem} ({rows:,} rows, this is the first)"
-        return DataError(problem, where=error.where, got=error.got, expected=error.expected, fix=error.fix)
-
-
-class _AnsweredAlike:
-    """Whether a file's answers name its choices in one way: by their texts, or by their places."""
-
-    def __init__(self) -> None:
-        self._first: dict[str, str] = {}
-
-    def check(self, reading: Reading, where: str) -> None:
-        """`RowsRefused` where a row names its choice otherwise than a row before. A wrong answer that happens to be the
-        number of a choice would else pass for its place."""
-        if reading.answered_by is None:
-            return
-        self._first.setdefault(reading.answered_by, where)
-        if len(self._first) > 1:
-            other = next(place for by, place in self._first.items() if by != reading.answered_by)
-            raise RowsRefused(
-                f"answers are the text of a choice in some rows and the place of one in others (as in {other})",
-                got=reading.references[0],
-                expected="one or the other in the whole file",
-                fix="columns: {answer_text: …} or {answer_index: …}",
-            )
-
-
 def _readings(
     path: str | Path,
     *,
@@ -232,41 +163,38 @@ def _readings(
 ) -> Iterator[tuple[Row, Reading]]:
     """Rows with what they say: up to the first fault, or all good ones where `on_fault` takes the others. Rows without
     anything to learn are passed over."""
-    problems = _Problems()
+    problems = Problems()
     fault = on_fault or problems
     found: Shape | None = None
     tally = (notes or ReadingNotes()).begin(str(path))
-    alike, known = _AnsweredAlike(), ColumnPlaces(columns or {})
+    answers, known = AnswersOfFile(), ColumnPlaces(columns or {})
     if lines is not None:  # what the first row of the file is, all are
-        first = next(iter(read_rows(path)))
+        first = next(iter(read_rows(path, named=True)))
         found = shape_of(first, columns=columns, instruction=instruction, shape=shape)
-    for raw in _rows(path, fault) if lines is None else rows_at_lines(Path(path), lines):
+    for raw in with_whole_conversations(path, report=fault) if lines is None else rows_at_lines(Path(path), lines):
         if found is None:
             found = shape_of(raw, columns=columns, instruction=instruction, shape=shape)
         row = Row(raw, known)
+        own = found if shape is not None else shape_of_row(found, row, instruction)
         try:
-            reading = read_row(found, row, instruction)
-            alike.check(reading, str(raw.origin))
+            reading = read_row(own, row, instruction)
+            answers.check(reading.chosen, str(raw.origin))
             for part in (TASK, GROUP, LABEL):
                 if part.role in row.columns:
                     row.text(part)
         except DataError as error:
             fault(error.at(str(raw.origin)))
             continue
-        tally.add(reading)
-        if not problems.found and reading.left_out is None:
+        if own is not found:
+            lacking = " and ".join(part.role for part in found.needs)
+            remark = f"rows without {lacking} are read in the layout {own.name}"
+            reading = replace(reading, remarks=(*reading.remarks, remark))
+        tally.add(raw, reading)
+        if not problems and reading.left_out is None:
             yield row, reading
+    for remark in answers.remarks:
+        tally.remark(remark)
     problems.raise_any()
-
-
-def _rows(path: str | Path, fault: Report) -> Iterator[RawRow]:
-    """The rows of a file; of a file of messages that reply to one another, its conversations."""
-    rows = iter(read_rows(path, report=fault))
-    first = next(rows, None)
-    if first is None:
-        return
-    everything = chain([first], rows)
-    yield from conversations_of(everything, report=fault) if holds_messages(first) else everything
 
 
 def _choices_for(reading: Reading, closed: Sequence[str] | None, answer: AnswerKind) -> tuple[str, ...] | None:
@@ -283,7 +211,9 @@ def _choices_for(reading: Reading, closed: Sequence[str] | None, answer: AnswerK
         if alike and not own:
             fix = f"merge_labels: {{{alike[0]!r}: [{unknown[0]!r}]}} in the target, as it differs in case or space only"
         raise DataError(
-            "the answer is not among the row's choices" if own else "a label that was never seen in training",
+            "the answer is not among the row's choices"
+            if own
+            else f"a label that was never seen in training, {unknown[0]!r}",
             got=unknown[0],
             expected="one of " + ", ".join(choices),
             fix=fix,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from titrant.core.errors import DataError, RowsRefused
+from titrant.core.errors import DataError
 from titrant.data.readers.cells import text_of
 
 _PREFIXES = ("", "option", "option_", "Option ", "choice", "choice_", "op", "ending", "answer", "sol")
@@ -24,10 +24,13 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """The right choice, and by what the answer named it: None where that cannot or need not be known."""
+    """The right choice, and by what the answer named it: None where that cannot or need not be known. `column` is the
+    answer's, and `number` its place where that was read as a number from 0 and nobody has said so."""
 
     text: str
     by: Literal["text", "place"] | None
+    column: str
+    number: int | None = None
 
 
 def option_columns(columns: Sequence[str]) -> tuple[str, ...]:
@@ -76,32 +79,77 @@ def options_of(value: Any, *, columns: Sequence[str] = ()) -> Options:
 def chosen(answer: str, options: Options, *, name: str, column: str) -> Chosen:
     """Which choice an answer is. `name` is ours for its column: some say how the choice is named.
 
-    `RowsRefused` where the answer is the text of one choice and the place of another: that only its owner knows.
+    `DataError` where the answer is the text of one choice and the place of another: that only its owner knows.
     """
     if name == "answer_text":
-        return Chosen(text=answer, by="text")
+        return Chosen(text=answer, by="text", column=column)
     if name in _PLACES:
         place = _PLACES[name](answer, options)
         if place is None:
-            raise _points_nowhere(answer, options)
-        return Chosen(text=options.texts[place], by="place")
+            raise _points_nowhere(answer, options, column)
+        return Chosen(text=options.texts[place], by="place", column=column)
     by_text = options.texts.index(answer) if answer in options.texts else None
     place = _labelled(answer, options)
     if by_text is not None and place is not None and by_text != place:
-        raise RowsRefused(
+        raise DataError(
             "the answer is the text of one choice and the place of another",
             got=f"{answer!r} among {', '.join(options.texts)}",
             expected="one or the other",
-            fix=f"say which it is: columns: {{answer_text: {column}}}, {{answer_index: {column}}} (from 0), "
-            f"{{answer_number: {column}}} (from 1) or {{answer_letter: {column}}}",
+            fix=f"say which it is: {_ways_to_say(column)}",
         )
     if by_text is not None:
-        return Chosen(text=answer, by=None if place is not None else "text")
+        return Chosen(text=answer, by=None if place is not None else "text", column=column)
     if place is not None:
-        return Chosen(text=options.texts[place], by="place")
+        number = place if options.labels is None and _whole(answer) is not None else None
+        return Chosen(text=options.texts[place], by="place", column=column, number=number)
     if (len(answer.strip()) == 1 and answer.strip() in string.ascii_uppercase) or _whole(answer) is not None:
-        raise _points_nowhere(answer, options)
-    return Chosen(text=answer, by=None)
+        raise _points_nowhere(answer, options, column)
+    return Chosen(text=answer, by=None, column=column)
+
+
+class AnswersOfFile:
+    """How the answers of one file name their choices: all by their texts, or all by their places."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+        self._numbers = 0
+        self._begins_at_0 = False
+        self._column = ""
+
+    def check(self, answer: Chosen | None, where: str) -> None:
+        """`DataError` where a row names its choice otherwise than a row before. A wrong answer that happens to be the
+        number of a choice would else pass for its place."""
+        if answer is None or answer.by is None:
+            return
+        self._first.setdefault(answer.by, where)
+        if len(self._first) > 1:
+            other = next(place for by, place in self._first.items() if by != answer.by)
+            raise DataError(
+                f"answers are the text of a choice in some rows and the place of one in others (as in {other})",
+                got=answer.text,
+                expected="one or the other in the whole file",
+                fix=f"say which it is: {_ways_to_say(answer.column)}",
+            )
+        if answer.number is not None:
+            self._numbers += 1
+            self._column = answer.column
+            self._begins_at_0 |= answer.number == 0
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the numbers leave open. An answer that is the number of choices is refused, so where none is 0 either,
+        they may as well count from 1."""
+        if not self._numbers or self._begins_at_0:
+            return ()
+        return (
+            f"answers in {self._column} are places that count from 0, though none of {self._numbers:,} is 0: "
+            f"if they count from 1, columns: {{answer_number: {self._column}}}",
+        )
+
+
+def _ways_to_say(column: str) -> str:
+    from_0, from_1 = f"{{answer_index: {column}}} (from 0)", f"{{answer_number: {column}}} (from 1)"
+    return f"columns: {{answer_text: {column}}}, {from_0}, {from_1} or {{answer_letter: {column}}}"
 
 
 def _labelled(answer: str, options: Options) -> int | None:
@@ -135,11 +183,12 @@ def _lettered(answer: str, options: Options) -> int | None:
 _PLACES = {"answer_index": _from(0), "answer_number": _from(1), "answer_letter": _lettered}
 
 
-def _points_nowhere(answer: str, options: Options) -> DataError:
+def _points_nowhere(answer: str, options: Options, column: str) -> DataError:
     names = ", ".join(options.labels) if options.labels else f"0 to {len(options.texts) - 1}, or a letter"
     return DataError(
         "the answer is none of the row's choices, nor the place of one",
         got=answer,
         expected=f"one of {', '.join(options.texts)}, or its place ({names})",
-        fix="where places are counted from 1: columns: {answer_number: …}; where it is a text: {answer_text: …}",
+        fix=f"where places are counted from 1: columns: {{answer_number: {column}}}; "
+        f"where it is a text: columns: {{answer_text: {column}}}",
     )

@@ -12,109 +12,55 @@ make one text, each under its name. Files whose rows are single messages are put
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
-from titrant.core.errors import DataError, RowsRefused
+from titrant.core.errors import DataError
 from titrant.core.plugins import Extension, line_of
-from titrant.core.records import RawRow, Role, Turn
+from titrant.core.records import RawRow, Turn
 from titrant.data.readers.cells import is_filled, parsed_cell, text_of
-from titrant.data.readers.options import Options, chosen, option_columns, options_of
-
-JOIN = "\n\n"
-ColumnMap = Mapping[str, str | Sequence[str]]
-_ROLES: dict[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    "ai": "assistant",
-}
-
-
-@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Part:
-    """One part of a row: the name that a study's `columns` gives it, and the names it has in files, best first.
-
-    Several columns in one name are one text: `("premise", "hypothesis")`.
-    """
-
-    role: str
-    names: tuple[str | tuple[str, ...], ...]
-
-    @property
-    def single_names(self) -> tuple[str, ...]:
-        """The names of one column, which are those that `columns` may map."""
-        return tuple(dict.fromkeys((self.role, *(name for name in self.names if isinstance(name, str)))))
-
-
-def _part(role: str, *others: str | tuple[str, ...]) -> Part:
-    return Part(role=role, names=(role, *others))
-
-
-_BY_PLACE = ("answer_text", "answer_index", "answer_number", "answer_letter")
-ID, ROW_ID, LABEL = _part("id"), _part("row_id"), _part("label")
-TASK, GROUP = _part("task"), _part("group")
-_MESSAGES = _part("messages", "conversations")
-_SYSTEM = _part("system", "system_prompt")
-_HISTORY = _part("history")
-_QUESTION = _part("question", "question_stem")
-_ANSWER = _part("answer", "answers", "answerKey", "answer_key", "answer_idx", *_BY_PLACE)
-_CONTEXT = _part("context", "passage", "article")
-_CHOICES = _part("choices", "options")
-_INSTRUCTION = _part("instruction")
-_INPUT = _part("input", "context")
-_ONLY_INPUT = _part("input")
-_OUTPUT = _part("output", "response", *_BY_PLACE)
-_PROMPT = _part("prompt")
-_COMPLETION = _part("completion", "response")
-_PLAIN = _part("text")
-_TEXT = Part(
-    role="text",
-    # Two texts go before one: a label of a pair is not to be learned from half of it.
-    names=(
-        ("premise", "hypothesis"),
-        ("sentence1", "sentence2"),
-        ("question1", "question2"),
-        ("question", "passage"),
-        ("question", "context"),
-        ("question", "sentence"),
-        ("title", "body"),
-        ("title", "text"),
-        ("title", "content"),
-        ("text", "aspect"),
-        ("sentence", "aspect"),
-        "text",
-        "body",
-        "sentence",
-        "content",
-    ),
+from titrant.data.readers.columns import Row
+from titrant.data.readers.options import Chosen, Options, chosen, options_of
+from titrant.data.readers.parts import (
+    ANSWER,
+    ASKED,
+    BEYOND_TEXT,
+    CHOICES,
+    COMMON,
+    COMPLETION,
+    CONTEXT,
+    GROUP,
+    HISTORY,
+    ID,
+    INPUT,
+    INSTRUCTION,
+    LABEL,
+    MARKS,
+    MESSAGES,
+    ONLY_INPUT,
+    OUTPUT,
+    PLAIN,
+    PROMPT,
+    QUESTION,
+    REPLY,
+    ROW_ID,
+    SYSTEM,
+    TASK,
+    TEXT,
+    ColumnMap,
+    Part,
+    listed,
 )
-_MARKS = (_part("weight"), _part("train"), _part("loss"), _part("kto_tag"))
-"""Columns, and fields of a turn, that say of an answer whether it is learned."""
-_COMMON = (ID, ROW_ID, LABEL, TASK, GROUP, _part("source"), *_MARKS)
-_BEYOND_TEXT = {
-    "image": "images",
-    "images": "images",
-    "video": "videos",
-    "videos": "videos",
-    "audio": "audio",
-    "audios": "audio",
-    "tools": "tools",
-    "functions": "tools",
-    "tool_calls": "tools",
-    "function_call": "tools",
-}
-"""Columns, and fields of a turn, without which the answer is not to be understood, and which no text model is shown."""
-_PART_TYPES = ("text", "input_text", "output_text")
-_TURN_FIELDS = ("role", "from", "content", "value")
+from titrant.data.readers.turns import (
+    ROLE_FIELDS,
+    asked,
+    beyond_text,
+    checked_prompt,
+    is_learned,
+    says_something,
+    system_turns,
+    turns_of,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +68,8 @@ class Reading:
     """One row, understood: the prompt's turns (none for plain text), right answers, and what else it says.
 
     `unread` are the columns and fields that hold something and were not read; `left_out` says why the row is no
-    example (nothing in it is to be learned), and `answered_by` whether its answer is a choice's text or its place.
+    example (nothing in it is to be learned), `chosen` which of its choices the answer is and how that was said, and
+    `remarks` what its file's user has to know of how it was read.
     """
 
     prompt: tuple[Turn, ...]
@@ -130,15 +77,17 @@ class Reading:
     choices: tuple[str, ...] | None = None
     label: str | None = None
     left_out: str | None = None
-    answered_by: str | None = None
+    chosen: Chosen | None = None
     unread: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """A layout: the parts that it needs, those that it may have, and how a row becomes a `Reading`.
 
-    `instruction` says whether the study's instruction is needed, may stand before the prompt, or has no place.
+    `instruction` says whether the study's instruction is needed, may stand before the prompt, or has no place;
+    `label_marks` whether a label of true or false beside it is KTO's, which says if the answer is to be learned.
     """
 
     name: str
@@ -146,160 +95,61 @@ class Shape:
     may: tuple[Part, ...]
     instruction: str
     read: Callable[[Row, str | None], Reading]
+    label_marks: bool = False
 
     @property
     def names(self) -> frozenset[str]:
         """Every name that `columns` may map in this layout."""
-        return frozenset(name for part in (*self.needs, *self.may, *_COMMON) for name in part.single_names)
-
-
-Found = tuple[str, tuple[str, ...]]
-"""The name under which rows have a part, and the file's columns that hold it."""
-_MOST_LAYOUTS = 64
-
-
-class ColumnPlaces:
-    """A study's column map, and where rows of the same columns have their parts: worked out once for all of them."""
-
-    def __init__(self, said: ColumnMap) -> None:
-        self.said = said
-        self.taken = {column for mapped in said.values() for column in _listed(mapped)}
-        self._layouts: dict[tuple[str, ...], _Layout] = {}
-
-    def layout(self, names: tuple[str, ...]) -> _Layout:
-        """What is known of rows with these columns."""
-        known = self._layouts.get(names)
-        if known is None:
-            if len(self._layouts) == _MOST_LAYOUTS:  # rows of JSON may each have columns of their own
-                self._layouts.clear()
-            known = self._layouts[names] = _Layout(self, names)
-        return known
-
-
-class _Layout:
-    """Rows that have the same columns."""
-
-    def __init__(self, columns: ColumnPlaces, names: tuple[str, ...]) -> None:
-        self._columns, self._names = columns, names
-        self._found: dict[Part, tuple[Found, ...]] = {}
-        self.options = option_columns(names)
-        self.beyond_text = tuple(name for name in names if name in _BEYOND_TEXT and name not in columns.taken)
-
-    def found(self, part: Part) -> tuple[Found, ...]:
-        """Every way in which these rows may have the part, best first; where the study names columns, these alone."""
-        known = self._found.get(part)
-        if known is None:
-            known = self._found[part] = tuple(self._ways(part))
-        return known
-
-    def _ways(self, part: Part) -> Iterator[Found]:
-        said, taken = self._columns.said, self._columns.taken
-        for name in part.single_names:
-            if name in said:
-                mapped = tuple(_listed(said[name]))
-                if all(column in self._names for column in mapped):
-                    yield name, mapped
-                return
-        for names in part.names:
-            columns = (names,) if isinstance(names, str) else names
-            if all(column in self._names and column not in taken for column in columns):
-                yield (names if isinstance(names, str) else part.role), columns
-
-
-class Row:
-    """A raw row seen through the study's column map. `used` are the file's columns that were read so far, and
-    `beside` the fields within them that were not."""
-
-    def __init__(self, raw: RawRow, columns: ColumnMap | ColumnPlaces) -> None:
-        known = columns if isinstance(columns, ColumnPlaces) else ColumnPlaces(columns)
-        self.raw, self.columns = raw, known.said
-        self.layout = known.layout(tuple(raw.values))
-        self.used: set[str] = set()
-        self.beside: dict[str, None] = {}
-
-    def find(self, part: Part) -> Found | None:
-        """The name under which the row has the part, and the file's columns: a mapped name, else the first that holds
-        something, else the first that is there. Sets that were put together hold nulls where one of them had no such
-        column, so a null gives way to the next name."""
-        there = self.layout.found(part)
-        if len(there) < 2:
-            return there[0] if there else None
-        values = self.raw.values
-        return next((found for found in there if all(is_filled(values[column]) for column in found[1])), there[0])
-
-    def value(self, part: Part) -> Any:
-        """The value of a part; several mapped columns give a list of theirs. None when absent."""
-        found = self.find(part)
-        if found is None:
-            return None
-        self.used.update(found[1])
-        values = [self.raw.values[column] for column in found[1]]
-        return values[0] if len(values) == 1 and not self._is_list(found[0]) else values
-
-    def text(self, part: Part) -> str:
-        """The text of a part: never empty."""
-        text = self.optional_text(part)
-        if not text.strip():
-            state = "is missing" if self.value(part) is None else "is empty"
-            raise DataError(
-                f"the {part.role} {state}", got=self.present, expected=_one_of(part), fix=_map_fix(part.role)
-            )
-        return text
-
-    def optional_text(self, part: Part) -> str:
-        """The text of a part, empty when there is none; of several columns each that is not empty, under its name."""
-        found = self.find(part)
-        if found is None:
-            return ""
-        self.used.update(found[1])
-        texts = {
-            column: text_of(value, part.role) for column in found[1] if (value := self.raw.values[column]) is not None
-        }
-        if len(found[1]) == 1:
-            return "".join(texts.values())
-        return JOIN.join(f"{column}: {text}" for column, text in texts.items() if text.strip())
-
-    def is_listed(self, part: Part) -> bool:
-        """Whether the row has the part under a name that says that it is a list (`answers`)."""
-        found = self.find(part)
-        return found is not None and "answers" in (found[0], *found[1])
-
-    @property
-    def present(self) -> str:
-        """The columns of the row, for messages."""
-        return "columns " + (", ".join(self.raw.values) or "none")
-
-    @property
-    def unread(self) -> tuple[str, ...]:
-        """The columns and fields that hold something and were not read."""
-        columns = (name for name, value in self.raw.values.items() if name not in self.used and is_filled(value))
-        return (*columns, *self.beside)
-
-    def _is_list(self, name: str) -> bool:
-        return not isinstance(self.columns.get(name, ""), str)
+        return frozenset(name for part in (*self.needs, *self.may, *COMMON) for name in part.single_names)
 
 
 def read_row(shape: Shape, row: Row, instruction: str | None) -> Reading:
-    """What a row says in a layout, and what of it was not read. `DataError` for a row with a fault, `RowsRefused` for
-    what a whole file tends to have."""
+    """What a row says in a layout, and what of it was not read; `DataError` for a row with a fault."""
     for column in row.layout.beyond_text:
-        if _says_something(row.raw.values[column]):
-            raise _beyond_text(_BEYOND_TEXT[column], column)
+        if says_something(row.raw.values[column]):
+            raise beyond_text(BEYOND_TEXT[column], column)
     reading = shape.read(row, instruction)
     for part in (ID, ROW_ID, TASK, GROUP, LABEL):
         if part in (ID, ROW_ID) or part.role in row.columns:
             row.value(part)
-    for mark in _MARKS:
+    for mark in MARKS:
         found = row.find(mark)
         if found is None or set(found[1]) & row.used:
             continue
-        learned = _is_learned(row.raw.values[found[1][0]], mark.role)
+        learned = is_learned(row.raw.values[found[1][0]], mark.role)
         if learned is not None:  # a column of that name with other values, a weight in kilograms, is no mark
             row.used.update(found[1])
         if learned is False:
             reading = replace(reading, left_out=f"{found[1][0]} says that the answer is not to be learned")
+    if shape.label_marks and LABEL.role not in row.columns and LABEL.role in row.raw.values:
+        reading = _marked_by_label(row, reading)
     unread = row.unread
     return replace(reading, unread=unread) if unread else reading
+
+
+def _marked_by_label(row: Row, reading: Reading) -> Reading:
+    """The reading of a row of KTO's layout, whose label says whether its answer was liked. A label of another kind is a
+    class that nobody reads, and so is one beside an answer that is itself true or false."""
+    learned = is_learned(row.raw.values[LABEL.role], LABEL.role)
+    if learned is None or is_learned(reading.references[0], LABEL.role) is not None:
+        return reading
+    row.used.add(LABEL.role)
+    remark = "label says whether the answer is learned, as KTO has it (if it is a class: columns: {label: label})"
+    reading = replace(reading, remarks=(*reading.remarks, remark))
+    return reading if learned else replace(reading, left_out="label is false: the answer is not to be learned")
+
+
+def shape_of_row(shape: Shape, row: Row, instruction: str | None) -> Shape:
+    """The layout that a row of a file is read in: the file's own, unless the row holds nothing in a part that it needs
+    and is whole in another layout. Sets that were put together have such rows: one set's columns are null in another's.
+    """
+    if all(map(row.holds, shape.needs)):
+        return shape
+    for other in _candidates(row):
+        fits = bool(instruction) if other.instruction == "needed" else other.instruction == "may" or not instruction
+        if fits and all(row.holds(part) for part in other.needs) and (other.name != "text" or _is_only_text(row)):
+            return other
+    return shape
 
 
 def shape_of(raw: RawRow, *, columns: ColumnMap | None, instruction: str | None, shape: str | None = None) -> Shape:
@@ -311,29 +161,19 @@ def shape_of(raw: RawRow, *, columns: ColumnMap | None, instruction: str | None,
         return _shape_by_format(shape)
     row = Row(raw, columns or {})
     _check_columns(row)
-    if shape is not None:
-        if shape not in SHAPES:
-            raise DataError("no such shape", where="shape", got=shape, expected=", ".join(SHAPES))
-        candidates = [SHAPES[shape]]
-    else:
-        mapped = set(row.columns) - {part.role for part in _COMMON}
-        candidates = [each for each in SHAPES.values() if mapped <= each.names]
+    if shape is not None and shape not in SHAPES:
+        raise DataError("no such shape", where="shape", got=shape, expected=", ".join(SHAPES))
+    candidates = _candidates(row) if shape is None else [SHAPES[shape]]
     # In the order of the table: where several layouts fit, the first one wins.
     fitting = [each for each in candidates if all(row.find(part) is not None for part in each.needs)]
-    # Sets that were put together have each other's columns, full of nulls: the layout is that of the filled ones.
-    filled = [each for each in fitting if all(is_filled(row.value(part)) for part in each.needs)]
-    fitting = filled or fitting
-    if fitting and fitting[0].name == "text" and shape is None and not row.columns:
+    if shape is None and not row.columns and not _is_only_text(row):
         # A forgotten `columns: {label: …}` must not turn a labelled table into text to be continued.
-        fitting = fitting if set(raw.values) <= {"text", "id", "row_id"} else []
+        fitting = [each for each in fitting if each.name != "text"]
+    # Sets that were put together have each other's columns, full of nulls: the layout is that of the filled ones.
+    filled = [each for each in fitting if all(row.holds(part) for part in each.needs)]
+    fitting = filled or fitting
     if not fitting:
-        raise DataError(
-            "the columns are of no known shape" if shape is None else f"the columns are not of the shape {shape}",
-            where=str(raw.origin),
-            got=row.present,
-            expected=" | ".join("+".join(part.role for part in each.needs) for each in candidates or SHAPES.values()),
-            fix="say which is which in the study: columns: {text: body, label: team}, or {text: body} for plain text",
-        )
+        raise _no_shape(row, candidates, forced=shape)
     found = fitting[0]
     if found.instruction == "needed" and not (instruction or "").strip():
         raise DataError(
@@ -351,6 +191,79 @@ def shape_of(raw: RawRow, *, columns: ColumnMap | None, instruction: str | None,
             fix="leave instruction out, or map the columns, as in columns: {text: body, label: team}",
         )
     return found
+
+
+def _candidates(row: Row) -> list[Shape]:
+    """The layouts that have every part that the study maps."""
+    mapped = set(row.columns) - {part.role for part in COMMON}
+    return [each for each in SHAPES.values() if mapped <= each.names]
+
+
+def _is_only_text(row: Row) -> bool:
+    """Whether a row has a text and nothing beside it but its name, and nulls where another layout has its parts."""
+    needed = {
+        name for each in SHAPES.values() for part in each.needs if part is not LABEL for name in part.single_names
+    }
+    beside = row.raw.values.keys() - {"text", "id", "row_id"}
+    return all(name in needed and row.raw.values[name] in (None, [], {}) for name in beside)
+
+
+def _no_shape(row: Row, candidates: list[Shape], *, forced: str | None) -> DataError:
+    """The error for columns that no layout fits: what the nearest one finds in them, and what it lacks."""
+    problem = "the columns are of no known shape" if forced is None else f"the columns are not of the shape {forced}"
+    fix = "say which is which in the study: columns: {text: body, label: team}, or {text: body} for plain text"
+    partly = [each for each in candidates if not all(map(row.find, each.needs)) and any(map(row.find, each.needs))]
+    if partly:
+        nearest = max(partly, key=lambda each: sum(row.find(part) is not None for part in each.needs) / len(each.needs))
+        there = {part.role: "+".join(found[1]) for part in nearest.needs if (found := row.find(part)) is not None}
+        lacking = [part for part in nearest.needs if part.role not in there]
+        read_as = " and ".join(f"{column} is read as the {role}" for role, column in there.items())
+        names = " and no ".join(f"{part.role} ({', '.join(part.single_names)})" for part in lacking)
+        problem += f": {read_as}, and there is no {names}"
+        fix = "say which is which in the study: columns: {" + ", ".join(f"{part.role}: …" for part in lacking) + "}"
+    if forced is None:
+        fix = _other_writing(row.raw) or fix
+    return DataError(
+        problem,
+        where=str(row.raw.origin),
+        got=row.present,
+        expected=" | ".join("+".join(part.role for part in each.needs) for each in candidates or SHAPES.values()),
+        fix=fix,
+    )
+
+
+def _other_writing(raw: RawRow) -> str | None:
+    """How a row can be read whose columns go by other names, or whose parts stand within a column; None if unknown."""
+    if written := columns_in_other_case(raw):
+        return "columns: {" + ", ".join(f"{name}: {column}" for name, column in written.items()) + "}"
+    for column, value in raw.values.items():
+        if (
+            isinstance(value, list)
+            and value
+            and all(isinstance(each, dict) and each.keys() & ROLE_FIELDS for each in value)
+        ):
+            return f"columns: {{messages: {column}}}"
+        inner = Row(RawRow(values=value, origin=raw.origin), {}) if isinstance(value, dict) else None
+        if inner is not None and any(all(map(inner.holds, each.needs)) for each in SHAPES.values()):
+            return f"the parts stand within {column}, so bring its fields up: jq -c .{column} FILE > NEW_FILE"
+    return None
+
+
+def columns_in_other_case(raw: RawRow) -> dict[str, str]:
+    """The column map that makes a row whole whose columns have our names in other case (`Question`, `Answer`); empty
+    where there is none."""
+    known = {column.strip().casefold().replace(" ", "_"): column for column in raw.values}
+    for shape in SHAPES.values():
+        whole = {}
+        for part in shape.needs:
+            name = next((name for name in part.single_names if name.casefold() in known), None)
+            if name is None:
+                break
+            whole[name] = known[name.casefold()]
+        else:
+            if shape.name != "text":
+                return {name: column for name, column in whole.items() if name != column}
+    return {}
 
 
 def _shape_by_format(form: Extension) -> Shape:
@@ -379,10 +292,10 @@ def _check_columns(row: Row) -> None:
     for name, mapped in row.columns.items():
         if name not in known:
             fix = None
-            if any(column in known for column in _listed(mapped)):
-                fix = f"turn it round: columns: {{{_listed(mapped)[0]}: {name}}}"
+            if any(column in known for column in listed(mapped)):
+                fix = f"turn it round: columns: {{{listed(mapped)[0]}: {name}}}"
             raise DataError("no such column of a shape", where=f"columns.{name}", expected=", ".join(known), fix=fix)
-        for column in _listed(mapped):
+        for column in listed(mapped):
             if column not in row.raw.values:
                 near = difflib.get_close_matches(column, row.raw.values, n=1)
                 raise DataError(
@@ -394,15 +307,20 @@ def _check_columns(row: Row) -> None:
 
 
 def _read_messages(row: Row, instruction: str | None) -> Reading:
-    turns, learned = _turns(row, _MESSAGES)
+    turns, learned = turns_of(row, MESSAGES)
     if turns[-1].role != "assistant":
-        raise DataError("the conversation does not end with an answer", got=turns[-1].role, expected="assistant")
-    system = _system(row)
+        raise DataError(
+            "the conversation does not end with an answer",
+            got=turns[-1].role,
+            expected="assistant",
+            fix="leave out such rows, or their last turn",
+        )
+    system = system_turns(row)
     if system and turns[0].role == "system":
         if turns[0] != system[0]:
             raise DataError("two system texts: one of the conversation, one of the column", got=system[0].text)
         system = ()
-    prompt = _checked_prompt((*system, *turns[:-1]))
+    prompt = checked_prompt((*system, *turns[:-1]))
     return Reading(prompt=prompt, references=(turns[-1].text,), left_out=None if learned else _NOT_LEARNED)
 
 
@@ -410,37 +328,52 @@ _NOT_LEARNED = "the last answer is marked as not to be learned"
 
 
 def _read_question(row: Row, instruction: str | None) -> Reading:
-    context, question = row.optional_text(_CONTEXT), row.text(_QUESTION)
-    return _answered(row, _ANSWER, _asked(row, instruction or "", context, question))
+    context, question = row.optional_text(CONTEXT), row.text(QUESTION)
+    return _answered(row, ANSWER, asked(row, instruction or "", context, question))
 
 
 def _read_instruction(row: Row, instruction: str | None) -> Reading:
-    return _answered(row, _OUTPUT, _asked(row, row.text(_INSTRUCTION), row.optional_text(_INPUT)))
+    return _answered(row, OUTPUT, asked(row, row.text(INSTRUCTION), row.optional_text(INPUT)))
 
 
 def _read_input_output(row: Row, instruction: str | None) -> Reading:
-    return _answered(row, _OUTPUT, _asked(row, instruction or "", row.text(_ONLY_INPUT)))
+    return _answered(row, OUTPUT, asked(row, instruction or "", row.text(ONLY_INPUT)))
 
 
 def _read_prompt_completion(row: Row, instruction: str | None) -> Reading:
-    prompt, completion = row.value(_PROMPT), row.value(_COMPLETION)
-    if isinstance(prompt, list) or isinstance(completion, list):
-        answer, learned = _turns(row, _COMPLETION)
-        if len(answer) != 1 or answer[0].role != "assistant":
-            raise DataError("the completion is not one turn of the assistant", got=completion)
-        turns = (*_system(row), *_turns(row, _PROMPT)[0])
-        left_out = None if learned else _NOT_LEARNED
-        return Reading(prompt=_checked_prompt(turns), references=(answer[0].text,), left_out=left_out)
-    return Reading(prompt=_asked(row, row.text(_PROMPT)), references=(row.text(_COMPLETION),))
+    return _replied(row, PROMPT, COMPLETION, instruction)
+
+
+def _read_prompt_response(row: Row, instruction: str | None) -> Reading:
+    return _replied(row, ASKED, REPLY, instruction)
+
+
+def _replied(row: Row, question: Part, reply: Part, instruction: str | None) -> Reading:
+    """The reading of a prompt and a reply: texts, or turns, of which those of the reply may repeat the prompt's."""
+    in_turns = isinstance(row.value(question), list)
+    turns = (
+        (*system_turns(row), *turns_of(row, question)[0])
+        if in_turns
+        else asked(row, instruction or "", row.text(question))
+    )
+    if not isinstance(row.value(reply), list | dict):
+        return Reading(prompt=checked_prompt(turns), references=(row.text(reply),))
+    answer, learned = turns_of(row, reply)
+    if len(answer) > len(turns) and answer[: len(turns)] == turns:
+        answer = answer[len(turns) :]
+    if len(answer) != 1 or answer[0].role != "assistant":
+        raise DataError(f"the {reply.role} is not one turn of the assistant", got=row.value(reply))
+    left_out = None if learned else _NOT_LEARNED
+    return Reading(prompt=checked_prompt(turns), references=(answer[0].text,), left_out=left_out)
 
 
 def _read_text_label(row: Row, instruction: str | None) -> Reading:
     label = row.text(LABEL)
-    return Reading(prompt=_asked(row, instruction or "", row.text(_TEXT)), references=(label,), label=label)
+    return Reading(prompt=asked(row, instruction or "", row.text(TEXT)), references=(label,), label=label)
 
 
 def _read_text(row: Row, instruction: str | None) -> Reading:
-    return Reading(prompt=(), references=(row.text(_PLAIN),))
+    return Reading(prompt=(), references=(row.text(PLAIN),))
 
 
 def _answered(row: Row, part: Part, prompt: tuple[Turn, ...]) -> Reading:
@@ -458,7 +391,7 @@ def _answered(row: Row, part: Part, prompt: tuple[Turn, ...]) -> Reading:
         prompt=prompt,
         references=tuple(dict.fromkeys(answer.text for answer in answers)),
         choices=options.texts,
-        answered_by=answers[0].by,
+        chosen=answers[0],
     )
 
 
@@ -490,11 +423,11 @@ def _texts(row: Row, part: Part) -> tuple[str, ...]:
 
 def _options(row: Row) -> Options | None:
     """The row's choices: of a column of their own, or of columns such as A, B, C, D."""
-    found = row.find(_CHOICES)
+    found = row.find(CHOICES)
     if found is not None and len(found[1]) > 1:
         columns: tuple[str, ...] = found[1]
     else:
-        value = parsed_cell(row.value(_CHOICES), "choices")
+        value = parsed_cell(row.value(CHOICES), "choices")
         if value is not None:
             return options_of(value)
         columns = row.layout.options
@@ -505,181 +438,56 @@ def _options(row: Row) -> Options | None:
     return options_of(list(filled.values()), columns=tuple(filled))
 
 
-def _turns(row: Row, part: Part) -> tuple[tuple[Turn, ...], bool]:
-    """The turns of a conversation, in any of the forms in use, and whether the last of them is to be learned.
-
-    In a list of texts the user has the first word.
-    """
-    value = parsed_cell(row.value(part), part.role)
-    if not isinstance(value, list) or not value:
-        raise DataError(
-            f"the {part.role} are not a list of turns", got=value, expected='[{"role": …, "content": …}, …]'
-        )
-    if all(isinstance(message, str) for message in value):
-        value = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(value)]
-    turns, learned = [], True
-    for number, message in enumerate(value, start=1):
-        if not isinstance(message, Mapping):
-            raise DataError(f"turn {number} is not an object", got=message, expected='{"role": …, "content": …}')
-        for name, content in message.items():
-            if name in _BEYOND_TEXT and _says_something(content):
-                raise _beyond_text(_BEYOND_TEXT[name], f"{part.role}[].{name}")
-        role = _role(message.get("role", message.get("from")))
-        text = _content(message.get("content", message.get("value")), number, role)
-        turns.append(Turn(role=role, text=text))
-        learned = all(_is_learned(message.get(mark.role), mark.role) is not False for mark in _MARKS)
-        if role == "assistant" and "weight" in message and number == len(value):
-            _refuse_part_weight(message["weight"])
-        marks = {mark.role for mark in _MARKS}
-        for name, content in message.items():
-            if name not in _TURN_FIELDS and name not in marks and is_filled(content):
-                row.beside[f"{part.role}[].{name}"] = None
-    return tuple(turns), learned
-
-
-def _role(role: Any) -> Role:
-    known = _ROLES.get(role.strip().casefold()) if isinstance(role, str) else None
-    if known is None:
-        raise RowsRefused(
-            f"a turn has an unknown role, {str(role)[:60]!r}",
-            expected=", ".join(_ROLES),
-            fix="rename the role, or leave out such rows",
-        )
-    return known
-
-
-def _content(content: Any, number: int, role: Role) -> str:
-    """The text of a turn. Of a list of parts the texts, one after the other, as chat templates write them."""
-    if isinstance(content, list) and content and all(isinstance(part, Mapping) for part in content):
-        for part in content:
-            if part.get("type", "text") not in _PART_TYPES:
-                raise _beyond_text("parts that are no text", f"a part of type {str(part.get('type'))[:60]!r}")
-        content = "".join(part["text"] for part in content if isinstance(part.get("text"), str))
-    if not isinstance(content, str) or not content.strip():
-        raise DataError(f"turn {number} ({role}) has no text", got=content, expected="text")
-    return content
-
-
-def _system(row: Row) -> tuple[Turn, ...]:
-    text = row.optional_text(_SYSTEM)
-    return (Turn(role="system", text=text),) if text.strip() else ()
-
-
-def _history(row: Row) -> Iterator[Turn]:
-    """Earlier turns: pairs of question and answer, or turns."""
-    value = parsed_cell(row.value(_HISTORY), "history")
-    if not is_filled(value):
-        return
-    if not isinstance(value, list):
-        raise DataError("the history is not a list", got=value, expected='[["question", "answer"], …], or turns')
-    if all(isinstance(pair, Mapping) for pair in value):
-        yield from _turns(row, _HISTORY)[0]
-        return
-    for pair in value:
-        if not isinstance(pair, list) or len(pair) != 2:
-            raise DataError("the history is not pairs of question and answer", got=pair, expected='["a", "b"]')
-        for role, text in zip(("user", "assistant"), pair, strict=True):
-            if not text_of(text, "history").strip():
-                raise DataError("a turn of the history is empty", got=pair)
-            yield Turn(role=_ROLES[role], text=text_of(text, "history"))
-
-
-def _asked(row: Row, *parts: str) -> tuple[Turn, ...]:
-    """A prompt of one question, after the row's system text and its history where it has them."""
-    question = Turn(role="user", text=JOIN.join(part for part in parts if part.strip()))
-    return (*_system(row), *_history(row), question)
-
-
-def _checked_prompt(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    if not turns or turns[-1].role != "user":
-        raise DataError(
-            "the answer follows no question", got=turns[-1].role if turns else None, expected="a user's turn"
-        )
-    return turns
-
-
-def _is_learned(value: Any, mark: str) -> bool | None:
-    """What a mark says of an answer: a weight of 1 or 0, or true or false as JSON or a table writes it; else None."""
-    if isinstance(value, str) and value.strip().casefold() in ("true", "false"):
-        value = value.strip().casefold() == "true"
-    if isinstance(value, bool):
-        return value
-    return {0.0: False, 1.0: True}.get(number) if mark == "weight" and (number := _number(value)) is not None else None
-
-
-def _refuse_part_weight(value: Any) -> None:
-    if value is not None and _number(value) not in (0, 1):
-        raise RowsRefused(
-            "an answer has a weight other than 0 and 1", got=value, expected="0 (not learned) or 1", fix="round it"
-        )
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value) if isinstance(value, str | int | float) else None
-    except ValueError:
-        return None
-
-
-def _says_something(value: Any) -> bool:
-    return is_filled(value) and not (isinstance(value, str) and value.strip().casefold() in ("[]", "{}", "null"))
-
-
-def _beyond_text(what: str, where: str) -> RowsRefused:
-    return RowsRefused(
-        f"rows with {what} ({where}): the answer follows from what is no text here",
-        expected="text alone",
-        fix=f"leave out such rows, or the {what} where the answer does not need them",
-    )
-
-
-def _listed(mapped: str | Sequence[str]) -> list[str]:
-    return [mapped] if isinstance(mapped, str) else list(mapped)
-
-
-def _one_of(part: Part) -> str:
-    names = [name if isinstance(name, str) else "+".join(name) for name in part.names if name not in _BY_PLACE]
-    return f"a text in column {' or '.join(names)}"
-
-
-def _map_fix(name: str) -> str:
-    return f"fill it, remove the row, or name the right column: columns: {{{name}: …}}"
-
-
-_EARLIER = (_SYSTEM, _HISTORY)
+_EARLIER = (SYSTEM, HISTORY)
 SHAPES: dict[str, Shape] = {
     shape.name: shape
     for shape in (
-        Shape(name="messages", needs=(_MESSAGES,), may=(_SYSTEM,), instruction="none", read=_read_messages),
+        Shape(
+            name="messages",
+            needs=(MESSAGES,),
+            may=(SYSTEM,),
+            instruction="none",
+            read=_read_messages,
+            label_marks=True,
+        ),
         Shape(
             name="question",
-            needs=(_QUESTION, _ANSWER),
-            may=(_CONTEXT, _CHOICES, *_EARLIER),
+            needs=(QUESTION, ANSWER),
+            may=(CONTEXT, CHOICES, *_EARLIER),
             instruction="may",
             read=_read_question,
         ),
         Shape(
             name="instruction",
-            needs=(_INSTRUCTION, _OUTPUT),
-            may=(_INPUT, _CHOICES, *_EARLIER),
+            needs=(INSTRUCTION, OUTPUT),
+            may=(INPUT, CHOICES, *_EARLIER),
             instruction="none",
             read=_read_instruction,
         ),
         Shape(
             name="prompt_completion",
-            needs=(_PROMPT, _COMPLETION),
+            needs=(PROMPT, COMPLETION),
             may=_EARLIER,
             instruction="none",
             read=_read_prompt_completion,
+            label_marks=True,
         ),
-        Shape(name="text_label", needs=(_TEXT, LABEL), may=_EARLIER, instruction="needed", read=_read_text_label),
+        Shape(name="text_label", needs=(TEXT, LABEL), may=_EARLIER, instruction="needed", read=_read_text_label),
         Shape(
             name="input_output",
-            needs=(_ONLY_INPUT, _OUTPUT),
-            may=(_CHOICES, *_EARLIER),
+            needs=(ONLY_INPUT, OUTPUT),
+            may=(CHOICES, *_EARLIER),
             instruction="needed",
             read=_read_input_output,
         ),
-        Shape(name="text", needs=(_PLAIN,), may=(), instruction="none", read=_read_text),
+        Shape(
+            name="prompt_response",
+            needs=(ASKED, REPLY),
+            may=_EARLIER,
+            instruction="may",
+            read=_read_prompt_response,
+            label_marks=True,
+        ),
+        Shape(name="text", needs=(PLAIN,), may=(), instruction="none", read=_read_text),
     )
 }

@@ -6,6 +6,7 @@ import csv
 import datetime
 import decimal
 import io
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO
 
 from titrant.core.errors import DataError
 from titrant.core.records import Origin, RawRow
+from titrant.data.readers.class_names import ClassNames, names_in_schema, with_class_names
 from titrant.data.readers.lines import MAX_LINE_BYTES, Report, TextLine, refuse, text_lines
 
 _BATCH_ROWS = 1024
@@ -93,10 +95,15 @@ def _up_to_header(lines: Iterator[TextLine]) -> Iterator[TextLine]:
 
 
 def rows_of_parquet(
-    stream: BinaryIO, name: str, *, unpacked: Callable[[int], None] = lambda count: None
+    stream: BinaryIO,
+    name: str,
+    *,
+    unpacked: Callable[[int], None] = lambda count: None,
+    class_names: ClassNames | None = None,
 ) -> Iterator[RawRow]:
     """Rows of a Parquet file, a batch at a time; the line of a row is its number, from 1. `unpacked` is told of the
-    bytes that come out: a value that stands once in the file may stand in a million rows.
+    bytes that come out: a value that stands once in the file may stand in a million rows. With `class_names`, numbers
+    of classes become their names, those of the file's own schema before the dataset's.
 
     Numbers, dates and times become text (ISO 8601, shortest decimal); bytes are refused, since they are no text.
     """
@@ -109,7 +116,7 @@ def rows_of_parquet(
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
             # Beside its bytes a row costs an object, so a column of nulls is not free either.
             unpacked(batch.nbytes + 8 * batch.num_rows)
-            for row in _rows_of_batch(batch, name, number):
+            for row in _rows_of_batch(batch, name, number, class_names):
                 number += 1
                 yield row
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
@@ -118,7 +125,11 @@ def rows_of_parquet(
 
 
 def rows_of_arrow(
-    stream: BinaryIO, name: str, *, unpacked: Callable[[int], None] = lambda count: None
+    stream: BinaryIO,
+    name: str,
+    *,
+    unpacked: Callable[[int], None] = lambda count: None,
+    class_names: ClassNames | None = None,
 ) -> Iterator[RawRow]:
     """Rows of an Arrow file, as `datasets` writes them with `save_to_disk`; values and lines as in Parquet."""
     import pyarrow
@@ -131,7 +142,7 @@ def rows_of_arrow(
             batch.validate(full=True)
             unpacked(batch.nbytes + 8 * batch.num_rows)
             for start in range(0, batch.num_rows, _BATCH_ROWS):
-                for row in _rows_of_batch(batch.slice(start, _BATCH_ROWS), name, number):
+                for row in _rows_of_batch(batch.slice(start, _BATCH_ROWS), name, number, class_names):
                     number += 1
                     yield row
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
@@ -178,16 +189,24 @@ class _WithinFile(io.RawIOBase):
         return True
 
 
-def _rows_of_batch(batch: Any, name: str, before: int) -> Iterator[RawRow]:
+def _rows_of_batch(batch: Any, name: str, before: int, class_names: ClassNames | None) -> Iterator[RawRow]:
     """The rows of a batch, which follow `before` others."""
+    import pyarrow
+
     names = batch.schema.names
     if len(set(names)) < len(names):
         raise DataError("two columns have the same name", where=f"{name}:1", got=", ".join(names))
-    columns = [_readable(column).to_pylist() for column in batch.columns]
+    columns = [_cells(column) for column in batch.columns]
+    named = {**class_names, **names_in_schema(batch.schema.metadata)} if class_names is not None else {}
+    may_be_nan = [
+        name for name, column in zip(names, batch.columns, strict=True) if pyarrow.types.is_floating(column.type)
+    ]
     for number, cells in enumerate(zip(*columns, strict=True), start=before + 1):
         origin = Origin(path=name, line=number)
-        values = {column: _as_text(cell, column, origin) for column, cell in zip(names, cells, strict=True)}
-        yield RawRow(values=values, origin=origin)
+        raw = dict(zip(names, cells, strict=True))
+        values = {column: _as_text(cell, column, origin) for column, cell in raw.items()}
+        nan = tuple(column for column in may_be_nan if raw[column] is not None and values[column] is None)
+        yield with_class_names(RawRow(values=values, origin=origin, nan_columns=nan), named)
 
 
 def _checked_header(header: list[str], where: str, delimiter: str) -> list[str]:
@@ -220,14 +239,19 @@ def _broken_record(error: csv.Error, where: str) -> DataError:
     )
 
 
-def _readable(column: Any) -> Any:
-    """The column, with types that Python would widen or cut (nanoseconds, single precision) cast to text first."""
+def _cells(column: Any) -> list[Any]:
+    """The values of a column, of types that Python would widen or cut (nanoseconds, single precision) as text."""
     import pyarrow
 
     kind = column.type
-    if pyarrow.types.is_temporal(kind) or pyarrow.types.is_float32(kind) or pyarrow.types.is_float16(kind):
-        return column.cast(pyarrow.string())
-    return column
+    if pyarrow.types.is_temporal(kind):
+        return list(column.cast(pyarrow.string()).to_pylist())
+    cells: list[Any] = column.to_pylist()
+    if not pyarrow.types.is_float32(kind) and not pyarrow.types.is_float16(kind):
+        return cells
+    # What is no finite number stays one, as it does in double precision: as text it would pass for a value.
+    texts = column.cast(pyarrow.string()).to_pylist()
+    return [text if cell is None or math.isfinite(cell) else cell for cell, text in zip(cells, texts, strict=True)]
 
 
 _STORED_FILE = {"bytes", "path"}
@@ -239,8 +263,8 @@ def _as_text(value: Any, column: str, origin: Origin) -> Any:
         return value
     if isinstance(value, int | decimal.Decimal):
         return str(value)
-    if isinstance(value, float):
-        return repr(value)
+    if isinstance(value, float):  # NaN is how pandas and numpy write a missing value; an infinite one is no text
+        return None if math.isnan(value) else repr(value) if math.isfinite(value) else value
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, list | tuple):

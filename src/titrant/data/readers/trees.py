@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from titrant.core.errors import DataError
 from titrant.core.records import RawRow
+from titrant.data.readers.files import read_rows
 from titrant.data.readers.lines import Report
 
 _NEEDS = frozenset({"message_id", "parent_id", "role", "text"})
@@ -24,6 +27,16 @@ _ROLES = {"prompter": "user", "assistant": "assistant"}
 def holds_messages(row: RawRow) -> bool:
     """Whether a file's first row is one message of a tree."""
     return row.values.keys() >= _NEEDS
+
+
+def with_whole_conversations(path: str | Path, *, report: Report) -> Iterator[RawRow]:
+    """The rows of a place, classes by their names; of messages that reply to one another, the conversations."""
+    rows = iter(read_rows(path, report=report, named=True))
+    first = next(rows, None)
+    if first is None:
+        return
+    everything = chain([first], rows)
+    yield from conversations_of(everything, report=report) if holds_messages(first) else everything
 
 
 def conversations_of(rows: Iterable[RawRow], *, report: Report) -> Iterator[RawRow]:

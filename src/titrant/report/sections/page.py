@@ -18,6 +18,7 @@ from titrant.report.sections.comparison import item_comparison
 from titrant.report.sections.curves import dose_curves, reference_lines, size_curves
 from titrant.report.sections.provenance import PACK_NOTE, provenance_of
 from titrant.report.sections.retention import retention_rows
+from titrant.report.sections.stages import stages_of
 from titrant.report.sections.training import training_sections
 from titrant.report.sections.view import GRADED_WORDS, View
 from titrant.report.sections.worth import change_rows, exchange_rows, law_rows, skill_rows, threshold_rows
@@ -69,6 +70,7 @@ def report_data(results: Results, store: Store, *, judged: Judged | None = None)
         removed=_removed(view),
         other_verdicts=_others(results, mine),
         measures=_measures(view),
+        stages=stages_of(view),
         notes=_notes(view),
     )
 
@@ -140,7 +142,7 @@ def _notes(view: View) -> tuple[str, ...]:
         for what, licence, non_commercial in licences
         if non_commercial
     ]
-    notes += [f"Not everything in the files was used: {note.line}." for note in view.results.design.prepared.not_read]
+    notes += [f"How the files were read: {note.line}." for note in view.results.design.prepared.not_read]
     removed = sum(entry.rows for entry in _removed(view))
     if removed:
         rows = "1 row was" if removed == 1 else f"{removed:,} rows were"

@@ -1,0 +1,139 @@
+"""What a decision is made from: the two lines, the forest beside them, the looks, and what is folded away."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html import unescape
+
+import pytest
+
+from titrant.report.data import ReportData, SetAside, Stages
+from titrant.report.forest import banded_by_contrasts, contrasts_by_arm, forest_of
+from titrant.report.headline import aside_words, evidence_line, headline, stages_line
+from titrant.report.ladder_figure import ladder_figure
+from titrant.report.page import render
+
+HOSTILE = (
+    "</script><script>window.hacked=1</script>",
+    "<img src=x onerror=window.hacked=1>",
+    "{{7*7}}{% raw %}",
+    "</svg></bdi></figure>",
+)
+
+
+def text_of(page: str) -> str:
+    """The text between the tags."""
+    body = re.sub(r"<(script|style)>.*?</\1>", "", page, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", "", body)))
+
+
+def test_the_two_lines_say_what_to_do_and_the_number_that_decides(filled: ReportData, sparse: ReportData) -> None:
+    assert headline(filled.verdict) == "Mix in 352 rows of general"
+    said = "accuracy +0.061 (+0.016 to +0.106) against training alone with as many steps; 0.050 matters"
+    assert evidence_line(filled.verdict, metric="accuracy") == said
+    assert headline(sparse.verdict) == "Cannot tell yet"
+    assert "(no interval)" in evidence_line(sparse.verdict, metric="rouge_l")
+    assert "No dose" in evidence_line(replace(sparse.verdict, contrasts=()), metric="rouge_l")
+
+
+def test_the_forest_holds_every_contrast_with_the_fair_baseline_first(filled: ReportData) -> None:
+    forest = forest_of(filled.verdict)
+    assert forest is not None
+    assert [group.heading for group in forest.groups] == [
+        "against training alone with as many steps",
+        "against training alone",
+    ]
+    lines = [line for group in forest.groups for line in group.lines]
+    assert [line.standing for line in lines] == ["open", "above", "open", "above"]
+    assert [line.chosen for line in lines] == [False, True, False, True]
+    assert forest.zone_low < forest.zero < forest.zone_high
+    assert all(0 <= place <= 100 for line in lines for place in (line.low, line.value, line.high) if place is not None)
+    assert 3 <= len(forest.ticks) <= 7
+    assert "0" in [tick.label for tick in forest.ticks]
+
+
+def test_what_no_look_has_read_has_an_estimate_and_no_interval(filled: ReportData) -> None:
+    first, *rest = filled.verdict.contrasts
+    unread = replace(first, difference=replace(first.difference, low=-1.0, high=1.0))
+    verdict = replace(filled.verdict, contrasts=(unread, *rest))
+    forest = forest_of(verdict)
+    assert forest is not None
+    line = forest.groups[1].lines[0]
+    assert (line.standing, line.low, line.high) == ("unread", None, None)
+    assert "−1.000" not in render(replace(filled, verdict=verdict, training=(), retention=(), comparison=None))
+
+
+def test_the_forest_is_read_aloud_as_text_and_hostile_names_stay_text(filled: ReportData) -> None:
+    contrasts = tuple(
+        replace(contrast, source=HOSTILE[n], arm=HOSTILE[n]) for n, contrast in enumerate(filled.verdict.contrasts)
+    )
+    page = render(replace(filled, verdict=replace(filled.verdict, contrasts=contrasts, arm=HOSTILE[0])))
+    assert page.count("<script") == 1
+    assert "<img" not in page
+    assert HOSTILE[1] in text_of(page)
+    assert "+0.061 (+0.016 to +0.106): better" in text_of(render(filled))
+
+
+def test_a_staged_study_says_where_it_stopped_and_what_it_spent(staged: ReportData) -> None:
+    assert staged.stages is not None
+    line = stages_line(staged.stages, provisional=False)
+    assert re.fullmatch(r"firm at look \d of 9, \d+ runs, \d+% of the grid’s tokens", line)
+    page = render(staged)
+    text = text_of(page)
+    assert line in text
+    assert "Look by look" in text
+    assert "Arms set aside" in text
+    assert "too large on average" in text
+    assert "Look by look" not in text_of(render(replace(staged, stages=None)))
+
+
+@pytest.mark.parametrize(
+    ("ended", "expected"),
+    [
+        ("given_up", "given up at look"),
+        ("last_look", "open after the last look"),
+        ("budget", "ended by its budget at look"),
+        (None, "under way, at look"),
+    ],
+)
+def test_every_end_has_its_words(staged: ReportData, ended: str | None, expected: str) -> None:
+    assert staged.stages is not None
+    stages = replace(staged.stages, ended=ended)  # type: ignore[arg-type]
+    assert stages_line(stages, provisional=True).startswith(expected)
+    assert stages_line(stages, provisional=True).endswith("provisional")
+
+
+def test_arms_set_aside_are_said_with_their_reason() -> None:
+    assert aside_words(SetAside(arm="a", reason="ruled_out", look=3)) == "ruled out at look 3"
+    assert aside_words(SetAside(arm="a", reason="waiting")).startswith("waiting")
+    assert "no open claim needed it" in aside_words(SetAside(arm="a", reason="baseline_not_needed"))
+
+
+def test_the_looks_are_drawn_a_panel_a_dose_with_every_interval_told(staged: ReportData) -> None:
+    assert staged.stages is not None
+    figure = ladder_figure(staged.stages, smallest_effect=0.03)
+    assert figure is not None
+    panels = {panel.heading: panel.alt for panel in figure.panels}
+    assert set(panels) <= {f"{dose} rows of general" for dose in (48, 192, 352)}
+    assert any("look 1, 3 seeds, against training alone" in alt for alt in panels.values())
+    empty = Stages(ladder=(3, 4), looks=(), runs=4, cost=4.0, grid_cost=20.0, ended=None)
+    assert ladder_figure(empty, smallest_effect=0.03) is None
+
+
+def test_bands_are_of_contrasts_and_never_of_single_arms(filled: ReportData) -> None:
+    curve = next(c for c in filled.curves if c.target_rows == 160 and c.measure == "score")
+    (banded,) = banded_by_contrasts([curve], contrasts_by_arm([filled.verdict]))
+    points = {point.arm: point for point in banded.points}
+    assert points["160"].low is None
+    assert points["160-matched"].low is None
+    assert points["160+general-352"].low == pytest.approx(0.731 + 0.016)
+    assert points["160+general-352"].high == pytest.approx(0.731 + 0.106)
+
+
+def test_a_part_that_knows_nothing_is_one_line_with_its_reason(filled: ReportData) -> None:
+    reason = "one target size has no curve to read from"
+    silent = tuple(replace(row, rows=None, reason=reason) for row in filled.exchange * 3)
+    text = text_of(render(replace(filled, exchange=silent, training=(), retention=(), comparison=None)))
+    assert text.count(reason) == 1
+    assert f"What a dose is worth Not known: {reason}" in text
