@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from titrant.config.study import load_study
 from titrant.core.identity import rng_for
 from titrant.decision.staged import judge_staged
+from titrant.scoring.sheets import METRIC_WORDS
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDY, SCORES = ROOT / "studies" / "quickstart.yaml", ROOT / "benchmarks" / "data" / "quickstart-seeds.parquet"
@@ -92,21 +93,21 @@ def _tokens(store: Path, run_id: str) -> int:
 def protocol_of(kept: Kept, seeds: Sequence[int], *, study: Path = STUDY) -> dict[str, Any]:
     """The quickstart's protocol for these seeds, in this order: what decides comes from the study file."""
     spec = load_study(study)
-    (doses,) = spec.arms.doses.values()
-    (dose,) = doses
+    ((source, (dose,)),) = spec.arms.doses.items()
+    arms: dict[str, dict[str, Any]] = {
+        arm: {"dose": 0, "matched": arm.endswith("-matched")} for arm in kept.tokens if arm != kept.dose
+    }
     return {
-        "arms": {
-            arm: {"dose": dose if arm == kept.dose else 0, "matched": arm.endswith("-matched")} for arm in kept.tokens
-        },
+        "arms": {**arms, kept.dose: {"dose": dose, "source": source}},
         "smallest_effect": spec.smallest_effect,
         "seeds": [str(seed) for seed in seeds],
         "costs": {arm: float(tokens) for arm, tokens in kept.tokens.items()},
-        "metric": "graded",
+        "metric": METRIC_WORDS["graded"],
     }
 
 
-def outcome(kept: Kept, seeds: Sequence[int], *, study: Path = STUDY) -> Outcome:
-    """The study that these seeds, in this order, would have made."""
+def scores_of(kept: Kept, seeds: Sequence[int]) -> dict[str, list[Any]]:
+    """The scores of these seeds as the judge takes them."""
     columns: dict[str, list[Any]] = {"arm": [], "seed": [], "item": [], "score": []}
     for arm in kept.tokens:
         for seed in seeds:
@@ -115,7 +116,12 @@ def outcome(kept: Kept, seeds: Sequence[int], *, study: Path = STUDY) -> Outcome
             columns["seed"] += [str(seed)] * len(run["item"])
             columns["item"] += run["item"]
             columns["score"] += run["score"]
-    found = judge_staged(protocol_of(kept, seeds, study=study), columns)
+    return columns
+
+
+def outcome(kept: Kept, seeds: Sequence[int], *, study: Path = STUDY) -> Outcome:
+    """The study that these seeds, in this order, would have made."""
+    found = judge_staged(protocol_of(kept, seeds, study=study), scores_of(kept, seeds))
     assert found.verdict is not None
     return Outcome(word=found.verdict.verdict, runs=found.runs + UNTUNED, tokens=round(found.cost), seeds=found.seeds)
 
