@@ -6,6 +6,7 @@ Weights are prepared once in a cache that outlives the test run (`$TITRANT_TEST_
 from __future__ import annotations
 
 import datetime
+import gc
 import importlib.metadata
 import importlib.util
 import ipaddress
@@ -13,6 +14,7 @@ import json
 import os
 import platform
 import socket
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,6 +85,20 @@ def own_hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf_home")))
         yield
+
+
+_MANY_MODULES = 100
+_modules_frozen = 0
+
+
+def pytest_runtest_setup() -> None:
+    """What large imports have made is no longer looked at for garbage: torch and transformers alone are a million
+    objects, and every collection (one each time a backend is closed) would go through all of them."""
+    global _modules_frozen
+    if len(sys.modules) > _modules_frozen + _MANY_MODULES:
+        gc.collect()
+        gc.freeze()
+        _modules_frozen = len(sys.modules)
 
 
 _TALLY: Counter[str] = Counter()

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from fake_study import STUDY, fake_prepare, trial_backend, write_study
+from fake_study import STUDY, fake_prepare, trial_backend, undrawn_panel, write_study
 
 import titrant
 from titrant.backends.fake import FakeBackend
@@ -29,9 +29,10 @@ SUPPORT = Path(__file__).parent / "support"
 
 @pytest.fixture(autouse=True)
 def toy_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Every model of these studies is the toy one, and the real backend a trial backend."""
+    """Every model of these studies is the toy one, and the real backend a trial backend; nothing is drawn."""
     monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
     monkeypatch.setattr("titrant.experiment.runner.DEFAULT_BACKEND", trial_backend())
+    monkeypatch.setattr("titrant.report.figures.drawn_panel", undrawn_panel)
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_a_study_runs_outside_the_main_thread(folder: Path, tmp_path: Path) -> N
 
     def work() -> None:
         try:
-            found.append(titrant.run(folder / "study.yaml", out=tmp_path / "out", engine=titrant.LocalEngine(jobs=2)))
+            found.append(titrant.run(folder / "study.yaml", out=tmp_path / "out", engine=titrant.LocalEngine(jobs=1)))
         except BaseException as error:  # noqa: BLE001  (a thread's error would be lost)
             found.append(error)
 
@@ -121,12 +122,14 @@ def test_a_script_without_a_main_guard_runs_with_workers(folder: Path, tmp_path:
             import sys
             from pathlib import Path
             import titrant
-            from fake_study import fake_prepare, trial_backend
+            from fake_study import fake_prepare, page_as_text, trial_backend
             from titrant.experiment import prepare
+            from titrant.report import page
             print("the script begins")
+            page.render = page_as_text
             prepare.prepare = fake_prepare(Path({str(tmp_path / "prepared")!r}))
             results = titrant.run({str(folder / "study.yaml")!r}, out={str(tmp_path / "out")!r},
-                                  engine=titrant.LocalEngine(jobs=2), backend=trial_backend())
+                                  engine=titrant.LocalEngine(jobs=1), backend=trial_backend())
             print(results.verdict.word)
             """
         )
@@ -185,7 +188,7 @@ def test_a_backend_that_a_worker_cannot_make_is_refused_before_anything_starts(f
     class Here(FakeBackend):
         name, revision = "here", "1"
 
-    workers, engine = titrant.LocalEngine(jobs=2), titrant.LocalEngine(jobs=0)
+    workers, engine = titrant.LocalEngine(jobs=1), titrant.LocalEngine(jobs=0)
     with pytest.raises(SpecError, match=r"backend: the backend here cannot be sent .* Fix: LocalEngine\(jobs=0\)"):
         titrant.run(folder / "study.yaml", out=tmp_path / "out", engine=workers, backend=Here)
     assert titrant.run(folder / "study.yaml", out=tmp_path / "out", engine=engine, backend=Here()).failed == ()

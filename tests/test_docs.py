@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import tomllib
@@ -49,8 +50,14 @@ def test_each_kind_of_extension_stands_in_about_ten_lines() -> None:
 
 
 def test_the_notebook_runs_and_shows_what_stands_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from transformers.models.llama import modeling_llama
+
     notebook = DOCS / "notebooks" / "first-study.ipynb"
     monkeypatch.setenv("TITRANT_CACHE", str(tmp_path / "cache"))
+    assert torch.nn
+    assert modeling_llama.LlamaForCausalLM
+    gc.freeze()  # each of its runs looks for garbage when it closes: not among a million objects of these imports
     (tmp_path / "work").mkdir()
     done = run_notebook(notebook, tmp_path / "work")
     stored = json.loads(notebook.read_text())

@@ -1,4 +1,5 @@
-"""The house keeps its own rules: no circle of imports, one meaning a name, nothing private imported."""
+"""The house keeps its own rules: no circle of imports, one meaning a name, nothing private imported, research by the
+public door."""
 
 from __future__ import annotations
 
@@ -90,3 +91,42 @@ def test_nothing_private_is_imported_from_another_module() -> None:
         if alias.startswith("_") and not alias.startswith("__")
     ]
     assert not taken, "\n".join(taken)
+
+
+RESEARCH = Path(__file__).parents[1] / "research"
+
+
+def beyond_the_door(source: str) -> list[str]:
+    """What a module takes of titrant that is no public name."""
+    taken = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            # Under another name the package's modules would be reached where no check looks.
+            renamed = [f"titrant as {alias.asname}" for alias in node.names if alias.name == "titrant" and alias.asname]
+            taken += [*renamed, *(alias.name for alias in node.names if alias.name.startswith("titrant."))]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "titrant":
+            public = titrant.__all__ if node.module == "titrant" else ()
+            taken += [f"{node.module}.{alias.name}" for alias in node.names if alias.name not in public]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "titrant":
+            taken += [f"titrant.{node.attr}"] if node.attr not in titrant.__all__ else []
+    return taken
+
+
+def test_research_uses_public_names_only() -> None:
+    modules = sorted(RESEARCH.rglob("*.py"))
+    assert modules
+    found = {path.name: beyond_the_door(path.read_text(encoding="utf-8")) for path in modules}
+    assert not {name: taken for name, taken in found.items() if taken}
+
+
+def test_the_check_of_research_sees_every_way_in() -> None:
+    ways = {
+        "import titrant.core.records": ["titrant.core.records"],
+        "import titrant as t": ["titrant as t"],
+        "from titrant.storage.store import Store": ["titrant.storage.store.Store"],
+        "from titrant import api, judge": ["titrant.api"],
+        "def late():\n    from titrant.core import errors": ["titrant.core.errors"],
+        "import titrant\ntitrant.stats.contrasts.layout(3)": ["titrant.stats"],
+        "import titrant\ntitrant.judge({})": [],
+    }
+    assert {source: beyond_the_door(source) for source in ways} == ways

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from titrant.cli import run_app
-from titrant.cli.output import print_json
-from titrant.core.errors import SpecError
+import titrant
 
 app = typer.Typer(no_args_is_help=True, help="The two studies as a grid of runs, and what is found from kept scores.")
 
@@ -35,7 +36,7 @@ def run(
     from replication.grid import run_grid
 
     if jobs != "auto" and not jobs.isdecimal():
-        raise SpecError("not a number of jobs", where="--jobs", got=jobs, expected="auto, or 1 to 1024")
+        raise titrant.UserError("not a number of jobs", where="--jobs", got=jobs, expected="auto, or 1 to 1024")
     places = _places(size, studies, scores, work)
     run_grid(places, blocks=block or [], jobs="auto" if jobs == "auto" else int(jobs), say=_say, on_event=_heard)
 
@@ -46,11 +47,10 @@ def plan(
 ) -> None:
     """How far every block is, and the tokens that are left, as a JSON object a line."""
     from replication.grid import progress
-    from titrant.core.identity import plain
 
     places = _places(size, studies, scores, work)
     for name in block or places.blocks():
-        print_json(plain(progress(places, name)))
+        print(json.dumps(asdict(progress(places, name))))
 
 
 @app.command(epilog="Example: python -m replication findings")
@@ -70,7 +70,7 @@ def _places(size: str, studies: Path, scores: Path | None, work: Path) -> Any:
 
     if not (studies / size).is_dir():
         there = ", ".join(sorted(path.name for path in studies.glob("*") if any(path.glob("*.yaml")))) or "none"
-        raise SpecError("no such size", where=str(studies), got=size, expected=there)
+        raise titrant.UserError("no such size", where=str(studies), got=size, expected=there)
     return GridPlaces(size=size, studies=studies / size, scores=scores or studies / "scores", work=work)
 
 
@@ -83,5 +83,17 @@ def _say(text: str) -> None:
     print(f"titrant: {text}", file=sys.stderr, flush=True)
 
 
+def main() -> None:
+    """Run the command line: an error that is meant for people is one line, and its exit code says its kind."""
+    # Many small products: threads of numpy's own cost far more than they bring, and another number of them moves the
+    # last digits of figures.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        app()
+    except titrant.TitrantError as error:
+        _say(str(error))
+        sys.exit(error.exit_code)
+
+
 if __name__ == "__main__":
-    run_app(app)
+    main()

@@ -23,12 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from replication.grid import BLOCKS, CHOOSING_SEED, chosen_rates
+import titrant
+from replication.grid import BLOCKS, CHOOSING_SEED, GRADED, chosen_rates
 from replication.kept import KeptRun
-from titrant.experiment.prepare import TARGET_SET
-from titrant.scoring.sheets import GRADED, SUBJECT_GAIN
-from titrant.stats.contrasts import Layout, contrast_batch, layout, moments
-from titrant.stats.exchange import GroupGain, mean_gain
 
 Outcome = Literal["agrees", "disagrees", "cannot tell", "not tested"]
 Weights = Mapping[str, float]
@@ -36,6 +33,7 @@ LEVEL, POWER = 0.95, 0.8
 FLOOR, CEILING = 0.02, 0.98
 GUESSED = 0.15  # right among 8 choices by guessing, and a little
 NOTHING_KNOWN = 0.5
+TARGET_SET, SUBJECT_GAIN = "target", "subject_gain"
 MARGIN = "margin"  # in nats: what `subject_gain` is the logistic function of
 UNTUNED = "untuned"
 
@@ -213,16 +211,19 @@ class _Part:
     tasks: Sequence[str] | None
     scores_SI: NDArray[np.float64]
 
-
-def _spread(name: str, scores_SI: NDArray[np.float64], plan: Layout) -> GroupGain:
-    """The mean of such scores with its error over seeds and texts."""
-    spread = contrast_batch(moments(np.stack([np.zeros_like(scores_SI), scores_SI]), plan), [1], 0)
-    return GroupGain(
-        name=name,
-        value=float(spread.difference[0]),
-        standard_error=float(spread.standard_error[0]),
-        df=float(spread.df[0]),
-    )
+    def mean(self) -> titrant.Difference:
+        """The mean of these scores with its error over seeds and texts."""
+        n_seeds, n_items = self.scores_SI.shape
+        columns: dict[str, Sequence[object]] = {
+            "arm": ["sum"] * (n_seeds * n_items),
+            "seed": [f"{seed:02}" for seed in range(n_seeds) for _ in range(n_items)],
+            "item": [*self.items] * n_seeds,
+            "group": [*self.groups] * n_seeds,
+            "value": self.scores_SI.ravel().tolist(),
+        }
+        if self.tasks is not None:
+            columns["task"] = [*self.tasks] * n_seeds
+        return titrant.contrast(columns, {"sum": 1.0})
 
 
 class Runs:
@@ -272,15 +273,12 @@ class Runs:
         metric: str = GRADED,
         seeds: Sequence[int] = FIVE,
         only: Callable[[str], bool] = lambda item: True,
-    ) -> tuple[GroupGain, int, int] | None:
+    ) -> titrant.Difference | None:
         """A weighted sum of arms' mean scores on one target with its error, over the seeds and items that all its arms
-        have: (the sum, seeds, items). None with fewer than two seeds, or no items."""
+        have. None with fewer than two seeds or items."""
         there = self._seeds_with({target: weights}, seeds)
         part = self._part(target, weights, metric, there, only)
-        if part is None:
-            return None
-        plan = layout(len(part.items), groups=part.groups, tasks=part.tasks)
-        return _spread(target, part.scores_SI, plan), len(there), len(part.items)
+        return None if part is None else part.mean()
 
     def joint(
         self, parts: Mapping[str, Weights], *, metric: str = GRADED, seeds: Sequence[int] = FIVE
@@ -298,10 +296,11 @@ class Runs:
         # a layout lets every task of every target weigh the same, a mean over targets every target
         scale = [sum(counts) / (len(whole) * count) for count in counts]
         scores_SI = np.concatenate([part.scores_SI * by for part, by in zip(whole, scale, strict=True)], axis=1)
-        items = [item for part in whole for item in part.items]
         groups = [group or item for part in whole for group, item in zip(part.groups, part.items, strict=True)]
-        mean = _spread("all", scores_SI, layout(len(items), groups=groups, tasks=tasks))
-        return _effect(mean, (len(there), len(there)), len(set(items)))
+        # one item stands once for each target that asks it
+        lines = [f"{place} {item}" for place, part in enumerate(whole) for item in part.items]
+        mean = _Part(items=lines, groups=groups, tasks=tasks, scores_SI=scores_SI).mean()
+        return _effect(mean, (len(there), len(there)), len({item for part in whole for item in part.items}))
 
     def _seeds_with(self, parts: Mapping[str, Weights], seeds: Sequence[int]) -> list[int]:
         """The seeds at which every arm was run."""
@@ -357,9 +356,8 @@ class Runs:
         whole = [part for part in found if part is not None]
         if len(whole) < len(found) or not whole:
             return None
-        mean = mean_gain("all", [gain for gain, _, _ in whole])
-        counts = [seeds for _, seeds, _ in whole]
-        return _effect(mean, (min(counts), max(counts)), sum(items for _, _, items in whole))
+        mean = titrant.Difference.mean_of(whole)
+        return _effect(mean, (mean.seeds, max(part.seeds for part in whole)), mean.items)
 
     def mean(self, target: str, arm: str, *, metric: str = GRADED, seeds: Sequence[int] = FIVE) -> float | None:
         """The mean score of an arm over its seeds and items; tasks weigh alike, as in every combination."""
@@ -474,7 +472,7 @@ def said(effect: Effect | None) -> str:
     return f"{effect.value:+.3f} ({effect.low:+.3f} to {effect.high:+.3f})"
 
 
-def _effect(gain: GroupGain, seeds: tuple[int, int], items: int) -> Effect:
+def _effect(gain: titrant.Difference, seeds: tuple[int, int], items: int) -> Effect:
     point = float(special.stdtrit(gain.df, (1 + LEVEL) / 2))
     reach = point + float(special.stdtrit(gain.df, POWER))
     half = point * gain.standard_error

@@ -13,9 +13,7 @@ from pathlib import Path
 from replication.claims import CLAIMS, FACTS, Effect, Found, Runs, judge, said
 from replication.extended import BLOCKS, Block, read_block
 from replication.figures import figures
-from replication.kept import KeptRun, current, read_kept
-from titrant.report.wording import plural
-from titrant.storage.atomic import write_text
+from replication.kept import KeptRun, current, read_kept, write_whole
 
 SIZES = ("core", "extended", "full")
 _OUTCOME = {
@@ -59,8 +57,8 @@ def write_findings(scores: Path, out: Path) -> tuple[Path, ...]:
         if path.stem not in drawn:
             path.unlink()
     for name, svg in drawn.items():
-        write_text(folder / f"{name}.svg", svg)
-    write_text(out, page(kept, figures_at={name: f"{folder.name}/{name}.svg" for name in drawn}))
+        write_whole(folder / f"{name}.svg", svg.encode())
+    write_whole(out, page(kept, figures_at={name: f"{folder.name}/{name}.svg" for name in drawn}).encode())
     return (out, *(folder / f"{name}.svg" for name in drawn))
 
 
@@ -142,7 +140,7 @@ def _claim(found: Found) -> list[str]:
         lines += ["", "| beside it (registered as secondary, not judged) | effect (95% interval) |", "| --- | --- |"]
         lines += [f"| {name} | {said(value)} |" for name, value in beside]
     if missing:
-        lines += ["", f"Without runs yet: {plural(missing, 'secondary effect')}."]
+        lines += ["", f"Without runs yet: {_counted(missing, 'secondary effect')}."]
     return [*lines, ""]
 
 
@@ -164,7 +162,9 @@ def _extended(
         return []
     kept = {block.name: sum(run.facts.block == block.name for run in extended) for block in BLOCKS}
     there = {block.name for block, _ in blocks}
-    open_ = [f"{name} ({plural(count, 'run')})" if count else name for name, count in kept.items() if name not in there]
+    open_ = [
+        f"{name} ({_counted(count, 'run')})" if count else name for name, count in kept.items() if name not in there
+    ]
     if open_:
         lines += [f"Not there yet: {', '.join(open_)}. `make paper-extended` goes on.", ""]
     return [
@@ -182,11 +182,15 @@ def _added(runs: Sequence[KeptRun], core: Sequence[KeptRun]) -> str:
     """How many runs a block added to core's, and where they were made if that was elsewhere."""
     machines, of_core = _machines(runs), _machines(core)
     elsewhere = "" if machines == of_core else f" on {machines}, where core's are on {of_core or 'nothing'}"
-    return f"{plural(len(runs), 'run')} of its own{elsewhere}."
+    return f"{_counted(len(runs), 'run')} of its own{elsewhere}."
 
 
 def _machines(runs: Sequence[KeptRun]) -> str:
     return ", ".join(sorted({f"{run.facts.numerics['device']} {run.facts.numerics['dtype']}" for run in runs}))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun if number == 1 else noun + 's'}"
 
 
 def _span(seeds: tuple[int, int]) -> str:
@@ -222,7 +226,7 @@ def _run_words(runs: Sequence[KeptRun]) -> str:
     tokens = sum(run.facts.tokens for run in runs)
     minutes = sum(run.facts.training_seconds + run.facts.answering_seconds for run in runs) / 60
     return (
-        f"{plural(len(runs), 'run')} of {models}, {rows} target rows, {plural(seeds, 'seed')}, {tokens:,} training "
+        f"{_counted(len(runs), 'run')} of {models}, {rows} target rows, {_counted(seeds, 'seed')}, {tokens:,} training "
         f"tokens, {minutes:,.0f} minutes ({_machines(runs)}). Held equal: passes over the target rows, rows a "
         "step, the learning rates tried."
     )

@@ -7,29 +7,33 @@ the numerics, and these stand beside it. So work goes on elsewhere without answe
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import titrant
 from replication.names import kept_revisions
-from titrant.core.errors import StoreDamaged
-from titrant.core.identity import canonical_json, plain
-from titrant.core.records import PreparedModel
-from titrant.experiment.design import PlannedRun
-from titrant.scoring.sheets import RunScores, source_of
-from titrant.storage.atomic import write_bytes
+
+if TYPE_CHECKING:
+    import pyarrow
 
 # Kept runs name the backend as it was called when they were made; a move of the module takes nothing from them.
-REAL_BACKENDS = ("titrant.lab_hf.HuggingFaceLab", "titrant.backends.hf.backend.HuggingFaceBackend")
+REAL_BACKENDS = ("titrant.lab_hf.HuggingFaceLab", "titrant.backends.hf.backend.HuggingFaceBackend", "hf")
 PRETRAINED_SHARE = 0.7
 _META = b"titrant"
 # What a kept file may still call by the name of its day: kept scores are evidence and are never rewritten.
 _FORMER_NAMES = {"probe": "eval_set", "lab": "backend"}
+
+
+class KeptDamaged(titrant.TitrantError):
+    """A file among the kept scores that holds none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,20 +128,18 @@ class KeptRun:
 
 
 def facts_of(
-    planned: PlannedRun,
+    planned: titrant.PlannedRun,
     *,
     name: str,
     size: str,
     block: str,
-    model: PreparedModel,
     origin: Origin,
-    timing: Mapping[str, Any],
+    log: titrant.RunLog,
     dose_loss: tuple[float, float] | None,
 ) -> RunFacts:
     """What is known of a run that has just been made."""
     run, arm = planned.run, planned.run.arm
     altered = [draw.altered for draw in run.draws if draw.altered is not None]
-    assert origin.fingerprint == model.fingerprint
     return RunFacts(
         size=size,
         block=block,
@@ -147,7 +149,7 @@ def facts_of(
         kind=arm.kind,
         target=arm.target,
         target_rows=arm.target_rows,
-        source=source_of(arm),
+        source="+".join(dose.label for dose in arm.doses) or None,
         dose=arm.dose_rows,
         altered=sum(altered) if altered else None,
         seed=run.seed,
@@ -156,47 +158,51 @@ def facts_of(
         steps=run.steps,
         tokens=run.tokens,
         loss_tokens=run.loss_tokens,
-        draws=tuple(plain(draw) for draw in run.draws),
-        numerics=plain(run.numerics),
+        draws=tuple(asdict(draw) for draw in run.draws),
+        numerics=asdict(run.numerics),
         revisions=dict(kept_revisions(writes=bool(planned.requests.prompts))),
         origin=origin,
-        training_seconds=float(timing["training_seconds"]),
-        answering_seconds=float(timing["answering_seconds"]),
+        training_seconds=log.training_seconds,
+        answering_seconds=log.answering_seconds,
         dose_loss=dose_loss,
     )
 
 
-def write_kept(folder: Path, scores: RunScores, facts: RunFacts) -> Path:
+def write_kept(folder: Path, scores: pyarrow.Table, facts: RunFacts) -> Path:
     """Keep a run's scores below `folder` as BLOCK/RECIPE.parquet, whole or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    items = scores.sheet.items
-    texts = {
-        "target": [item.target for item in items],
-        "eval_set": [item.eval_set for item in items],
-        "task": [item.task for item in items],
-        "item": [item.key for item in items],
-        "group": [item.group for item in items],
-        "metric": list(scores.sheet.metrics),
-        "reason": [scores.reasons.get(line) for line in range(len(items))],
-        "tags": [" ".join(f"{name}={value}" for name, value in item.tags if name in _KEPT_TAGS) for item in items],
-    }
-    columns = {name: pa.array(values, pa.string()).dictionary_encode() for name, values in texts.items()}
-    columns["value"] = pa.array(scores.values_N, mask=np.isnan(scores.values_N))
-    table = pa.table(columns).replace_schema_metadata({_META: canonical_json(plain(facts)).encode()})
+    names = ("target", "eval_set", "task", "item", "group", "metric", "reason")
+    columns = {name: scores.column(name).cast(pa.string()).combine_chunks().dictionary_encode() for name in names}
+    tags = [" ".join(tag for tag in said if tag.startswith(_KEPT_TAGS)) for said in scores.column("tags").to_pylist()]
+    columns["tags"] = pa.array(tags, pa.string()).dictionary_encode()
+    columns["value"] = scores.column("value").combine_chunks()
+    meta = json.dumps(asdict(facts), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    table = pa.table(columns).replace_schema_metadata({_META: meta.encode()})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", compression_level=9)
     path = folder / facts.block / f"{facts.recipe_id}.parquet"
-    write_bytes(path, sink.getvalue().to_pybytes())
+    write_whole(path, sink.getvalue().to_pybytes())
     return path
 
 
-_KEPT_TAGS = ("answer_seen", "relation")
+def write_whole(path: Path, data: bytes) -> None:
+    """Put `data` at `path` whole or not at all; until it is whole a dot stands before its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=path.parent, prefix=f".tmp-{path.name}-", delete=False) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(file.name, 0o644)  # a temporary file is its owner's alone
+    os.replace(file.name, path)
+
+
+_KEPT_TAGS = ("answer_seen=", "relation=")
 
 
 def read_kept(folder: Path) -> tuple[KeptRun, ...]:
-    """All kept runs below `folder`, in a fixed order; `StoreDamaged` names a file that is none of ours."""
+    """All kept runs below `folder`, in a fixed order; `KeptDamaged` names a file that is none of ours."""
     return tuple(_read(path) for path in sorted(_kept_files(folder)))
 
 
@@ -237,7 +243,7 @@ def _read(path: Path) -> KeptRun:
         facts = RunFacts(**said)
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
         fix = "delete the file and run it again"
-        raise StoreDamaged(f"{path}: these are no kept scores ({error}). Fix: {fix}") from None
+        raise KeptDamaged(f"{path}: these are no kept scores ({error}). Fix: {fix}") from None
     texts: dict[str, Sequence[Any]] = {
         _FORMER_NAMES.get(name, name): table.column(name).to_pylist() for name in table.column_names if name != "value"
     }

@@ -1,4 +1,4 @@
-"""The public verbs: plan, run, judge, score, mix. `titrant` itself hands them on, lazily.
+"""The public verbs: plan, run, judge, next_runs, score, mix, grid, contrast. `titrant` itself hands them on, lazily.
 
 `experiment` knows the order of things and is handed how results are shown; this module hands it titrant's own report.
 What a function here returns is defined in the package that makes it.
@@ -12,25 +12,31 @@ from typing import Any, Literal
 
 from titrant.config.study import Study, load_study
 from titrant.core.budget import Budget, parse_budget
-from titrant.core.errors import SpecError
+from titrant.core.errors import ScoresError, SpecError
 from titrant.core.plugins import Extension, extension_of, load_extension
 from titrant.core.records import Verdict
 from titrant.data.readers.memory import rows_of
+from titrant.decision import staged
 from titrant.decision.judge import ArrowStream, verdict_on
+from titrant.decision.protocol import Protocol, RunRequest
+from titrant.decision.staged import NextRuns
 from titrant.engines import BackendSpec, Engine, Event, LocalEngine
 from titrant.experiment import runner
 from titrant.experiment.design import Design, make_design
+from titrant.experiment.grid import Grid
 from titrant.experiment.mix import Format, Mix, find_run, mix_of
 from titrant.experiment.plan import Plan, plan_of
 from titrant.experiment.prepare import prepare_study
 from titrant.experiment.progress import TerminalReporter, reporter_of
 from titrant.experiment.results import Results
 from titrant.experiment.runner import Reporter
+from titrant.experiment.stages import ladder_of
 from titrant.experiment.work import open_runs
 from titrant.report.presenter import StudyPresenter
 from titrant.report.study_results import StudyResults
 from titrant.scoring.metrics.score import ScoreReport, score_rows
 from titrant.stats.contrasts import TaskWeights
+from titrant.stats.effects import Difference, weighted_difference
 from titrant.stats.evidence import Settings
 from titrant.storage.store import Store
 
@@ -107,7 +113,7 @@ def run(
             study,
             out=_root(study, out),
             presenter=StudyPresenter(),
-            engine=_checked_engine(engine),
+            engine=engine,
             backend=_checked_backend(backend, study),
             reporter=told,
             budget=parse_budget(budget, where="budget") if isinstance(budget, str) else budget,
@@ -150,6 +156,62 @@ def judge(
         smallest_effect=smallest_effect, level=level, drop_incomplete=drop_incomplete, task_weights=task_weights
     )
     return verdict_on(scores, baseline=baseline, matched=matched, target_rows=target_rows, settings=settings)
+
+
+def next_runs(
+    scores: str | Path | Mapping[str, Sequence[Any]] | None = None,
+    *,
+    protocol: str | Path | Mapping[str, Any] | None = None,
+    study: Study | str | Path | None = None,
+    model: str | None = None,
+    target: str | None = None,
+    failed: Iterable[tuple[str, int | str]] = (),
+    shards: int = 1,
+    reporter: Report | None = None,
+) -> NextRuns:
+    """What to run next of a staged study, or stop and the verdict (docs/staged.md): for any trainer and scheduler.
+
+    `protocol` says what is fixed before the first score (the path of a JSON file, or a dict); or it is derived from
+    `study`, as `run` does with `until: firm`: arms by the names that `plan` gives them, of `model` and `target` where
+    there are several. `scores`: a CSV or columns as in `judge`, None before the first. `failed`: runs as (arm, seed)
+    that have no scores and never will. `shards`: workers; at least so many runs are named, while there are any. The
+    same arguments give the same answer. Raises `SpecError` and `ScoresError`.
+
+    >>> protocol = {"arms": {"plain": {"dose": 0}, "d96": {"dose": 96}}, "smallest_effect": 0.05}
+    >>> found = titrant.next_runs(protocol=protocol)
+    >>> found.stop, [(run.arm, run.seed) for run in found.next]
+    (False, [('plain', '0'), ('d96', '0'), ('plain', '1'), ('d96', '1')])
+    """
+    if (protocol is None) == (study is None):
+        raise SpecError("one of protocol and study says what is fixed", expected="protocol=… or study=…")
+    runs = [RunRequest(arm=arm, seed=str(seed)) for arm, seed in failed]
+    if study is None:
+        assert protocol is not None
+        return staged.next_runs(protocol, scores, failed=runs, shards=shards)
+    fixed = study_protocol(study, model=model, target=target, reporter=reporter)
+    return staged.next_runs(fixed, scores, failed=runs, shards=shards)
+
+
+def study_protocol(
+    study: Study | str | Path, *, model: str | None = None, target: str | None = None, reporter: Report | None = None
+) -> Protocol:
+    """The protocol that a study with `until: firm` comes to, of one of its models and targets."""
+    study = load_study(study, until="firm") if not isinstance(study, Study) else study
+    if study.until != "firm":
+        raise SpecError("this study is a grid", where="study", got=f"until: {study.until}", expected="until: firm")
+    prepared = prepare_study(study, backend=runner.backend_of(study).identity, say=reporter_of(reporter).say)
+    chosen = {"model": model, "target": target}
+    for word, names in (("model", list(prepared.models)), ("target", list(prepared.study.targets))):
+        if chosen[word] is None and len(names) == 1:
+            chosen[word] = names[0]
+        if chosen[word] not in names:
+            fix = f"name one of its {word}s"
+            raise SpecError(
+                f"which {word}?", where=word, got=chosen[word], expected=f"one of {', '.join(names)}", fix=fix
+            )
+    return ladder_of(
+        make_design(prepared, _first_candidate(study)), str(chosen["model"]), str(chosen["target"])
+    ).protocol
 
 
 def score(rows: str | Path | Iterable[Mapping[str, Any]] | ArrowStream, *, metric: Any = "exact_match") -> ScoreReport:
@@ -204,6 +266,65 @@ def mix(
     return mix_of(planned, form=form)
 
 
+def grid(
+    study: Study | str | Path,
+    *,
+    out: str | Path | None = None,
+    backend: Any = None,
+    reporter: Report | None = None,
+) -> Grid:
+    """A study whose runs you choose yourself: `.runs()`, `.left(runs)`, `.run(runs)`, `.scores(runs)`, `.log(run)`.
+
+    Reads every file of rows; trains nothing, writes nothing. `out`, `backend` and `reporter` as in `run`: what stands
+    in that folder is done, and `run` finds there what a grid has done. Several studies may share a folder: what is the
+    same in them is trained once. Raises `UserError` as `plan` does.
+
+    >>> grid = titrant.grid(study, out=folder / "grid")
+    >>> first = [planned for planned in grid.runs() if planned.run.arm.name in ("6", "6+general:4")]
+    >>> [(planned.run.arm.name, planned.run.seed, planned.run.steps) for planned in first]
+    [('6', 0, 3), ('6', 1, 3), ('6+general:4', 0, 4), ('6+general:4', 1, 4)]
+    >>> grid.run(first, engine=titrant.LocalEngine(jobs=0))
+    ()
+    >>> len(grid.left(grid.runs())), grid.scores(first).num_rows, len(grid.log(first[0]).steps)
+    (5, 204, 3)
+    """
+    study, root = _study(study), _root(study, out)
+    told = reporter_of(reporter)
+    spec = runner.backend_of(study, _checked_backend(backend, study))
+    prepared = prepare_study(study, backend=spec.identity, say=told.say, answers_kept=runner.has_answers(root))
+    return Grid(prepared, out=root, spec=spec)
+
+
+def contrast(
+    scores: Mapping[str, Sequence[Any]] | ArrowStream,
+    weights: Mapping[str, float],
+    *,
+    task_weights: TaskWeights = "macro",
+    drop_incomplete: bool = False,
+) -> Difference:
+    """A weighted sum of arms, paired item by item and seed by seed, as numbers: value, standard error, interval.
+
+    `scores`: a dict of columns, or a table of pyarrow, pandas or polars, a row for each arm, seed and item; columns
+    `arm`, `seed`, `item`, `value` (any finite number; none is a missing score), and where known `group` (items of one
+    text) and `task`. Other columns are not read, but rows of several metrics, eval sets, targets or models are refused.
+    `weights`: by arm; `{"48+general:96": 1, "48": -1}` is the gain of a dose. Seeds are those that all of them
+    ran. `task_weights`: every task weighs the same (`macro`), or every item does (`by_item`). `drop_incomplete` leaves
+    out items that a run lacks. Raises `ScoresError`.
+
+    >>> cells = [(arm, seed, item) for arm in ("alone", "mixed") for seed in range(3) for item in range(200)]
+    >>> columns = {
+    ...     "arm": [arm for arm, _, _ in cells], "seed": [seed for _, seed, _ in cells],
+    ...     "item": [item for _, _, item in cells],
+    ...     "value": [int((7 * item + seed) % 10 < (8 if arm == "mixed" else 5)) for arm, seed, item in cells],
+    ... }
+    >>> gain = titrant.contrast(columns, {"mixed": 1, "alone": -1})
+    >>> round(gain.value, 3), round(gain.standard_error, 3), gain.items, gain.seeds
+    (0.3, 0.02, 200, 3)
+    """
+    columns = scores if isinstance(scores, Mapping) else _columns(scores)
+    return weighted_difference(columns, weights, task_weights=task_weights, drop_incomplete=drop_incomplete)
+
+
 # ------------------------------------------------------------------------------------------- for the command line
 
 
@@ -241,6 +362,17 @@ def export_arm(
     runner.export_arm(study, out=out, to=to, presenter=StudyPresenter(), arm=arm, seed=seed, reporter=reporter)
 
 
+def _columns(scores: Any) -> dict[str, Sequence[Any]]:
+    import pyarrow as pa
+
+    if not isinstance(scores, ArrowStream):
+        expected = "a dict of columns, or a table of pyarrow, pandas or polars"
+        raise ScoresError("these are no scores", got=type(scores).__name__, expected=expected)
+    table = pa.table(scores)
+    wanted = {"arm", "seed", "item", "value", "group", "task", "metric", "eval_set", "target", "model"}
+    return {name: table.column(name).to_pylist() for name in table.column_names if name in wanted}
+
+
 def _study(study: Study | str | Path) -> Study:
     return study if isinstance(study, Study) else load_study(study)
 
@@ -260,11 +392,3 @@ def _checked_backend(backend: Any, study: Study) -> BackendSpec | Extension | No
     if isinstance(backend, str):  # the caller's own words: no study has to allow them
         return load_extension(backend, folder=study.folder, kind="backend")
     return extension_of(backend, kind="backend")
-
-
-def _checked_engine(engine: Any) -> Engine | None:
-    if engine is None or isinstance(engine, LocalEngine):
-        return engine
-    made: Extension = extension_of(engine, kind="engine")
-    checked: Engine = made.made
-    return checked

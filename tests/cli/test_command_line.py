@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         execute(*arguments, **{**options, "processes": 0})
 
     monkeypatch.setattr("titrant.engines.local.execute", here)
-    monkeypatch.setattr("titrant.experiment.forecast.execute", here)
+    monkeypatch.setattr("titrant.experiment.speed.execute", here)
+    monkeypatch.setenv("TITRANT_CACHE", str(tmp_path / "cache"))
 
 
 # ----------------------------------------------------------------------------------------------------------------- help
@@ -171,6 +173,29 @@ def test_plan_counts_and_prices_without_leaving_anything(titrant: Titrant, fakes
     assert (dosed["target_visits"], dosed["generalist_visits"]) == (12, 4)
     assert plan["cost"]["minutes"] is None
     assert plan["cost"]["runs"] == 9
+
+
+def test_plan_measures_a_speed_once_says_of_which_day_it_is_and_measures_anew_on_request(
+    titrant: Titrant, fakes: None, tmp_path: Path
+) -> None:
+    study = write_study(tmp_path / "study")
+    first, second, third = (titrant("plan", study, *more) for more in ((), (), ("--measure",)))
+    measuring = "measuring a few steps of the longest run"
+    assert [measuring in said.err for said in (first, second, third)] == [True, False, True]
+    assert "(measured now" in first.out
+    assert f"(measured on {date.today().isoformat()}" in second.out
+    assert "--measure does it anew" in second.out
+    assert "(measured now" in third.out
+    assert json.loads(titrant("plan", study, "--json").out)["cost"]["speed"]["kept"] is True
+
+
+def test_plan_measures_nothing_where_nothing_is_left_to_do(titrant: Titrant, fakes: None, tmp_path: Path) -> None:
+    study, out = write_study(tmp_path / "study"), tmp_path / "out"
+    titrant("run", study, "--out", out)
+    said = titrant("plan", study, "--out", out)
+    assert "everything is done: nothing to train" in said.out
+    assert "measuring" not in said.err
+    assert not (tmp_path / "cache" / "speeds").exists()
 
 
 def test_export_copies_the_model_into_a_new_folder_only(titrant: Titrant, fakes: None, tmp_path: Path) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
+from clock import own_seconds
 
 from titrant.config.yaml_source import (
     MAX_BYTES,
@@ -76,12 +76,12 @@ def test_tags_make_no_object_and_are_refused(tmp_path: Path) -> None:
 def test_an_alias_bomb_is_refused_in_no_time() -> None:
     rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     rows += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
-    began = time.perf_counter()
+    began = own_seconds()
     lines = problems_of("\n".join(rows))
     assert lines[0].startswith("study.yaml:2:10: a1[0]: an alias is not allowed (got '*a0')")
     assert len(lines) == 51
     assert lines[-1] == "study.yaml: and 49 more problems"
-    assert time.perf_counter() - began < 2
+    assert own_seconds() - began < 2
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,7 @@ def test_the_claim_of_a_living_process_is_waited_for_and_that_of_a_dead_one_take
 # -------------------------------------------------------------------------------------------------------------- signals
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not condition():

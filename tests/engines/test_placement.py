@@ -126,7 +126,8 @@ def test_the_device_of_a_study_reaches_its_workers(tmp_path: Path, monkeypatch: 
 
     from titrant.config.study import load_study
     from titrant.experiment.prepare import prepare_study
-    from titrant.experiment.runner import default_backend, jobs_for
+    from titrant.experiment.runner import default_backend
+    from titrant.experiment.work import jobs_for
 
     monkeypatch.setattr("titrant.core.environment._capabilities", lambda: (90, 90, 90))
     monkeypatch.setattr("titrant.core.environment._version", lambda name: "2.13.0")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_study import undrawn_panel
 
 from titrant.backends.fake import FakeBackend, FakeLanguageModel
 from titrant.core.errors import RunFailed
@@ -82,6 +83,12 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without drawings: what they draw is made, checked and left at that."""
+    monkeypatch.setattr("titrant.report.figures.drawn_panel", undrawn_panel)
+
+
 # ---------------------------------------------------------------------------------------------------------- the whole
 
 
@@ -128,6 +135,7 @@ def test_points_of_curves_are_means_of_the_stored_scores(toy_study: Any, toy_dat
             assert 0 <= (point.low or 0) <= point.mean <= (point.high or 0) <= 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_baselines_stand_in_the_curve_of_every_source(make_study: Make) -> None:
     def rows(folder: Path) -> None:
         from_pool = [{"prompt": f"Another word {n}?", "response": f"other {n}"} for n in range(10)]
@@ -270,6 +278,7 @@ def test_retention_stands_beside_the_gain_over_the_fair_baseline(toy_study: Any,
     assert "no baseline" in (rows["untuned"].reason or "")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_retention_the_page_says_so(make_study: Make) -> None:
     study = make_study(retention=None)
     data = report_data(study.results, study.store)
@@ -330,6 +339,7 @@ def test_shares_of_labels_are_over_items_and_seeds(toy_study: Any, toy_data: Rep
     assert row.entropy_bits == pytest.approx(-sum(share * math.log2(share) for share in shares))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_written_answers_are_counted_where_they_never_end_or_match_no_label(make_study: Make, backend_of: Make) -> None:
     target = {
         "train": "train.jsonl",
@@ -355,6 +365,7 @@ def test_written_answers_are_counted_where_they_never_end_or_match_no_label(make
 # ---------------------------------------------------------------------------------------------------- small, and broken
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_failed_run_is_shown_and_is_in_no_number(make_study: Make, backend_of: Make) -> None:
     study = make_study(backend=backend_of(UnstableBackend))
     data = report_data(study.results, study.store)
@@ -366,6 +377,7 @@ def test_a_failed_run_is_shown_and_is_in_no_number(make_study: Make, backend_of:
     assert "non_finite" in render(data)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_arm_without_a_finished_run_has_a_reason_in_place_of_numbers(make_study: Make) -> None:
     import shutil
 
@@ -384,6 +396,7 @@ def test_an_arm_without_a_finished_run_has_a_reason_in_place_of_numbers(make_stu
     render(data)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("arms", "shown"),
     [
@@ -408,6 +421,7 @@ def test_small_designs_have_a_page(make_study: Make, arms: dict[str, Any], shown
     assert (ONE_SEED_NOTE in data.notes) == (arms["seeds"] == [5])
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("held", ["steps", "tokens"])
 def test_where_steps_are_held_equal_the_plain_baseline_starts_the_curve(make_study: Make, held: str) -> None:
     study = make_study(hold_equal=held)
@@ -452,6 +466,7 @@ def test_rows_that_hold_test_items_are_counted_and_said(make_study: Make) -> Non
     assert "1 row was taken out before anything was drawn; the table of removed rows says why." in data.notes
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_says_what_of_the_files_was_not_read(make_study: Make, tmp_path: Path) -> None:
     def with_topics(folder: Path) -> None:
         rows = [json.loads(line) for line in (folder / "general.jsonl").read_text().splitlines()]

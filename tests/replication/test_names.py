@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 from fake_study import STUDY, fake_prepare, write_study
 
+import titrant
 from replication.names import KeptNames
-from titrant.config.study import load_study
 from titrant.core.revisions import REVISIONS
-from titrant.experiment.design import make_design
-from titrant.experiment.prepare import prepare_study
 
 # As version 0.1.0 (2b091e9) named them, before what is asked and what is trained were told apart.
 NAMED = {
@@ -31,7 +29,7 @@ def test_a_run_is_kept_under_the_name_that_it_had_in_the_first_format(
     monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
     monkeypatch.setitem(REVISIONS, "generation", 1)  # that of the first format; a raised one names text anew
     target = {**STUDY["target"], "answer": answer, "metric": metric}
-    prepared = prepare_study(load_study(write_study(tmp_path / "study", target=target)))
-    names = KeptNames(prepared)
-    found = {(planned.run.arm.name, planned.run.seed): names.of(planned) for planned in make_design(prepared).runs}
+    grid = titrant.grid(write_study(tmp_path / "study", target=target), out=tmp_path / "out")
+    names = KeptNames(grid)
+    found = {(planned.run.arm.name, planned.run.seed): names.of(planned) for planned in grid.runs()}
     assert NAMED[answer, metric].items() <= found.items()

@@ -135,6 +135,7 @@ class TrialBackend:
     `fails`: {"kind": ..., "seed": ..., "unless": a file, "tells": environment variables}: trainings of that seed log
     and raise at step 2, with these variables' values in the text; of the kind `bug` it is no error of ours.
     `dies`: {"how": "exit" | "kill", "once": a file that is made first}: the process ends at step 2 of a training.
+    `holds`: a file; while it is there, no training goes on after a step unless it is asked to stop.
     `step_seconds`: how long a step takes. `saved_bytes`: how large weights are. `numerics` is taken and not used.
     """
 
@@ -145,12 +146,13 @@ class TrialBackend:
         log: str | None = None,
         fails: dict[str, Any] | None = None,
         dies: dict[str, Any] | None = None,
+        holds: str | None = None,
         step_seconds: float = 0.0,
         saved_bytes: int = 0,
         checkpoints: bool = True,
     ) -> None:
         self.log, self.fails, self.dies, self.step_seconds = log, fails, dies, step_seconds
-        self.saved_bytes, self.checkpoints = saved_bytes, checkpoints
+        self.holds, self.saved_bytes, self.checkpoints = holds, saved_bytes, checkpoints
 
     def untuned(self, model: PreparedModel) -> FakeLanguageModel:
         return self._sized(FakeBackend().untuned(model))
@@ -173,6 +175,8 @@ class TrialBackend:
             if self.checkpoints:
                 write_json(checkpoints / "step.json", {"step": report.step})
             time.sleep(self.step_seconds)
+            while self.holds and os.path.exists(self.holds) and stop() is None:
+                time.sleep(0.01)
 
         language_model = self._sized(FakeBackend().train(plan, checkpoints=checkpoints, on_step=step, stop=stop))
         self._say("end", plan)
@@ -236,6 +240,14 @@ def _model_manifest(name: str) -> bool:
 def page_as_text(data: object) -> str:
     """What stands in for a rendered report where nobody looks at it: its data, without this machine's minutes."""
     return re.sub(r"minutes=[^,)]+", "minutes=...", repr(data))
+
+
+def undrawn_panel(layers: Sequence[Any], *, heading: str, alt: str, tips: Sequence[str]) -> Any:
+    """What stands in for `drawing.drawn_panel` where nobody looks at the drawing; its layers are made all the same."""
+    from titrant.report.drawing import Panel
+
+    assert layers
+    return Panel(heading=heading, svg="<svg></svg>", alt=alt)
 
 
 def trainings(log: Path, what: str = "end") -> list[str]:

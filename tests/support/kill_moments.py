@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute
+import pyarrow.parquet
 from fake_study import calm_content, fake_prepare, page_as_text, trial_backend, without_times
 
 from titrant import api
@@ -155,6 +157,7 @@ def study_in_child(
 def real_backend() -> BackendSpec:
     """The real backend in float32 with a checkpoint after every step; everything it needs is imported here, once."""
     import torch
+    from transformers.models.auto import tokenization_auto
     from transformers.models.llama import modeling_llama
 
     from titrant.backends.hf import backend
@@ -162,8 +165,8 @@ def real_backend() -> BackendSpec:
 
     assert backend.HuggingFaceBackend
     assert modeling_llama.LlamaForCausalLM
+    assert tokenization_auto.AutoTokenizer
     torch.set_num_threads(1)
-    gc.freeze()  # no child looks for garbage among what all of them share
     arguments = {"numerics": current_numerics("fp32", 1, "cpu"), "checkpoint_seconds": 0.0}
     return BackendSpec(module="titrant.backends.hf.backend", name="HuggingFaceBackend", arguments=arguments)
 
@@ -174,11 +177,13 @@ def main(how: str, folder: Path, which: str) -> dict[str, Any]:
     backend = real_backend() if with_model else trial_backend()
     if not with_model:
         prepare.prepare = fake_prepare(folder / "prepared")
-    if with_model or not kills or which == "all":
-        page.render = page_as_text
+    assert pyarrow.compute.equal
+    assert pyarrow.parquet.read_table
+    page.render = page_as_text  # equal data make equal pages (tests/report), and drawing takes longer than the study
     study, calm = folder / "study" / "study.yaml", folder / "calm"
     if with_model:  # prepared once, before the clock runs
         assert in_child(lambda: prepare.prepare_study(load_study(study))) == 0
+    gc.freeze()  # no child looks for garbage among what all of them share
     started = time.monotonic()
     assert study_in_child(study, calm, backend, None, counted=folder / "operations.json") == 0
     seconds = time.monotonic() - started

@@ -34,6 +34,24 @@ Failed = Annotated[
 Until = Annotated[
     str | None, typer.Option(help="grid, or firm: stop when the verdict is firm (default: what the study says)")
 ]
+SmallestEffect = Annotated[
+    float | None, typer.Option(help="the difference that matters to you, 0 to 1 (default: 0.01)")
+]
+Evaluator = Annotated[str | None, typer.Option("--from", help="judge logs of lm-eval or inspect")]
+LogArms = Annotated[
+    list[str] | None, typer.Option(help="ARM:SEED=PATH, a run and its log (with --from); one for each run")
+]
+LogTasks = Annotated[list[str] | None, typer.Option(help="only this task (with --from); may be given again")]
+LogRetention = Annotated[
+    list[str] | None, typer.Option(help="a task to be kept, not learned (with --from); may be given again")
+]
+LogMetrics = Annotated[
+    list[str] | None, typer.Option(help="which score of the logs decides: NAME, or TASK=NAME each (with --from)")
+]
+LogFilters = Annotated[
+    list[str] | None, typer.Option("--filter", help="which filter of lm-eval: NAME, or TASK=NAME each (with --from)")
+]
+LogGroup = Annotated[str | None, typer.Option(help="the field that says which items are one sample (with --from)")]
 Jobs = Annotated[str, typer.Option(help="worker processes: a number or auto; it never changes a result")]
 
 
@@ -80,14 +98,30 @@ def init(
     name: Annotated[str | None, typer.Option(help="the study's name (default: the file's)")] = None,
     out: Annotated[Path, typer.Option(help="the study file to write")] = Path("study.yaml"),
     force: Annotated[bool, typer.Option(help="replace an existing file")] = False,
+    budget: Annotated[
+        str | None, typer.Option(help="1h, 3Mtok or 40runs: a study that is likely to be firm within it")
+    ] = None,
 ) -> None:
     """Write a commented study from a model, a file of rows and a pool."""
+    from titrant.core.budget import parse_budget
     from titrant.experiment.scaffold import write_study
 
-    written = write_study(model=model, target=target, generalist=generalist, out=out, test=test, name=name, force=force)
+    written = write_study(
+        model=model,
+        target=target,
+        generalist=generalist,
+        out=out,
+        test=test,
+        name=name,
+        force=force,
+        budget=None if budget is None else parse_budget(budget),
+        say=lambda text: _say(f"titrant: {text}"),
+    )
     for warning in written.warnings:
         _say(f"titrant: {warning}")
     print(f"{written.path} is written; the smallest arm takes {written.smallest_arm_steps} optimiser steps")
+    for line in written.why:
+        print(line)
     print(f"next: titrant plan {written.path}, then titrant run {written.path}")
 
 
@@ -96,7 +130,13 @@ def plan(
     study: StudyPath,
     out: Out = None,
     jobs: Jobs = "auto",
-    measure: Annotated[bool, typer.Option(help="measure speed and memory on a few training steps")] = True,
+    measure: Annotated[
+        bool | None,
+        typer.Option(
+            "--measure/--no-measure",
+            help="measure speed and memory anew on a few training steps, or not at all (default: what is not known)",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Arms, rows, steps, tokens, minutes, memory, and what the design can find. Trains nothing that is kept."""
@@ -238,46 +278,29 @@ def judge(
     scores: Annotated[list[Path] | None, typer.Argument(help="CSV files: arm, seed, item, score, ...")] = None,
     baseline: Annotated[str | None, typer.Option(help="the arm without a dose")] = None,
     matched: Annotated[str | None, typer.Option(help="the arm without a dose that took as many steps")] = None,
-    smallest_effect: Annotated[
-        float | None, typer.Option(help="the difference that matters to you, 0 to 1 (default: 0.01)")
-    ] = None,
+    smallest_effect: SmallestEffect = None,
     level: Annotated[float | None, typer.Option(help="confidence level (default: 0.95)")] = None,
     drop_incomplete: Annotated[bool, typer.Option(help="drop items that some run lacks, and count them")] = False,
     by_item: Annotated[bool, typer.Option(help="weigh every item the same, not every task")] = False,
     staged: Annotated[Path | None, typer.Option(help="judge by this protocol: its looks, its arms, its level")] = None,
     failed: Failed = None,
-    evaluator: Annotated[str | None, typer.Option("--from", help="judge logs of lm-eval or inspect")] = None,
-    arm: Annotated[
-        list[str] | None, typer.Option(help="ARM:SEED=PATH, a run and its log (with --from); one for each run")
-    ] = None,
-    task: Annotated[list[str] | None, typer.Option(help="only this task (with --from); may be given again")] = None,
-    retention: Annotated[
-        list[str] | None, typer.Option(help="a task to be kept, not learned (with --from); may be given again")
-    ] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option(help="which score of the logs decides: NAME, or TASK=NAME each (with --from)")
-    ] = None,
-    filter_: Annotated[
-        list[str] | None,
-        typer.Option("--filter", help="which filter of lm-eval: NAME, or TASK=NAME each (with --from)"),
-    ] = None,
-    group: Annotated[str | None, typer.Option(help="the field that says which items are one sample")] = None,
+    evaluator: Evaluator = None,
+    arm: LogArms = None,
+    task: LogTasks = None,
+    retention: LogRetention = None,
+    metric: LogMetrics = None,
+    filter_: LogFilters = None,
+    group: LogGroup = None,
     as_json: AsJson = False,
 ) -> None:
     """The verdict on anyone's scores, one line a file; with --from, on the logs of an evaluator."""
-    of_logs = {"--arm": arm, "--task": task, "--retention": retention, "--metric": metric, "--filter": filter_}
-    of_logs["--group"] = [group] if group else None
-    if evaluator is not None:
-        from titrant.cli.logs import show_judged_logs
+    from titrant.cli.logs import LogOptions, show_judged_logs
 
+    of_logs = LogOptions(arm or [], task or [], retention or [], metric or [], filter_ or [], group)
+    if evaluator is not None:
         show_judged_logs(
             evaluator,
-            arms=arm or [],
-            tasks=task or [],
-            retention=retention or [],
-            metrics=metric or [],
-            filters=filter_ or [],
-            group=group,
+            of_logs,
             baseline=baseline,
             matched=matched,
             smallest_effect=smallest_effect,
@@ -288,16 +311,12 @@ def judge(
             as_json=as_json,
         )
         return
-    for name, given in of_logs.items():
-        if given:
-            raise SpecError(f"{name} is about logs of an evaluator", where=name, fix="add --from lm-eval (or inspect)")
-    if not scores:
-        raise SpecError("no scores", where="scores", expected="a CSV file, or --from lm-eval with --arm ARM:SEED=PATH")
+    files = of_logs.files_instead(scores)
     if staged is not None or failed:
         from titrant.cli.staged import show_staged_judgements
 
         show_staged_judgements(
-            scores,
+            files,
             protocol=staged,
             failed=failed or [],
             others={
@@ -314,7 +333,7 @@ def judge(
     from titrant.cli.tables import show_judgements
 
     show_judgements(
-        scores,
+        files,
         baseline=baseline,
         matched=matched,
         smallest_effect=0.01 if smallest_effect is None else smallest_effect,
@@ -327,8 +346,11 @@ def judge(
 
 @app.command("next", epilog="Example: titrant next --protocol protocol.json --scores scores.csv --json")
 def next_(
-    protocol: Annotated[Path, typer.Option(help="arms, smallest effect and the most seeds (JSON)")],
     scores: Annotated[Path, typer.Option(help="CSV: arm, seed, item, score, ...; it may be empty")],
+    protocol: Annotated[Path | None, typer.Option(help="arms, smallest effect and the most seeds (JSON)")] = None,
+    study: Annotated[Path | None, typer.Option(help="or a study file, as run --until firm would take it")] = None,
+    model: Annotated[str | None, typer.Option(help="which model, where the study has several")] = None,
+    target: Annotated[str | None, typer.Option(help="which target, where the study has several")] = None,
     shards: Annotated[int, typer.Option(help="workers: at least so many runs are named, while there are any")] = 1,
     failed: Failed = None,
     as_json: AsJson = False,
@@ -336,7 +358,16 @@ def next_(
     """Ask and tell, for any trainer: the runs to do next, or stop and the verdict."""
     from titrant.cli.staged import show_next
 
-    show_next(protocol, scores, shards=shards, failed=failed or [], as_json=as_json)
+    show_next(
+        scores,
+        protocol=protocol,
+        study=study,
+        model=model,
+        target=target,
+        shards=shards,
+        failed=failed or [],
+        as_json=as_json,
+    )
 
 
 @app.command(epilog="Example: titrant probe facts.jsonl --model org/name --out labels.jsonl --prompts 4")

@@ -5,21 +5,40 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from titrant.cli.output import print_json
 from titrant.core.errors import ScoresError, SpecError
 from titrant.core.redaction import sayable
 
 
+class LogOptions(NamedTuple):
+    """What is typed about logs, as it was typed."""
+
+    arm: Sequence[str]
+    task: Sequence[str]
+    retention: Sequence[str]
+    metric: Sequence[str]
+    filter: Sequence[str]
+    group: str | None
+
+    def files_instead(self, scores: Sequence[Path] | None) -> Sequence[Path]:
+        """The files of scores, without `--from`: then these options mean nothing, and a file is needed."""
+        for name, given in self._asdict().items():
+            if given:
+                fix = "add --from lm-eval (or inspect)"
+                raise SpecError(f"--{name} is about logs of an evaluator", where=f"--{name}", fix=fix)
+        if not scores:
+            expected = "a CSV file, or --from lm-eval with --arm ARM:SEED=PATH"
+            raise SpecError("no scores", where="scores", expected=expected)
+        return scores
+
+
 def show_judged_logs(
     evaluator: str,
+    said: LogOptions,
     *,
-    arms: Sequence[str],
-    tasks: Sequence[str],
-    retention: Sequence[str],
-    metrics: Sequence[str],
-    filters: Sequence[str],
-    group: str | None,
     baseline: str | None,
     matched: str | None,
     smallest_effect: float | None,
@@ -37,7 +56,7 @@ def show_judged_logs(
     for name, given in beside.items():
         if given:
             raise SpecError(f"{name} and --from do not go together", where=name, fix="the logs hold the scores")
-    runs = [logged_run(text) for text in arms]
+    runs = [logged_run(text) for text in said.arm]
     names = [run.name for run in runs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ScoresError("two logs of one run", where="--arm", got=", ".join(twice), expected="one log for each run")
@@ -52,11 +71,11 @@ def show_judged_logs(
     table = read_logs(
         {(run.arm, run.seed): run.path for run in runs},
         evaluator=evaluator,
-        tasks=tasks,
-        retention=retention,
-        metric=_by_task("--metric", metrics),
-        filter=_by_task("--filter", filters),
-        group=group,
+        tasks=said.task,
+        retention=said.retention,
+        metric=_by_task("--metric", said.metric),
+        filter=_by_task("--filter", said.filter),
+        group=said.group,
         drop_incomplete=drop_incomplete,
     )
     remarks: list[str] = json.loads(table.schema.metadata[b"remarks"])

@@ -18,9 +18,13 @@ from titrant.experiment.design import Design, PlannedRun, make_design
 from titrant.experiment.forecast import Cost, Outlook, forecast_cost, outlook, pilot_variances
 from titrant.experiment.knowledge_labels import label_lines
 from titrant.experiment.mix import Format, find_run, write_mix
-from titrant.experiment.plan import arm_plans, plan_of
+from titrant.experiment.plan import aligned, arm_plans, plan_of
 from titrant.experiment.prepare import prepare_study
 from titrant.experiment.runner import backend_of
+from titrant.experiment.speed import Speed, kept_speed, speed_of
+from titrant.experiment.staged_forecast import StagedOutlook, staged_outlook
+from titrant.experiment.stages import ladders_of
+from titrant.experiment.standings import Collector, as_read
 from titrant.experiment.trainers import write_for
 from titrant.experiment.work import OpenRun, open_runs
 from titrant.stats.power import Components
@@ -29,8 +33,11 @@ from titrant.storage.store import Store
 FEWEST_STEPS = 24
 
 
-def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], measure: bool, as_json: bool) -> None:
-    """Print the plan: arms, cost, power."""
+def show_plan(
+    study: Study, *, out: Path | None, jobs: int | Literal["auto"], measure: bool | None, as_json: bool
+) -> None:
+    """Print the plan: arms, cost, power. `measure`: True measures the speed anew, False leaves it out, None measures
+    what is not known yet."""
     for line in label_lines(study):
         _say(line)
     prepared = prepare_study(study, backend=backend_of(study).identity, say=_say)
@@ -39,20 +46,26 @@ def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], me
     first = study.candidates()[0]
     design = make_design(prepared, (lambda model, target, name: first) if study.needs_choosing else None)
     root = out_folder(study, out)
-    left = open_runs([design], Store.open(root) if (root / "store.json").is_file() else None)
-    backend = backend_of(study)
-    if measure:
-        _say("measuring a few steps of the longest run")
-    cost = forecast_cost(design, jobs=jobs, backend=backend if measure else None, left=left)
+    left = _left(design, root)
+    cost = forecast_cost(design, jobs=jobs, left=left, speed=_speed(design, left, measure=measure))
     outlooks = [
-        outlook(design, model, target, cost=cost, pilot=_pilot(design, root, model, target))
+        outlook(
+            design,
+            model,
+            target,
+            cost=cost,
+            pilot=_pilot(design, root, model, target),
+            priced=study.until == "grid",
+        )
         for model in prepared.models
         for target in study.targets
         if study.arms.doses or study.arms.blends
     ]
+    staged = [staged_outlook(design, entry, speed=cost.speed, jobs=cost.jobs) for entry in outlooks if entry.doses]
     if as_json:
         print_json(
             {
+                "staged": [plain(entry) for entry in staged],
                 "arms": [plain(arm) for arm in arm_plans(design)],
                 "cost": plain(cost),
                 "outlook": [plain(entry) for entry in outlooks],
@@ -66,9 +79,33 @@ def show_plan(study: Study, *, out: Path | None, jobs: int | Literal["auto"], me
     _print_arms(design)
     _print_further_answers(left)
     _print_cost(cost, design)
-    for entry in outlooks:
+    for entry in outlooks if study.until == "grid" else ():
         for line in outlook_lines(entry, study.smallest_effect):
             print(line)
+    for stages in staged:
+        for line in staged_lines(stages, study):
+            print(line)
+
+
+def _left(design: Design, root: Path) -> tuple[OpenRun, ...]:
+    """What is left to do; of a study that stops by itself at most, and nothing further once it has."""
+    if not (root / "store.json").is_file():
+        return open_runs([design], None)
+    store = Store.open(root)
+    if design.prepared.study.until == "firm":
+        scores = Collector(design, store)
+        if all(scores.standing(ladder).over for ladder in ladders_of(design)):
+            design = as_read(design, store)
+    return open_runs([design], store)
+
+
+def _speed(design: Design, left: Sequence[OpenRun], *, measure: bool | None) -> Speed | None:
+    """The speed on this machine. With nothing left to do nothing waits for a measurement, so none is made."""
+    if measure is False:
+        return None
+    if not left and not measure:
+        return kept_speed(design)
+    return speed_of(design, backend_of(design.prepared.study), anew=bool(measure), say=_say)
 
 
 def _pilot(design: Design, root: Path, model: str, target: str) -> Components | None:
@@ -109,15 +146,25 @@ def _print_cost(cost: Cost, design: Design) -> None:
     if not cost.runs:
         print("everything is done: nothing to train")
         return
-    print(f"to do: {cost.runs} runs, {cost.training_tokens:,} training tokens, {cost.answer_tokens:,} tokens to answer")
+    most = "at most " if design.prepared.study.until == "firm" else ""
+    tokens = f"{cost.training_tokens:,} training tokens, {cost.answer_tokens:,} tokens to answer"
+    print(f"to do: {most}{cost.runs} runs, {tokens}")
     if cost.minutes is not None:
         memory = f", {cost.memory_bytes / 2**30:.1f} GiB each" if cost.memory_bytes else ""
         print(
-            f"about {max(cost.minutes, 0.1):.1f} minutes with {cost.jobs} worker processes{memory} "
-            f"(measured: {cost.training_tokens_per_second:.0f} training tokens a second in one)"
+            f"{most or 'about '}{max(cost.minutes, 0.1):.1f} minutes with {cost.jobs} worker processes{memory} "
+            f"({_speed_words(cost.speed)}: {cost.training_tokens_per_second:.0f} training tokens a second in one)"
         )
     if cost.micro_batch_tokens is not None:
         print(f"steps of more than {cost.micro_batch_tokens:,} tokens go in parts of at most so many")
+
+
+def _speed_words(speed: Speed | None) -> str:
+    """Where the speed comes from; an old one may be of another day's load."""
+    if speed is None:
+        return "measured"
+    beside = ", while the machine had other work" if speed.busy else ""
+    return f"measured on {speed.measured}{beside}; --measure does it anew" if speed.kept else f"measured now{beside}"
 
 
 def outlook_lines(entry: Outlook, smallest_effect: float) -> list[str]:
@@ -144,6 +191,33 @@ def outlook_lines(entry: Outlook, smallest_effect: float) -> list[str]:
         f"  the cheapest design for it: {best.design.seeds} seeds and {best.design.items} items"
         + (f" ({best.tokens:,} tokens{cost})" if best.tokens is not None else "")
     )
+    return lines
+
+
+def staged_lines(entry: StagedOutlook, study: Study) -> list[str]:
+    """What stopping when firm takes, a line a world."""
+    has_minutes = any(world.minutes is not None for world in entry.worlds)
+    rows = [["if the truth is", "tokens, on average", "largest", *(["minutes"] if has_minutes else []), "firm"]]
+    for world in entry.worlds:
+        minutes = [] if not has_minutes else [f"{world.minutes or 0:.1f}"]
+        spread = f"{world.expected_tokens:,} ± {world.error_tokens:,}"
+        rows.append([world.name, spread, f"{world.largest_tokens:,}", *minutes, f"{100 * world.firm:.0f}%"])
+    where = f"at {entry.target_rows} target rows of {entry.target}"
+    if study.until == "firm":
+        head = f"until firm {where}"
+    else:
+        head = f"the same with until: firm, {where}"
+    gain = "no gain is" if entry.smallest_found is None else f"a gain of {entry.smallest_found:.2g} is"
+    lines = [
+        f"{head}, at most {entry.most} seeds, δ = {study.smallest_effect:g}, {entry.items} items, {entry.origin} "
+        "variances:",
+        *(f"  {line}" for line in aligned(rows, left=1)),
+        f"  ({entry.studies} simulated studies a line, ± their own error; at most {entry.grid_tokens:,} tokens; {gain} "
+        "found in 80% of studies)",
+    ]
+    if entry.beside_tokens and study.until == "firm" and study.curves != "never":
+        told = f"{entry.beside_tokens:,} tokens a seed (curves: {study.curves})"
+        lines.append(f"  beside it arms that no verdict reads: {told}")
     return lines
 
 

@@ -13,9 +13,31 @@ from titrant.decision.protocol import RunRequest, read_protocol
 from titrant.decision.staged import NextRuns, judge_staged, next_runs, next_runs_json
 
 
-def show_next(protocol: Path, scores: Path, *, shards: int, failed: Sequence[str], as_json: bool) -> None:
+def show_next(
+    scores: Path,
+    *,
+    protocol: Path | None,
+    study: Path | None,
+    model: str | None,
+    target: str | None,
+    shards: int,
+    failed: Sequence[str],
+    as_json: bool,
+) -> None:
     """The runs to do next, or stop with the verdict."""
-    found = next_runs(protocol, scores, failed=_failed(failed), shards=shards)
+    if (protocol is None) == (study is None):
+        raise SpecError(
+            "what is fixed before the first score is said once",
+            where="titrant next",
+            expected="--protocol protocol.json, or --study study.yaml",
+        )
+    fixed = read_protocol(protocol) if protocol is not None else None
+    if fixed is None:
+        from titrant.api import study_protocol
+
+        assert study is not None
+        fixed = study_protocol(study, model=model, target=target)
+    found = next_runs(fixed, scores, failed=_failed(failed), shards=shards)
     if as_json:
         print_json(next_runs_json(found))
         return

@@ -346,7 +346,7 @@ def _staged(study: Mapping[str, Any]) -> Iterator[Problem]:
         if most:
             problem = "the most seeds are for a study that stops by itself, and this one is a grid"
             yield Problem(path=("arms", "seeds"), problem=problem, fix="until: firm, or a number of seeds")
-        if _given(study, "curves"):
+        if _word(study, "curves") in ("never", "with"):
             problem = "a grid runs all of its arms in any case, so curves says nothing"
             yield Problem(path=("curves",), problem=problem, fix="until: firm, or leave curves out")
         return

@@ -128,6 +128,14 @@ def _alike(names: tuple[str, ...], capabilities: tuple[int, ...]) -> tuple[str, 
     return tuple(name for name, found in zip(names, capabilities, strict=False) if found == capabilities[0])
 
 
+def machine_name(device: str) -> str:
+    """What decides how fast this machine is, in words: its GPUs, or its processor and the cores that we may use."""
+    if device == "cuda" and (gpus := _gpu_names()):
+        return ", ".join(gpus)
+    lines = _cpu_lines("model name") or [platform.processor() or platform.machine()]
+    return f"{lines[0]}, {len(os.sched_getaffinity(0))} cores"
+
+
 def package_versions() -> Tags:
     """(package, version) of what can change the bits of a result; `absent` where a package is not installed."""
     return tuple((name, _version(name)) for name in _PACKAGES)
@@ -146,12 +154,30 @@ def _torch_is_cpu_only() -> bool:
 
 
 def _cpu_flags() -> frozenset[str]:
+    return frozenset(next(iter(_cpu_lines("flags", "features")), "").split())
+
+
+def _cpu_lines(*names: str) -> list[str]:
+    """What the kernel says of the processor under these names; nothing where it is not Linux."""
     try:
         text = _CPU_FLAGS.read_text(encoding="ascii", errors="replace")
-    except OSError:  # not Linux: nothing is known
-        return frozenset()
-    lines = (line for line in text.splitlines() if line.lower().startswith(("flags", "features")))
-    return frozenset(next(lines, "").partition(":")[2].split())
+    except OSError:
+        return []
+    return [line.partition(":")[2].strip() for line in text.splitlines() if line.lower().startswith(names)]
+
+
+@cache
+def _gpu_names() -> tuple[str, ...]:
+    """The name of every GPU that the driver shows this process; empty without one."""
+    count = len(_capabilities())  # the driver is ready after this
+    driver = ctypes.CDLL("libcuda.so.1") if count else None
+    names = []
+    for number in range(count):
+        device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+        assert driver is not None
+        if not driver.cuDeviceGet(ctypes.byref(device), number) and not driver.cuDeviceGetName(name, 256, device):
+            names.append(name.value.decode("ascii", "replace"))
+    return tuple(names)
 
 
 def _gpu_capability() -> int | None:

@@ -175,12 +175,14 @@ def next_runs_of_tables(
     lost: LostLevel | None = None,
     budget_seeds: int | None = None,
     ordered: bool = True,
+    with_verdict: bool = True,
 ) -> NextRuns:
     """`next_runs` for callers that hold tables: of the eval set `target`, with `retention` and `transfer:NAME` reported
     beside it. `finished`: nothing runs any more, so every gap among an arm's seeds is an error.
     `unscored`: items that were asked and have no score. `lost`: why the level does not hold. `budget_seeds`: a budget
     ended the ladder at so many seeds, and what ran beyond them is not read. `ordered` False: runs may
-    be there in any order, as of a grid that was not finished; what the ladder needs before them is asked for."""
+    be there in any order, as of a grid that was not finished; what the ladder needs before them is asked for.
+    `with_verdict` False: only what to run is wanted, which costs less."""
     if shards < 1:
         raise SpecError("not a number of workers", where="--shards", got=shards, expected="1 or more")
     check_eval_sets(tables)
@@ -193,7 +195,7 @@ def next_runs_of_tables(
     spent = spent_on(protocol, runs, np.where(found.active_BA[0], next_seeds, found.read_BA[0]))
     budget_ended = budget_seeds is not None and not over
     verdict = None
-    if found.look_B[0]:
+    if found.look_B[0] and with_verdict:
         evidence = staged_evidence(protocol, runs, plan, found, tables, budget_ended=budget_ended)
         verdict = decide(replace(evidence, unscored=unscored, lost=lost))
     return NextRuns(

@@ -2,6 +2,6 @@
 
 from titrant.engines.job import Event, RunJob
 from titrant.engines.local import BackendSpec, LocalEngine, execute
-from titrant.engines.protocol import Engine
+from titrant.engines.protocol import AskingEngine, Engine
 
-__all__ = ["BackendSpec", "Engine", "Event", "LocalEngine", "RunJob", "execute"]
+__all__ = ["AskingEngine", "BackendSpec", "Engine", "Event", "LocalEngine", "RunJob", "execute"]

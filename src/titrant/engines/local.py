@@ -169,6 +169,26 @@ class LocalEngine:
         )
         execute(jobs, root=root, backend=backend, processes=count, on_event=on_event, weights_only=weights_only)
 
+    def execute_asking(
+        self,
+        more: Callable[[], Sequence[RunJob]],
+        *,
+        root: Path,
+        backend: BackendSpec,
+        on_event: Callable[[Event], None] = lambda _: None,
+    ) -> None:
+        """Do the runs that `more` names until it names none; see `AskingEngine.execute_asking`."""
+        jobs = more()
+        if not jobs:
+            return
+        model = max((job.model for job in jobs), key=lambda model: model.parameters)
+        count = (
+            0
+            if self.jobs == 0
+            else self.workers(len(jobs), model=model, numerics=jobs[0].run.numerics, device=backend.device)
+        )
+        execute(jobs, root=root, backend=backend, processes=count, on_event=on_event, more=more)
+
 
 def _available_bytes() -> int:
     try:
@@ -187,8 +207,12 @@ def execute(
     processes: int,
     on_event: Callable[[Event], None] = lambda _: None,
     weights_only: bool = False,
+    more: Callable[[], Sequence[RunJob]] | None = None,
 ) -> None:
     """Do every run that is not done yet. Returns when all are finished or have failed.
+
+    `more` is asked whenever a worker has nothing left to do; it may name runs that others work on, and ends the work
+    when it names none.
 
     Raises `Interrupted` on SIGINT or SIGTERM (outside the main thread: when a worker got one), after the workers have
     written their checkpoints; `RunFailed` with kind `worker_died` when a worker ends without reporting why. `processes`
@@ -197,7 +221,7 @@ def execute(
     if not jobs:
         return
     if processes == 0:
-        _work(list(jobs), root, backend, on_event, _Signals(), weights_only, after_run=lambda: None)
+        _work(list(jobs), root, backend, on_event, _Signals(), weights_only, after_run=lambda: None, more=more)
         return
     _refuse_what_stays_here(backend)
     workers = []
@@ -205,8 +229,9 @@ def execute(
     with signals:
         try:
             for number, place in enumerate(_places(jobs, min(processes, len(jobs)), backend.device)):
-                workers.append(_started(number, place, list(jobs), str(root), backend, weights_only))
-            _watch(workers, on_event, signals)
+                asks = more is not None
+                workers.append(_started(number, place, list(jobs), str(root), backend, weights_only, asks))
+            _watch(workers, on_event, signals, more or (lambda: ()))
         finally:
             for worker in workers:
                 if worker.process.is_alive():
@@ -250,7 +275,13 @@ def _places(jobs: Sequence[RunJob], workers: int, device: str = "auto") -> tuple
 
 
 def _started(
-    number: int, place: WorkerPlace, jobs: list[RunJob], root: str, backend: BackendSpec, weights_only: bool
+    number: int,
+    place: WorkerPlace,
+    jobs: list[RunJob],
+    root: str,
+    backend: BackendSpec,
+    weights_only: bool,
+    asks: bool,
 ) -> _Worker:
     """A new worker. Each has a pipe of its own: one that is killed in the middle of a message disturbs no other.
     Signals wait until the worker can heed them."""
@@ -258,9 +289,9 @@ def _started(
     # and cannot use CUDA.
     context = multiprocessing.get_context("spawn")
     resource_tracker.ensure_running()  # which would let signals through again if it were started below
-    ours, theirs = context.Pipe(duplex=False)
+    ours, theirs = context.Pipe(duplex=True)  # events come up, and what a worker asks for goes down
     process = context.Process(
-        target=_worker, args=(place, jobs, root, backend, theirs, weights_only), name=f"job-{number}"
+        target=_worker, args=(place, jobs, root, backend, theirs, weights_only, asks), name=f"job-{number}"
     )
     # Ctrl-C goes to the whole process group: a worker that is still importing would die of it before it can write
     # anything. A mask is inherited, so signals wait until the worker unblocks them.
@@ -294,8 +325,19 @@ def _without_main() -> Iterator[None]:
             sys.modules["__main__"] = main
 
 
-def _watch(workers: Sequence[_Worker], on_event: Callable[[Event], None], signals: _Signals) -> None:
-    """Pass events on until every worker has ended; forward a signal once, and raise what went wrong."""
+@dataclass(frozen=True, slots=True)
+class _NothingToDo:
+    """What a worker sends to be told of more runs."""
+
+
+def _watch(
+    workers: Sequence[_Worker],
+    on_event: Callable[[Event], None],
+    signals: _Signals,
+    more: Callable[[], Sequence[RunJob]],
+) -> None:
+    """Pass events on until every worker has ended, and tell those that ask what is next; forward a signal once, and
+    raise what went wrong."""
     problems: list[BaseException] = []
     forwarded: float | None = None
     speaking = [worker.events for worker in workers]
@@ -309,6 +351,11 @@ def _watch(workers: Sequence[_Worker], on_event: Callable[[Event], None], signal
                 continue
             if isinstance(found, BaseException):
                 problems.append(found)
+            elif isinstance(found, _NothingToDo):
+                # After a signal, or an error of another worker, nothing new is begun.
+                stopped = signals.number is not None or problems
+                with contextlib.suppress(OSError):
+                    events.send([] if stopped else list(more()))
             else:
                 on_event(found)
         # Once: a worker takes a second signal as the first. Those that got Ctrl-C from the terminal already remember
@@ -335,7 +382,13 @@ def _watch(workers: Sequence[_Worker], on_event: Callable[[Event], None], signal
 
 
 def _worker(
-    place: WorkerPlace, jobs: list[RunJob], root: str, backend: BackendSpec, events: Connection, weights_only: bool
+    place: WorkerPlace,
+    jobs: list[RunJob],
+    root: str,
+    backend: BackendSpec,
+    events: Connection,
+    weights_only: bool,
+    asks: bool,
 ) -> None:
     """The main function of a worker process."""
     # First of all: threads inherit where the process may run, and CUDA reads its variable once.
@@ -345,8 +398,9 @@ def _worker(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEEDED)
         guard_output()
         try:
-            _work(jobs, Path(root), backend, events.send, signals, weights_only, after_run=_look_away)
-        except BrokenPipeError:
+            more = functools.partial(_told_more, events) if asks else None
+            _work(jobs, Path(root), backend, events.send, signals, weights_only, after_run=_look_away, more=more)
+        except (BrokenPipeError, EOFError):
             pass  # nobody listens any more: the process that started this one is dead, and its successor goes on
         except (TitrantError, OSError) as error:  # `Interrupted` too: the process that started this one may be deaf
             events.send(error)
@@ -357,6 +411,13 @@ def _worker(
             events.send(RunFailed("unexpected", said))
 
 
+def _told_more(events: Connection) -> Sequence[RunJob]:
+    """What the process that started this one says is next."""
+    events.send(_NothingToDo())
+    jobs: list[RunJob] = events.recv()
+    return jobs
+
+
 def _work(
     jobs: list[RunJob],
     root: Path,
@@ -365,8 +426,9 @@ def _work(
     signals: _Signals,
     weights_only: bool,
     after_run: Callable[[], None],
+    more: Callable[[], Sequence[RunJob]] | None,
 ) -> None:
-    """Take runs in turn until none is left that another process does not hold."""
+    """Take runs in turn until none is left that another process does not hold, and `more` names no others."""
     store = Store.open(root)
     ledger = store.follow()
     backend: Backend | None = None
@@ -395,9 +457,11 @@ def _work(
                 else:
                     do_run(job, store=store, backend=backend, decode=_decoder(job), emit=emit, stop=signals.current)
                 after_run()
-        pending = held_elsewhere
-        if pending:
+        if held_elsewhere:
             time.sleep(_POLL_SECONDS)
+        # Where there is somebody to ask, whoever waits asks too: another's run may have made work for it, or may have
+        # ended the study.
+        pending = held_elsewhere if more is None else list(more())
 
 
 def _look_away() -> None:

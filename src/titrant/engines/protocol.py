@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from titrant.core.records import Numerics, PreparedModel
 from titrant.engines.job import Event, RunJob
@@ -40,4 +40,21 @@ class Engine(Protocol):
         come in any order between runs. Raises `Interrupted` once a signal has been passed on, `RunFailed` where a
         worker is lost.
         """
+        ...
+
+
+@runtime_checkable
+class AskingEngine(Protocol):
+    """An engine that asks again what to run whenever a worker has nothing to do, so that no worker waits for the
+    others. An engine that does not is given the runs of a staged study batch by batch."""
+
+    def execute_asking(
+        self,
+        more: Callable[[], Sequence[RunJob]],
+        *,
+        root: Path,
+        backend: BackendSpec,
+        on_event: Callable[[Event], None],
+    ) -> None:
+        """Do the runs that `more` names until it names none. It may name runs that are under way."""
         ...

@@ -16,7 +16,7 @@ from titrant.decision.protocol import RunRequest
 from titrant.experiment.design import Design, PlannedRun
 from titrant.experiment.stages import (
     ArmAtSeed,
-    Standing,
+    LadderStanding,
     StudyLadder,
     curve_cells,
     ladders_of,
@@ -31,134 +31,138 @@ from titrant.storage.manifests import TIMING
 from titrant.storage.sealed import read_sealed
 from titrant.storage.store import Store
 
-Execute = Callable[[Design], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """Runs to do now, and what they lead to."""
-
-    cells: tuple[ArmAtSeed, ...]
-    standings: tuple[Standing, ...]
+Ask = Callable[[], Design]
+"""What to run now: a design whose runs are all that is asked for, in order of need; none when the study is over. It may
+name runs that are under way."""
 
 
 def climb(
     design: Design,
     store: Store,
     *,
-    execute: Execute,
+    drive: Callable[[Ask], None],
     workers: Callable[[int], int],
     say: Callable[[str], None],
     budget: Budget | None = None,
     before: Iterable[PlannedRun] = (),
-) -> tuple[Standing, ...]:
+    curves: bool = True,
+) -> tuple[LadderStanding, ...]:
     """Run the study's ladders until each is over, or the budget is spent; where they stand then.
 
-    `execute` does all runs of a design and returns; `workers` says how many it does at a time. `before` are runs that
-    were done to choose settings: a budget counts them too.
+    `drive` does what it is told to by asking, again and again, until nothing is named; `workers` says how many runs it
+    does at a time. `before` are runs that were done to choose settings: a budget counts them too. `curves` False leaves
+    out arms that no verdict reads.
     """
     ladders = ladders_of(design)
     with store.locked("looks"):
         for ladder in ladders:
             record_protocol(store, ladder)
-    scores = Collector(design, store)
     purse = _Purse(design=design, store=store, budget=budget, workers=workers, before=tuple(before))
     purse.refuse_too_small(ladders)
-    tried: set[str] = set()
-    said: dict[tuple[str, str], int] = {}
-    while True:
-        asked = _ask(design, store, scores, ladders, purse, tried, workers)
-        for standing in asked.standings:
-            _tell(standing, said, say)
-        if not asked.cells:
-            return asked.standings
-        execute(design.called((cell.arm, cell.seed) for cell in asked.cells))
-        # A run that fails in this sitting is not tried again and again: the ladder goes on without it.
-        tried |= {design.cell(cell.arm, cell.seed).run.run_id for cell in asked.cells}
+    climber = _Climber(
+        design=design, store=store, ladders=ladders, purse=purse, workers=workers, say=say, curves=curves
+    )
+    drive(climber.ask)
+    return climber.standings
 
 
-def _ask(
-    design: Design,
-    store: Store,
-    scores: Collector,
-    ladders: Sequence[StudyLadder],
-    purse: _Purse,
-    tried: set[str],
-    workers: Callable[[int], int],
-) -> _Asked:
-    """Where the ladders stand, and what to run next: for their next looks, as far as the budget goes."""
-    # Under a lock: several who run one study ask after each other, so that each look is written down once, and by one
-    # who saw every run that had ended.
-    with store.locked("looks"):
-        scores.refresh()
-        reached = tuple(scores.standing(ladder, tried=tried) for ladder in ladders)
-        ends = purse.ends(reached)
-        standings = tuple(
+class _Climber:
+    """Whoever asks what to run: it remembers what it has said, and nothing that decides."""
+
+    def __init__(
+        self,
+        *,
+        design: Design,
+        store: Store,
+        ladders: Sequence[StudyLadder],
+        purse: _Purse,
+        workers: Callable[[int], int],
+        say: Callable[[str], None],
+        curves: bool,
+    ) -> None:
+        self._design, self._store, self._ladders, self._purse = design, store, ladders, purse
+        self._workers, self._say, self._curves = workers, say, curves
+        self._scores = Collector(design, store)
+        self._told: dict[tuple[str, str], int] = {}
+        self._asked: tuple[int, Design] | None = None
+        self.standings: tuple[LadderStanding, ...] = ()
+
+    def ask(self) -> Design:
+        """What is to be run now."""
+        # Under a lock: several who run one study ask after each other, so that each look is written down once, and by
+        # one who saw every run that had ended.
+        with self._store.locked("looks"):
+            # A worker that waits asks five times a second; nothing changes but by a line of the ledger.
+            length = self._store.ledger_path.stat().st_size
+            if self._asked is None or self._asked[0] != length:
+                found = self._named()
+                self._asked = (self._store.ledger_path.stat().st_size, found)
+            return self._asked[1]
+
+    def _named(self) -> Design:
+        self._scores.refresh()
+        self.standings = self._ended_by_the_budget([self._scores.standing(ladder) for ladder in self._ladders])
+        for standing in self.standings:
+            record_looks(self._store, standing)
+            if standing.found.ended == "budget":
+                record_budget(self._store, standing, str(self._purse.budget))
+            self._tell(standing)
+        going = [standing for standing in self.standings if not standing.over]
+        cells = self._next_cells(going)
+        beside = _untuned(self._design) + (list(curve_cells(self._design, self.standings)) if self._curves else [])
+        # A budget that the verdict has used up buys no curves after it; the untuned model is counted from the start.
+        if going or self._purse.pays_for_all(beside, self.standings):
+            cells += [cell for cell in beside if not self._scores.known(cell)]
+        return self._design.called((cell.arm, cell.seed) for cell in cells)
+
+    def _ended_by_the_budget(self, reached: Sequence[LadderStanding]) -> tuple[LadderStanding, ...]:
+        """The same, but that none goes further than the budget: who ran ahead must not decide where it ends."""
+        return tuple(
             standing
             if end is None
-            else scores.standing(standing.ladder, tried=tried, budget_seeds=standing.looks[end - 1].seeds)
-            for standing, end in zip(reached, ends, strict=True)
+            else self._scores.standing(standing.ladder, budget_seeds=standing.looks[end - 1].seeds)
+            for standing, end in zip(reached, self._purse.ends(reached), strict=True)
         )
-        for standing in standings:
-            record_looks(store, standing)
-            if standing.found.ended == "budget":
-                record_budget(store, standing, str(purse.budget))
-        going = [standing for standing in standings if not standing.over]
-        cells = _next_cells(design, scores, going, tried, workers)
-        beside = _beside(design, standings)
-        # A budget that the verdict has used up buys no curves after it; the untuned model is counted from the start.
-        if going or purse.pays_for_all(beside, standings):
-            cells += [cell for cell in beside if not scores.known(cell, tried=tried)]
-    return _Asked(cells=tuple(cells), standings=standings)
 
-
-def _beside(design: Design, standings: Sequence[Standing]) -> list[ArmAtSeed]:
-    """The untuned models, which are only asked, and arms that no verdict reads, when their turn has come."""
-    first = design.prepared.study.arms.seeds[0]
-    untuned = [ArmAtSeed(arm=arm, seed=first) for arm in design.arms if arm.kind == "untuned"]
-    return [*untuned, *curve_cells(design, standings)]
-
-
-def _next_cells(
-    design: Design,
-    scores: Collector,
-    going: Sequence[Standing],
-    tried: set[str],
-    workers: Callable[[int], int],
-) -> list[ArmAtSeed]:
-    """What the next looks lack, and as many runs of the looks after them as keep every worker busy."""
-    found = [_cells(design, standing.ladder, standing.found.next) for standing in going]
-    needed = sum(map(len, found))
-    if not needed:
-        return []
-    count = workers(needed)
-    idle = -needed % count
-    if idle:
-        # All of them from one ladder: which one runs ahead changes no verdict.
+    def _next_cells(self, going: Sequence[LadderStanding]) -> list[ArmAtSeed]:
+        """What the next looks lack, and as many runs of the looks after them as keep every worker busy."""
+        found = [_cells(self._design, standing.ladder, standing.found.next) for standing in going]
+        needed = sum(map(len, found))
+        if not needed:
+            return []
+        idle = -needed % self._workers(needed)
+        if not idle:
+            return [cell for cells in found for cell in cells]
+        # All that run ahead are of one ladder: which one it is changes no verdict.
         most = max(range(len(going)), key=lambda place: len(found[place]))
         ladder = going[most].ladder
-        ahead = scores.standing(ladder, tried=tried, shards=len(found[most]) + idle)
-        found[most] = _cells(design, ladder, ahead.found.next)
-    return [cell for cells in found for cell in cells]
+        ahead = self._scores.standing(ladder, shards=len(found[most]) + idle)
+        extra = _cells(self._design, ladder, ahead.found.next)[len(found[most]) :]
+        return [*(cell for cells in found for cell in cells), *extra]
+
+    def _tell(self, standing: LadderStanding) -> None:
+        """A line for every look when it has been taken."""
+        place = (standing.ladder.model, standing.ladder.target)
+        for look in standing.looks[self._told.get(place, 0) :]:
+            share = 100 * look.spent.cost / standing.found.grid_cost
+            out = f", ruled out: {', '.join(look.ruled_out)}" if look.ruled_out else ""
+            waits = f", waiting: {', '.join(look.waiting)}" if look.waiting else ""
+            self._say(
+                f"look {look.look} of {standing.found.looks}, {look.seeds} seeds: {look.verdict.replace('_', ' ')} "
+                f"after {look.spent.runs} runs, {share:.0f}% of the grid{out}{waits}"
+            )
+        self._told[place] = len(standing.looks)
+
+
+def _untuned(design: Design) -> list[ArmAtSeed]:
+    """The untuned models, which are only asked: once each, and cheap."""
+    first = design.prepared.study.arms.seeds[0]
+    return [ArmAtSeed(arm=arm, seed=first) for arm in design.arms if arm.kind == "untuned"]
 
 
 def _cells(design: Design, ladder: StudyLadder, runs: Iterable[RunRequest]) -> list[ArmAtSeed]:
     arms = {arm.name: arm for arm in design.arms if (arm.model, arm.target) == (ladder.model, ladder.target)}
     return [ArmAtSeed(arm=arms[run.arm], seed=int(run.seed)) for run in runs]
-
-
-def _tell(standing: Standing, said: dict[tuple[str, str], int], say: Callable[[str], None]) -> None:
-    """A line for every look when it has been taken."""
-    place = (standing.ladder.model, standing.ladder.target)
-    for look in standing.looks[said.get(place, 0) :]:
-        share = 100 * look.spent.cost / standing.found.grid_cost
-        out = f", ruled out: {', '.join(look.ruled_out)}" if look.ruled_out else ""
-        waits = f", waiting: {', '.join(look.waiting)}" if look.waiting else ""
-        say(
-            f"look {look.look} of {standing.found.looks}, {look.seeds} seeds: {look.verdict.replace('_', ' ')} after "
-            f"{look.spent.runs} runs, {share:.0f}% of the grid{out}{waits}"
-        )
-    said[place] = len(standing.looks)
 
 
 # -------------------------------------------------------------------------------------------------------------- budget
@@ -189,7 +193,7 @@ class _Purse:
         ]
         self._refuse_before_the_first_look(self._amount([self._fixed(), *firsts]), "at least")
 
-    def ends(self, reached: Sequence[Standing]) -> tuple[int | None, ...]:
+    def ends(self, reached: Sequence[LadderStanding]) -> tuple[int | None, ...]:
         """At which look the budget ends each ladder; None for those that go on or have ended by themselves.
 
         Ladders take their looks in rounds, each its next one, and a round that does not fit in is the end for all. So
@@ -214,7 +218,7 @@ class _Purse:
             ends.append(None if over or len(standing.looks) < end else end)
         return tuple(ends)
 
-    def pays_for_all(self, cells: Sequence[ArmAtSeed], standings: Sequence[Standing]) -> bool:
+    def pays_for_all(self, cells: Sequence[ArmAtSeed], standings: Sequence[LadderStanding]) -> bool:
         """Whether these runs fit in beside what the ladders have spent."""
         if self.budget is None:
             return True
@@ -224,7 +228,7 @@ class _Purse:
         spent = [standing.looks[-1].spent for standing in standings if standing.looks]
         return self._amount([self._fixed(), beside, *spent]) <= self.budget.amount
 
-    def _last_round(self, reached: Sequence[Standing]) -> int | None:
+    def _last_round(self, reached: Sequence[LadderStanding]) -> int | None:
         """The last round of looks that fits in; None where all that are known, and the next one, do."""
         if self.budget is None:
             return None
@@ -236,7 +240,7 @@ class _Purse:
                 return number - 1
         return None
 
-    def _up_to(self, standing: Standing, number: int) -> Spent | None:
+    def _up_to(self, standing: LadderStanding, number: int) -> Spent | None:
         """What a ladder has spent by its look of this number, taken or the next; None where nobody knows yet."""
         looks = standing.looks
         if number <= len(looks):

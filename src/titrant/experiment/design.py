@@ -62,10 +62,11 @@ class Design:
     _called: frozenset[tuple[str, str, str, int]] | None = field(repr=False, default=None)
 
     def called(self, cells: Iterable[tuple[Arm, int]]) -> Design:
-        """The same design of which only these arms at these seeds are run and read; `cell` still knows the others."""
-        keys = frozenset((arm.model, arm.target, arm.name, seed) for arm, seed in cells)
-        runs = {id(self._by_cell[key]): None for key in keys}
-        return replace(self, runs=tuple(planned for planned in self.runs if id(planned) in runs), _called=keys)
+        """The same design of which only these arms at these seeds are run and read, in this order; `cell` still knows
+        the others."""
+        keys = tuple((arm.model, arm.target, arm.name, seed) for arm, seed in cells)
+        runs = {id(self._by_cell[key]): self._by_cell[key] for key in keys}
+        return replace(self, runs=tuple(runs.values()), _called=frozenset(keys))
 
     def calls(self, arm: Arm, seed: int) -> bool:
         """Whether the arm at this seed is part of the design: all are, but for what `called` leaves out."""

@@ -1,20 +1,16 @@
-"""Before spending: what the runs will cost, from two measured steps, and what the design can find."""
+"""Before spending: what the runs will cost, and what the design can find."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal, TypeVar
+from dataclasses import dataclass
+from typing import Literal
 
-from titrant.engines import BackendSpec, Event, RunJob, execute
 from titrant.experiment.design import Design, overlap_at, verdict_size
 from titrant.experiment.prepare import TARGET_SET
-from titrant.experiment.requests import EvalRequests, digest_of
 from titrant.experiment.results import collect, target_tables
-from titrant.experiment.runner import jobs_for
-from titrant.experiment.work import OpenRun, job_of
+from titrant.experiment.speed import Speed
+from titrant.experiment.work import OpenRun, jobs_for
 from titrant.stats.contrasts import contrast_batch, layout, moments
 from titrant.stats.power import (
     Components,
@@ -28,13 +24,7 @@ from titrant.stats.power import (
     prospects,
 )
 from titrant.stats.table import complete
-from titrant.storage.manifests import TIMING
-from titrant.storage.sealed import read_sealed
 from titrant.storage.store import Store
-
-_Kind = TypeVar("_Kind")
-_MEASURED_STEPS = 3  # the first is not counted: it pays for what later ones find ready
-_MEASURED_ITEMS = 96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +39,7 @@ class Cost:
     memory_bytes: int | None
     training_tokens_per_second: float | None
     micro_batch_tokens: int | None = None
+    speed: Speed | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,21 +58,15 @@ class Outlook:
 
 
 def forecast_cost(
-    design: Design,
-    *,
-    jobs: int | Literal["auto"],
-    backend: BackendSpec | None,
-    left: Sequence[OpenRun],
+    design: Design, *, jobs: int | Literal["auto"], left: Sequence[OpenRun], speed: Speed | None = None
 ) -> Cost:
-    """The cost of what is `left` (`work.open_runs`), with speed and memory measured on a few steps and items when a
-    backend is given."""
+    """The cost of what is `left` (`work.open_runs`); minutes and memory where the speed is known."""
     training = sum(one.training_tokens for one in left)
     answers = sum(one.requests.tokens for one in left)
     count = jobs_for(design.prepared, jobs, max(len(left), 1))
-    measured = _measured(design, backend) if backend is not None else None
     minutes = None
-    if measured is not None:
-        seconds = training / measured.training_rate + answers / measured.answer_rate + len(left) * measured.run_seconds
+    if speed is not None:
+        seconds = speed.seconds(training_tokens=training, answer_tokens=answers, runs=len(left))
         minutes = seconds / 60 / min(count, max(len(left), 1))
     return Cost(
         runs=len(left),
@@ -89,16 +74,24 @@ def forecast_cost(
         answer_tokens=answers,
         jobs=count,
         minutes=minutes,
-        memory_bytes=None if measured is None else measured.memory_bytes,
-        training_tokens_per_second=None if measured is None else measured.training_rate,
-        micro_batch_tokens=None if measured is None else measured.micro_batch_tokens,
+        memory_bytes=None if speed is None else speed.memory_bytes,
+        training_tokens_per_second=None if speed is None else speed.training_rate,
+        micro_batch_tokens=None if speed is None else speed.micro_batch_tokens,
+        speed=speed,
     )
 
 
 def outlook(
-    design: Design, model: str, target: str, *, cost: Cost | None = None, pilot: Components | None = None
+    design: Design,
+    model: str,
+    target: str,
+    *,
+    cost: Cost | None = None,
+    pilot: Components | None = None,
+    priced: bool = True,
 ) -> Outlook:
-    """The power of the design at the verdict's target size, from a pilot's variances, else from assumed ones."""
+    """The power of the design at the verdict's target size, from a pilot's variances, else from assumed ones.
+    `priced`: with the cheapest grid that settles the question, which is searched for."""
     prepared = design.prepared
     size = verdict_size(prepared, model, target)
     arms = [arm for arm in design.arms if arm.model == model and arm.target == target and arm.target_rows == size]
@@ -124,7 +117,7 @@ def outlook(
     per_item = of_items // max(len(test), 1)
     rate = None if cost is None or not cost.minutes else (cost.training_tokens + cost.answer_tokens) / cost.minutes
     costs = Costs(training_tokens_per_seed=tokens, answer_tokens_per_item=per_item, tokens_per_minute=rate)
-    cheapest = cheapest_design(start, costs=costs, most_items=20 * len(groups)) if doses else None
+    cheapest = cheapest_design(start, costs=costs, most_items=20 * len(groups)) if doses and priced else None
     return Outlook(
         model=model,
         target=target,
@@ -163,75 +156,3 @@ def pilot_variances(design: Design, store: Store, model: str, target: str) -> Co
     overlap = overlap_at(design.prepared, model, target, size) or 0.0
     spread = contrast_batch(moments(whole.values_ASI[None], plan), list(range(1, len(chosen))), 0, overlap=overlap)
     return pilot_components(spread, overlap=overlap)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Measured:
-    """Rates in tokens per second; `run_seconds` is what a run takes besides, to make ready for its first answer."""
-
-    training_rate: float
-    answer_rate: float
-    run_seconds: float
-    memory_bytes: int
-    micro_batch_tokens: int | None = None
-
-
-def _measured(design: Design, backend: BackendSpec) -> _Measured | None:
-    """Speed and peak memory, in a worker of its own and a store that is thrown away.
-
-    Measured on a few steps of the longest run with one answer, and on the untuned model with one answer and with many.
-    """
-    trainings = (planned for planned in design.distinct if planned.run.steps)
-    longest = max(trainings, key=lambda planned: planned.run.tokens)
-    whole = job_of(longest, design.prepared)
-    assert whole.plan is not None
-    steps = whole.plan.steps[:_MEASURED_STEPS]
-    trained = _shortened(replace(whole, plan=replace(whole.plan, steps=steps)), "trained", items=1)
-    few, many = (_shortened(replace(whole, plan=None), f"items-{items}", items=items) for items in (1, _MEASURED_ITEMS))
-    taken: list[Event] = []
-    with tempfile.TemporaryDirectory(prefix="titrant-plan-") as folder:
-        root = Path(folder) / "store"
-        Store.open(root)
-        keep = taken.append
-        execute([trained, few, many], root=root, backend=backend, processes=1, on_event=keep)
-        files = [root / "runs" / job.run.run_id / TIMING for job in (trained, few, many)]
-        if not all(file.is_file() for file in files):
-            return None
-        times = [read_sealed(file) for file in files]
-    # The first step also pays for memory that is touched for the first time, and for kernels that are chosen.
-    counted = [event for event in taken if event.kind == "step"][1:]
-    seconds = sum(event.seconds for event in counted)
-    if not seconds:
-        return None
-    # Many answers less one: what is left is the rate of answering, without what loading the model takes.
-    first, all_of_them = (time["answering_seconds"] for time in times[1:])
-    more = _asked_tokens(many) - _asked_tokens(few)
-    return _Measured(
-        training_rate=sum(event.tokens for event in counted) / seconds,
-        answer_rate=max(more, 1) / max(all_of_them - first, 1e-3),
-        run_seconds=first,
-        memory_bytes=max(time["peak_memory_bytes"] for time in times),
-        micro_batch_tokens=times[0].get("micro_batch_tokens"),
-    )
-
-
-def _shortened(job: RunJob, name: str, *, items: int) -> RunJob:
-    """The run with at most so many items of each kind, spread over all there are, so that they are typical."""
-
-    steps = 0 if job.plan is None else len(job.plan.steps)
-    return replace(
-        job,
-        run=replace(job.run, run_id=name, recipe_id=name, steps=steps),
-        questions=_some(job.questions, items),
-        prompts=_some(job.prompts, items),
-        losses=_some(job.losses, items),
-        requests=digest_of([name]),
-    )
-
-
-def _some(asked: Sequence[_Kind], items: int) -> tuple[_Kind, ...]:
-    return tuple(asked[:: max(1, len(asked) // items)][:items])
-
-
-def _asked_tokens(job: RunJob) -> int:
-    return EvalRequests(questions=job.questions, prompts=job.prompts, losses=job.losses).tokens

@@ -44,6 +44,7 @@ from titrant.experiment.template_notes import (
 )
 from titrant.experiment.trials import refuse_failed, target_remarks, target_trials
 from titrant.scoring.sheets import GRADED
+from titrant.scoring.temperature import FEWEST_TO_FIT
 from titrant.tokens import Renderer, renderer_for
 
 TARGET_SET, VALIDATION_SET = "target", "validation"
@@ -116,11 +117,19 @@ class PreparedStudy:
         found: list[Item] = []
         for name in targets:
             found += (*prepared.targets[name].test, *prepared.targets[name].beside)
-            if self.study.needs_choosing:
-                found += prepared.targets[name].validation
+            found += self._asked_validation(name, prepared.targets[name].validation)
         for name in self._others(targets):
             found += (replace(item, eval_set=transfer_set(name)) for item in prepared.targets[name].test)
         return (*found, *self.retention)
+
+    def _asked_validation(self, target: str, items: Sequence[Item]) -> Sequence[Item]:
+        """Validation items that every run answers: all where settings are to be chosen; else those with choices where
+        the target is graded, to tell a gain in probability from one in confidence alone."""
+        if self.study.needs_choosing:
+            return items
+        chosen = [item for item in items if item.answer == "choices"]
+        is_of_use = self.study.targets[target].metric == GRADED and len(chosen) >= FEWEST_TO_FIT
+        return chosen if is_of_use else ()
 
     def _others(self, targets: Sequence[str]) -> list[str]:
         """The targets whose items are asked of runs on `targets` for transfer. A run on none answers all targets'."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, TextIO, cast
@@ -119,11 +120,10 @@ class _Tally:
         return f", about {seconds / 60:.0f} min left" if seconds > 90 else f", about {seconds:.0f} s left"
 
 
-class LineReporter:
-    """Plain lines on a stream: when a run starts a stage, ends, and every so often between."""
+class _TallyReporter(ABC):
+    """What lines and bars have in common: a tally that every event goes through, and one place where lines go."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+    def __init__(self) -> None:
         self._tally = _Tally()
 
     def say(self, text: str) -> None:
@@ -135,46 +135,60 @@ class LineReporter:
     def event(self, event: Event) -> None:
         now = time.monotonic()
         taken = self._tally.take(event, now)
-        if taken is None:
-            return
-        running, ended = taken
+        if taken is not None:
+            running, ended = taken
+            self._show(event, running, ended, now)
+
+    @abstractmethod
+    def _show(self, event: Event, running: _Running, ended: str | None, now: float) -> None:
+        """Show an event of a run; `ended` is the line that says how it ended, where it has."""
+
+    @abstractmethod
+    def _print(self, text: str) -> None:
+        """Write one line."""
+
+
+class LineReporter(_TallyReporter):
+    """Plain lines on a stream: when a run starts a stage, ends, and every so often between."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__()
+        self._stream = stream or sys.stderr
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _show(self, event: Event, running: _Running, ended: str | None, now: float) -> None:
         if ended is not None:
             self._print(ended)
         elif event.kind == "step" and now - running.said > _QUIET_SECONDS:
             running.said = now
             self._print(self._tally.step_line(running, now))
 
-    def close(self) -> None:
-        """Nothing is held."""
-
     def _print(self, text: str) -> None:
         self._stream.write(text + "\n")
         self._stream.flush()
 
 
-class TerminalReporter:
+class TerminalReporter(_TallyReporter):
     """A bar a worker while runs are in the making, above it a line for every run that has ended."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         from rich.console import Console
 
+        super().__init__()
         self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
-        self._tally = _Tally()
         self._bars: dict[str, Any] = {}
         self._progress: Any = None
 
-    def say(self, text: str) -> None:
-        self._print(f"titrant: {text}")
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+            self._bars.clear()
 
-    def stage(self, runs: Sequence[PlannedRun], done: Set[str]) -> None:
-        self.say(self._tally.begin(runs, done))
-
-    def event(self, event: Event) -> None:
-        now = time.monotonic()
-        taken = self._tally.take(event, now)
-        if taken is None:
-            return
-        running, ended = taken
+    def _show(self, event: Event, running: _Running, ended: str | None, now: float) -> None:
         if ended is not None:
             if event.run_id in self._bars:
                 self._progress.remove_task(self._bars.pop(event.run_id))
@@ -188,13 +202,6 @@ class TerminalReporter:
             self._bars[event.run_id] = self._progress.add_task(running.label, total=max(running.steps, 1), said="")
         said = f"answering{self._tally.left(now)}" if event.kind == "answering" else self._said(running, now)
         self._progress.update(self._bars[event.run_id], completed=running.step, said=said)
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
-            self._bars.clear()
 
     def _said(self, running: _Running, now: float) -> str:
         if running.loss is None:

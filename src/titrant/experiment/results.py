@@ -14,9 +14,11 @@ from typing import Any
 from titrant.core.errors import StoreDamaged
 from titrant.core.identity import fingerprint, hash_file, plain
 from titrant.core.records import Answer, Arm, Failure, Run, Score, Verdict
+from titrant.decision.confidence import ConfidenceCheck, check_json, checked
 from titrant.decision.judge import judge_tables, judged_json
 from titrant.engines.job import ANSWERS
 from titrant.experiment.answers import StoredAnswers
+from titrant.experiment.confidence import confidence_check
 from titrant.experiment.design import Design, PlannedRun, overlap_at, verdict_size
 from titrant.experiment.measures import target_measures
 from titrant.experiment.prepare import TARGET_SET, VALIDATION_SET, PreparedStudy, transfer_set
@@ -29,7 +31,7 @@ from titrant.experiment.stages import (
     standing_of,
 )
 from titrant.experiment.worth import target_worth
-from titrant.scoring.sheets import GRADED, METRIC_WORDS, RunScores, Scores, Sheet, SheetScorer
+from titrant.scoring.sheets import CALIBRATED, GRADED, METRIC_WORDS, RunScores, Scores, Sheet, SheetScorer
 from titrant.stats.contrasts import TaskWeights
 from titrant.stats.evidence import Settings
 from titrant.stats.means import arm_means
@@ -60,7 +62,8 @@ class Judged:
     """The verdict on one model and target, then those of its other target sizes (evidence only).
 
     `better_baseline` is the baseline of the verdict with the higher mean; the plain one where they tie, as it costs
-    less, or where it is the only one; empty where no baseline has scores.
+    less, or where it is the only one; empty where no baseline has scores. `check`: accuracy and fitted temperatures
+    beside a graded verdict on choices.
     """
 
     model: str
@@ -69,6 +72,7 @@ class Judged:
     verdicts: tuple[Verdict, ...]
     better_baseline: str
     worth: Worth
+    check: ConfidenceCheck | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -150,54 +154,72 @@ def judge_results(design: Design, scores: Scores, store: Store) -> tuple[Judged,
     judged = []
     for model in prepared.models:
         for target in prepared.study.targets:
-            metric = prepared.study.targets[target].metric
-            tables = target_tables(scores, model, target, metric, others=_metrics(prepared))
-            if TARGET_SET not in tables:
+            said = prepared.study.targets[target]
+            tables = target_tables(scores, model, target, said.metric, others=_metrics(prepared))
+            verdicts = _verdicts_of(design, scores, store, tables, model, target) if TARGET_SET in tables else []
+            if not verdicts:
                 continue
-            verdicts: list[Verdict] = []
-            unscored = unscored_items(scores, model, target, metric)
-            at = verdict_size(prepared, model, target)
-            sizes = sorted({arm.target_rows for arm in tables[TARGET_SET].arms if arm.target_rows})
-            if prepared.study.until == "firm":
-                verdicts += _staged_verdicts(design, scores, store, model, target)
-                sizes = [size for size in sizes if size != at] if verdicts else []
-            lost = _lost_by_a_grid(design, store, model, target)
-            # The size that the verdict is about comes first (False sorts before True); the others are evidence beside
-            # it.
-            for size in sorted(sizes, key=lambda size: size != at):
-                costs = _costs(design, store, model, target, size)
-                if prepared.study.until == "firm":
-                    # Minutes are this machine's: a staged study says the same to the byte whoever ran it.
-                    costs = replace(costs, tokens_per_minute=None)
-                settings = Settings(
-                    smallest_effect=prepared.study.smallest_effect,
-                    metric=METRIC_WORDS.get(metric, metric),
-                    overlap=overlap_at(prepared, model, target, size),
-                    allow_missing_runs=True,
-                    steps_matched=prepared.study.hold_equal == "steps",
-                    task_weights=prepared.study.targets[target].task_weights,
-                    costs=costs,
-                    unscored=unscored,
-                    lost=lost if size == at else None,
+            checks = [_check_of(prepared, scores, verdict, model=model, target=target) for verdict in verdicts]
+            told = [
+                verdict if check is None else checked(verdict, check)
+                for verdict, check in zip(verdicts, checks, strict=True)
+            ]
+            judged.append(
+                Judged(
+                    model=model,
+                    target=target,
+                    metric=said.metric,
+                    verdicts=tuple(told),
+                    better_baseline=better_baseline(tables[TARGET_SET], told[0], task_weights=said.task_weights),
+                    worth=target_worth(prepared, tables[TARGET_SET], model=model, target=target),
+                    check=checks[0],
                 )
-                found = judge_tables(_at_size(tables, size), settings=settings, verdict_at=size)
-                verdicts += found[:1]
-            if verdicts:
-                judged.append(
-                    Judged(
-                        model=model,
-                        target=target,
-                        metric=metric,
-                        verdicts=tuple(verdicts),
-                        better_baseline=better_baseline(
-                            tables[TARGET_SET],
-                            verdicts[0],
-                            task_weights=prepared.study.targets[target].task_weights,
-                        ),
-                        worth=target_worth(prepared, tables[TARGET_SET], model=model, target=target),
-                    )
-                )
+            )
     return tuple(judged)
+
+
+def _verdicts_of(
+    design: Design, scores: Scores, store: Store, tables: Mapping[str, ScoreTable], model: str, target: str
+) -> list[Verdict]:
+    """The verdict on one model and target, then those of its other target sizes (evidence beside it)."""
+    prepared = design.prepared
+    metric = prepared.study.targets[target].metric
+    verdicts: list[Verdict] = []
+    unscored = unscored_items(scores, model, target, metric)
+    at = verdict_size(prepared, model, target)
+    sizes = sorted({arm.target_rows for arm in tables[TARGET_SET].arms if arm.target_rows})
+    if prepared.study.until == "firm":
+        verdicts += _staged_verdicts(design, scores, store, model, target)
+        sizes = [size for size in sizes if size != at] if verdicts else []
+    lost = _lost_by_a_grid(design, store, model, target)
+    # The size that the verdict is about comes first (False sorts before True); the others are evidence beside it.
+    for size in sorted(sizes, key=lambda size: size != at):
+        costs = _costs(design, store, model, target, size)
+        if prepared.study.until == "firm":
+            # Minutes are this machine's: a staged study says the same to the byte whoever ran it.
+            costs = replace(costs, tokens_per_minute=None)
+        settings = Settings(
+            smallest_effect=prepared.study.smallest_effect,
+            metric=METRIC_WORDS.get(metric, metric),
+            overlap=overlap_at(prepared, model, target, size),
+            allow_missing_runs=True,
+            steps_matched=prepared.study.hold_equal == "steps",
+            task_weights=prepared.study.targets[target].task_weights,
+            costs=costs,
+            unscored=unscored,
+            lost=lost if size == at else None,
+        )
+        verdicts += judge_tables(_at_size(tables, size), settings=settings, verdict_at=size)[:1]
+    return verdicts
+
+
+def _check_of(
+    prepared: PreparedStudy, scores: Scores, verdict: Verdict, *, model: str, target: str
+) -> ConfidenceCheck | None:
+    """What tells a graded verdict from one on confidence alone; None for every other metric."""
+    if prepared.study.targets[target].metric != GRADED or verdict.target_rows is None:
+        return None
+    return confidence_check(prepared, scores, model=model, target=target, size=verdict.target_rows)
 
 
 def _staged_verdicts(design: Design, scores: Scores, store: Store, model: str, target: str) -> list[Verdict]:
@@ -283,10 +305,15 @@ def weighed_means(table: ScoreTable, *, task_weights: TaskWeights) -> dict[str, 
 
 
 def better_baseline(table: ScoreTable, verdict: Verdict, *, task_weights: TaskWeights) -> str:
-    """The baseline of the verdict with the higher mean; the plain one where they tie or it is the only one."""
-    means = weighed_means(table, task_weights=task_weights)
-    if verdict.matched is None or verdict.matched not in means:
+    """The baseline of the verdict with the higher mean; the plain one where they tie or it is the only one. Over the
+    seeds that both have: of a staged study one may have stopped early, and seeds differ by more than baselines do."""
+    places = [index for index, arm in enumerate(table.arms) if arm.name in (verdict.baseline, verdict.matched)]
+    if verdict.matched is None or len(places) < 2:
         return verdict.baseline
+    both = [seed for seed in range(len(table.seeds)) if table.ran[places, seed].all()]
+    if not both:
+        return verdict.baseline
+    means = weighed_means(table.cut(places, both, range(len(table.items))), task_weights=task_weights)
     return verdict.matched if means[verdict.matched] > means.get(verdict.baseline, 0.0) else verdict.baseline
 
 
@@ -339,7 +366,12 @@ def _shown(scores: Scores) -> list[list[Any]]:
     found = []
     for run in scores.runs:
         if id(run.sheet) not in lines:
-            lines[id(run.sheet)] = [line for line, kind in enumerate(run.sheet.kinds) if kind[1] == TARGET_SET]
+            # Calibrated scores follow from graded ones: they make no other judgement of it.
+            lines[id(run.sheet)] = [
+                line
+                for line, (_, eval_set, metric) in enumerate(run.sheet.kinds)
+                if eval_set == TARGET_SET and metric != CALIBRATED
+            ]
         values = hashlib.sha256(run.values_N[lines[id(run.sheet)]].tobytes()).hexdigest()
         found.append([run.arm.model, run.arm.target, run.arm.name, run.seed, run.sheet.digest, values])
     return found
@@ -365,6 +397,7 @@ def verdict_object(results: Results) -> dict[str, Any]:
             "target": judged.target,
             "metric": judged.metric,
             **judged_json(judged.verdicts, worth=judged.worth),
+            "confidence": None if judged.check is None else check_json(judged.verdict, judged.check),
             "measures": [
                 {"metric": measure.metric, "of": measure.of, "items": measure.items, "means": dict(measure.means)}
                 for measure in target_measures(results.scores, judged.model, judged.target)
@@ -555,12 +588,8 @@ def _finest(design: Design, target: str) -> str:
 
 def _at_size(tables: Mapping[str, ScoreTable], size: int) -> dict[str, ScoreTable]:
     """Only the arms of one target size."""
-    found = {}
-    for eval_set, table in tables.items():
-        arms = [index for index, arm in enumerate(table.arms) if arm.target_rows == size]
-        if arms:
-            found[eval_set] = table.take(arms)
-    return found
+    found = {eval_set: table.of_size(size) for eval_set, table in tables.items()}
+    return {eval_set: table for eval_set, table in found.items() if table is not None}
 
 
 def _costs(design: Design, store: Store, model: str, target: str, size: int) -> Costs:

@@ -11,22 +11,23 @@ import contextlib
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from titrant.config.study import Study
 from titrant.core.budget import Budget
-from titrant.core.errors import SpecError, StoreDamaged, StoreMismatch
+from titrant.core.errors import RunFailed, SpecError, StoreDamaged, StoreMismatch
 from titrant.core.identity import plain
-from titrant.core.plugins import Extension
-from titrant.core.records import Arm, PreparedModel, Run, TrainingSettings
-from titrant.engines import BackendSpec, Engine, Event, LocalEngine
+from titrant.core.plugins import Extension, extension_of
+from titrant.core.records import Arm, Run, TrainingSettings
+from titrant.engines import AskingEngine, BackendSpec, Engine, Event, LocalEngine, RunJob
 from titrant.engines.job import weights_folder
 from titrant.engines.local import backend_spec
 from titrant.engines.placement import balanced_order
-from titrant.experiment.climbing import climb
+from titrant.experiment.budget_words import budget_lines
+from titrant.experiment.climbing import Ask, climb
 from titrant.experiment.design import Design, PlannedRun, make_design, verdict_size
 from titrant.experiment.prepare import DEFAULT_BACKEND_IDENTITY, PreparedStudy, numerics_of, prepare_study
 from titrant.experiment.publish import publish_model
@@ -44,10 +45,11 @@ from titrant.experiment.results import (
     verdict_bytes,
     write_results,
 )
-from titrant.experiment.stages import ladders_of
+from titrant.experiment.speed import kept_speed, speed_of
+from titrant.experiment.stages import family_arms, ladders_of
 from titrant.experiment.standing import standing_record, standing_results
 from titrant.experiment.standings import as_read
-from titrant.experiment.work import OpenRun, job_of, open_runs, runs_of
+from titrant.experiment.work import OpenRun, job_of, largest_model, left_of, runs_of
 from titrant.experiment.worth import skill_interactions
 from titrant.scoring.sheets import Scores
 from titrant.storage.folder import ABOUT, MARKER
@@ -103,7 +105,7 @@ def run_study(
     *,
     out: Path,
     presenter: Presenter,
-    engine: Engine | None = None,
+    engine: Any = None,
     backend: BackendSpec | Extension | None = None,
     reporter: Reporter | None = None,
     budget: Budget | None = None,
@@ -113,7 +115,7 @@ def run_study(
     `budget` ends a staged study early; with a larger one it goes on where it stood.
     """
     reporter = reporter or Callbacks()
-    engine = engine or _engine_of(study)
+    engine = engine_of(study, engine)
     spec = backend_of(study, backend)
     if budget is not None and study.until != "firm":
         fix = "until: firm in the study, or --until firm"
@@ -122,12 +124,12 @@ def run_study(
     # Before the store is opened: a study that cannot be drawn fails here and leaves no folder behind.
     first = make_design(prepared, _candidate(study, 0) if study.needs_choosing else None)
     store = Store.open(out)
-    design = _choose(prepared, store, spec, engine, reporter) if study.needs_choosing else first
-    _refuse_other_numerics(store, design)
     if study.until == "firm":
-        _climb(design, store, spec, engine, reporter, budget)
-        design = as_read(design, store)
+        design = as_read(_run_staged(prepared, first, store, spec, engine, reporter, budget), store)
     else:
+        tries = _tries(prepared) if study.needs_choosing else []
+        design = _choose(prepared, tries, store, spec, engine, reporter) if tries else first
+        refuse_other_numerics(store, design.distinct)
         _execute([design], store, spec, engine, reporter)
     with store.locked("results"):  # two runners on one store end together
         results = standing_results(design, store) or _judge(design, store, presenter, reporter)
@@ -268,23 +270,15 @@ def default_backend(study: Study) -> BackendSpec:
     return replace(DEFAULT_BACKEND, arguments=arguments, device=study.numerics.device)
 
 
-def _engine_of(study: Study) -> Engine:
-    """Who works on runs: the study's own engine, else workers on this machine."""
-    if not isinstance(study.engine, Extension):
+def engine_of(study: Study, given: Any = None) -> Engine:
+    """Who works on runs: who was given, else the study's own engine, else workers on this machine."""
+    if isinstance(given, LocalEngine):
+        return given
+    own = study.engine if given is None else extension_of(given, kind="engine")
+    if not isinstance(own, Extension):
         return LocalEngine()
-    own: Engine = study.engine.made
-    return own
-
-
-def jobs_for(prepared: PreparedStudy, jobs: int | Literal["auto"], runs: int) -> int:
-    """How many worker processes: one a GPU, else as many as cores and free memory carry, unless the user said."""
-    return LocalEngine(jobs).workers(
-        runs, model=_largest(prepared), numerics=prepared.numerics, device=prepared.study.numerics.device
-    )
-
-
-def _largest(prepared: PreparedStudy) -> PreparedModel:
-    return max((entry.model for entry in prepared.models.values()), key=lambda model: model.parameters)
+    engine: Engine = own.made
+    return engine
 
 
 # -------------------------------------------------------------------------------------------------------------- stages
@@ -293,7 +287,34 @@ def _largest(prepared: PreparedStudy) -> PreparedModel:
 def _execute(designs: Sequence[Design], store: Store, backend: BackendSpec, engine: Engine, reporter: Reporter) -> None:
     """Do what is not done of designs of one prepared study."""
     prepared = designs[0].prepared
-    runs, left = runs_of(designs), open_runs(designs, store)
+    # Whose weights will be wanted is known only after the verdict, and training again costs a run: so the first seed of
+    # every arm that can win is kept until then.
+    keep = set[str]().union(*(_candidates_for_the_model(design, store) for design in designs))
+
+    def balanced(left: Sequence[OpenRun]) -> list[OpenRun]:
+        # The order decides when the study is done and never what it finds: long runs first, balanced over the workers.
+        workers = engine.workers(max(1, len(left)), model=largest_model(prepared), numerics=prepared.numerics)
+        return [left[place] for place in balanced_order([_cost(one, prepared) for one in left], workers)]
+
+    execute_runs(
+        runs_of(designs), prepared, store=store, backend=backend, engine=engine, reporter=reporter, keep=keep,
+        in_order=balanced,
+    )  # fmt: skip
+
+
+def execute_runs(
+    runs: Sequence[PlannedRun],
+    prepared: PreparedStudy,
+    *,
+    store: Store,
+    backend: BackendSpec,
+    engine: Engine,
+    reporter: Reporter,
+    keep: Set[str] = frozenset(),
+    in_order: Callable[[Sequence[OpenRun]], Sequence[OpenRun]] = lambda left: left,
+) -> None:
+    """Do what is not done of these runs, each there once. `keep`: whose weights are kept beside their answers."""
+    left = left_of(runs, store)
     again = [one for one in left if one.kind == "train_again"]
     if again:
         reporter.say(
@@ -301,40 +322,92 @@ def _execute(designs: Sequence[Design], store: Store, backend: BackendSpec, engi
             "the same weights, and answer what is new"
         )
     reporter.stage(runs, {planned.run.run_id for planned in runs} - {one.planned.run.run_id for one in left})
-    # The order decides when the study is done and never what it finds: long runs first, balanced over the workers.
-    workers = engine.workers(max(1, len(left)), model=_largest(prepared), numerics=prepared.numerics)
-    order = balanced_order([_cost(one, prepared) for one in left], workers)
-    # Whose weights will be wanted is known only after the verdict, and training again costs a run: so the first seed of
-    # every arm that can win is kept until then.
-    keep = set[str]().union(*(_candidates_for_the_model(design, store) for design in designs))
     engine.execute(
-        [left[place].job(prepared, keep_weights=left[place].planned.run.run_id in keep) for place in order],
+        [one.job(prepared, keep_weights=one.planned.run.run_id in keep) for one in in_order(left)],
         root=store.root,
         backend=backend,
         on_event=reporter.event,
         weights_only=False,
     )
+    _tidy(store)
+
+
+def _tidy(store: Store) -> None:
+    """Remove what a process left that died between a run's end and its tidying up."""
     unfinished = [path.name for path in (store.root / "work").glob("[!.]*")]
     finished = store.finished() if unfinished else {}
-    for run_id in unfinished:  # what a process left that died between a run's end and its tidying up
+    for run_id in unfinished:
         if run_id in finished:
             shutil.rmtree(store.work_folder(run_id), ignore_errors=True)
 
 
 def _climb(
-    design: Design, store: Store, backend: BackendSpec, engine: Engine, reporter: Reporter, budget: Budget | None
-) -> None:
-    """Run a staged study until it is over or its budget spent."""
+    design: Design,
+    store: Store,
+    backend: BackendSpec,
+    engine: Engine,
+    reporter: Reporter,
+    *,
+    budget: Budget | None,
+    tries: Sequence[Design],
+    curves: bool,
+) -> bool:
+    """Run a staged study until it is over; False where its budget ended it."""
     prepared = design.prepared
-    climb(
+
+    def drive(ask: Ask) -> None:
+        if isinstance(engine, AskingEngine):
+            _execute_asking(ask, store, backend, engine, reporter)
+            return
+        while (part := ask()).runs:
+            before = len(store.records())
+            _execute([part], store, backend, engine, reporter)
+            if len(store.records()) == before:
+                raise RunFailed("no_result", f"the engine {engine.name} returned, and no run was finished or failed")
+
+    standings = climb(
         design,
         store,
-        execute=lambda part: _execute([part], store, backend, engine, reporter),
-        workers=lambda runs: engine.workers(max(1, runs), model=_largest(prepared), numerics=prepared.numerics),
+        drive=drive,
+        workers=lambda runs: engine.workers(max(1, runs), model=largest_model(prepared), numerics=prepared.numerics),
         say=reporter.say,
         budget=budget,
-        before=runs_of(_tries(prepared)) if prepared.study.needs_choosing else (),
+        before=runs_of(tries) if tries else (),
+        curves=curves,
     )
+    return all(standing.found.ended != "budget" for standing in standings)
+
+
+def _execute_asking(ask: Ask, store: Store, backend: BackendSpec, engine: AskingEngine, reporter: Reporter) -> None:
+    """Let the engine ask what is next, whenever one of its workers has nothing to do."""
+    told: set[str] = set()
+
+    def more() -> list[RunJob]:
+        part = ask()
+        left = left_of(runs_of([part]), store)
+        ids = {one.planned.run.run_id for one in left}
+        if not ids <= told:
+            reporter.stage(runs_of([part]), set())
+            told.update(ids)
+        keep = _candidates_for_the_model(part, store)
+        return [one.job(part.prepared, keep_weights=one.planned.run.run_id in keep) for one in left]
+
+    engine.execute_asking(more, root=store.root, backend=backend, on_event=reporter.event)
+    _tidy(store)
+
+
+def _told_of_budget(
+    design: Design, backend: BackendSpec, engine: Engine, reporter: Reporter, budget: Budget | None
+) -> tuple[str, ...]:
+    """What the budget can tell, before it is spent. Only one in minutes is worth measuring the speed for."""
+    if budget is None:
+        return ()
+    prepared = design.prepared
+    measured = speed_of(design, backend, say=reporter.say) if budget.unit == "minutes" else kept_speed(design)
+    if measured is None and budget.unit == "minutes":
+        return ()  # the measured run failed, and so will the first one, with its reason
+    jobs = engine.workers(len(design.distinct), model=largest_model(prepared), numerics=prepared.numerics)
+    return budget_lines(design, budget, speed=measured, jobs=jobs)
 
 
 def _cost(left: OpenRun, prepared: PreparedStudy) -> float:
@@ -348,12 +421,56 @@ def _candidate(study: Study, index: int) -> Callable[[str, str, str], TrainingSe
     return lambda model, target, name: settings
 
 
-def _choose(prepared: PreparedStudy, store: Store, backend: BackendSpec, engine: Engine, reporter: Reporter) -> Design:
-    """Try every learning rate and number of passes for every arm at the first seed, and keep each arm's best on the
-    validation items. Every arm has as many tries; the tries that are kept are runs of the study."""
-    designs = _tries(prepared)
+def _run_staged(
+    prepared: PreparedStudy,
+    first: Design,
+    store: Store,
+    backend: BackendSpec,
+    engine: Engine,
+    reporter: Reporter,
+    budget: Budget | None,
+) -> Design:
+    """Run a study until its verdict is firm; its design, with the settings that were chosen."""
+    study = prepared.study
+    for line in _told_of_budget(first, backend, engine, reporter, budget):
+        reporter.say(line)
+    if not study.needs_choosing:
+        refuse_other_numerics(store, first.distinct)
+        _climb(first, store, backend, engine, reporter, budget=budget, tries=(), curves=True)
+        return first
+    # Settings of arms that no verdict reads are chosen when these arms are run, and never where they are not.
+    tries = _tries(prepared)
+    first_tries = tries if study.curves == "with" else [_of_families(design) for design in tries]
+    design = _choose(prepared, first_tries, store, backend, engine, reporter)
+    refuse_other_numerics(store, design.distinct)
+    with_curves = study.curves == "with"
+    over = _climb(design, store, backend, engine, reporter, budget=budget, tries=first_tries, curves=with_curves)
+    if study.curves == "after" and over:
+        design = _choose(prepared, tries, store, backend, engine, reporter)
+        _climb(design, store, backend, engine, reporter, budget=budget, tries=tries, curves=True)
+    return design
+
+
+def _of_families(design: Design) -> Design:
+    """Only the arms that verdicts read."""
+    prepared = design.prepared
+    pairs = [(model, target) for model in prepared.models for target in prepared.study.targets]
+    arms = [arm for model, target in pairs for arm in family_arms(design, model, target)]
+    return design.called((arm, seed) for arm in arms for seed in prepared.study.arms.seeds)
+
+
+def _choose(
+    prepared: PreparedStudy,
+    designs: Sequence[Design],
+    store: Store,
+    backend: BackendSpec,
+    engine: Engine,
+    reporter: Reporter,
+) -> Design:
+    """Try every learning rate and number of passes for every arm of these designs at the first seed, and keep each
+    arm's best on the validation items. Every arm has as many tries; the tries that are kept are runs of the study."""
     for design in designs:
-        _refuse_other_numerics(store, design)
+        refuse_other_numerics(store, design.distinct)
     settings = prepared.study.candidates()
     tried = ", ".join(f"learning rate {one.learning_rate:g} and {one.passes} passes" for one in settings)
     reporter.say(f"trying on validation items: {tried}")
@@ -398,9 +515,9 @@ def replace_seeds(prepared: PreparedStudy, seeds: tuple[int, ...]) -> PreparedSt
     return replace(prepared, study=study, dose_seeds=dose_seeds)
 
 
-def _refuse_other_numerics(store: Store, design: Design) -> None:
+def refuse_other_numerics(store: Store, runs: Iterable[PlannedRun]) -> None:
     """Finished work of the same recipe under other numerics would be confused with what comes now: say what differs."""
-    wanted = {planned.run.recipe_id: planned.run for planned in design.distinct}
+    wanted = {planned.run.recipe_id: planned.run for planned in runs}
     fix = "use the same versions and settings, or another --out folder"
     begun = {record["run_id"]: record for record in _unfinished(store)}
     # Same recipe, other run id: only backend or numerics can differ. Results of the two must not stand in one table.

@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,19 +20,38 @@ from titrant.backends.hf.models.resolve import refuse_what_is_no_model
 from titrant.config.fields import PACK_PREFIX, REMOTE_PREFIXES, resolve_place
 from titrant.config.study import Study, model_name, study_of
 from titrant.config.yaml_source import parse_document
+from titrant.core.budget import Budget
 from titrant.core.errors import DataError, SpecError
 from titrant.core.records import Example
 from titrant.data.readers import SHAPES, FileNote, FileShape, ReadingNotes, detect_shape, stream_examples
 from titrant.data.readers.detect import MOST_LISTED_CHARACTERS
+from titrant.experiment.design import Design, make_design
 from titrant.experiment.pools.cuts import first_examples
-from titrant.experiment.prepare import own_rows_as_pools, raw_rows, scanned_pools, unread_files
+from titrant.experiment.prepare import own_rows_as_pools, prepare_study, raw_rows, scanned_pools, unread_files
+from titrant.experiment.runner import backend_of
+from titrant.experiment.scaffold_size import (
+    Choice,
+    Limit,
+    Prices,
+    Question,
+    Size,
+    choose,
+    lacks,
+    sizes,
+)
+from titrant.experiment.speed import Speed, speed_of
+from titrant.experiment.staged_forecast import family_costs
+from titrant.experiment.work import jobs_for
 from titrant.scoring import metrics
+from titrant.scoring.sheets import GRADED
+from titrant.scoring.temperature import FEWEST_TO_FIT
+from titrant.stats.looks import USUAL_MOST
 from titrant.storage import atomic
 
-FEWEST_STEPS = 24
-"""Fewer optimiser steps than this, and a fine-tune has hardly left its warm-up."""
-_MOST_PASSES = 12
 _TEST_ITEMS = (100, 1000)
+_TEST_SHARES = (0.3, 0.4)  # more than usual where fewer items could not answer the question
+_VALIDATION_ITEMS = 100
+_SMALLEST_EFFECT = 0.05
 _MANY_CHOICES = 20  # so many different numbers are quantities, to be written
 _LONGEST_CHOICE_WORDS = 6
 # A rough upper figure for English and most Latin scripts; the template's own marks come on top.
@@ -42,12 +61,14 @@ _TEMPLATE_TOKENS = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenStudy:
-    """The study that was written, where, and what its owner should know. `smallest_arm_steps` are optimiser steps."""
+    """The study that was written, where, and what its owner should know. `smallest_arm_steps` are optimiser steps;
+    `why` says for what reasons it has this size."""
 
     path: Path
     study: Study
     smallest_arm_steps: int
     warnings: tuple[str, ...]
+    why: tuple[str, ...] = ()
 
 
 def write_study(
@@ -59,11 +80,16 @@ def write_study(
     test: str | None = None,
     name: str | None = None,
     force: bool = False,
+    budget: Budget | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> WrittenStudy:
     """Write a study at `out`. Paths are taken from the current folder, and written relative to the study's own.
 
     `generalist` are files, named after themselves, or names and files. Without `test` a share of `target` is kept for
-    testing. Raises `SpecError` where `out` exists (and not `force`) and `DataError` where the rows cannot be used.
+    testing. With a `budget` the study is one that is likely to be firm within it: then the model is read, as what runs
+    take is counted in its tokens (and timed, where the budget is in minutes).
+
+    Raises `SpecError` where `out` exists (and not `force`) and `DataError` where the rows cannot be used.
     """
     out = Path(out)
     if out.exists() and not force:
@@ -72,24 +98,20 @@ def write_study(
     pools = dict(generalist) if isinstance(generalist, Mapping) else _named(generalist, taken=title)
     if not pools:
         raise SpecError("no generalist rows", expected="at least one file", fix="--generalist general.jsonl")
+    given = _Given(title=title, model=model, target=target, test=test, pools=pools, out=out)
     own = _survey(target)
     surveyed = {pool: _survey(path) for pool, path in pools.items()}
-    design = _design(own, surveyed, split=test is None)
-    writer = _Writer(folder=out.resolve().parent)
-    text = "".join(
-        (
-            _head(title, model, writer, file_name=out.name),
-            _target_section(own, target=target, test=test, design=design, writer=writer),
-            _generalist_section(pools, surveyed, writer),
-            _arms_section(design),
-            _training_section(design),
-            _TAIL,
-        )
-    )
+    test_items = None if test is None else detect_shape(_readable(test)).rows
+    design = _design(own, surveyed, test_items=test_items)
     try:
         # Paths from a folder that is not there lead nowhere, so it has to be there when the study is read back.
         out.parent.mkdir(parents=True, exist_ok=True)
+        text = given.text(own, surveyed, design)
         study = study_of(parse_document(text, name=str(out)), path=out)
+        if budget is not None:
+            design = _design(own, surveyed, test_items=test_items, limit=_limit(study, budget, say))
+            text = given.text(own, surveyed, design)
+            study = study_of(parse_document(text, name=str(out)), path=out)
         # What `plan` would refuse is refused here, before there is a file to blame for it.
         for place in study.models.values():
             refuse_what_is_no_model(str(place), base=study.folder)
@@ -101,8 +123,9 @@ def write_study(
     return WrittenStudy(
         path=out,
         study=study,
-        smallest_arm_steps=design.smallest_arm_steps,
+        smallest_arm_steps=design.size.steps,
         warnings=(*design.warnings, *unread_files(study), *own_rows_as_pools(rows.targets, drawn, study)),
+        why=design.choice.why,
     )
 
 
@@ -211,53 +234,117 @@ class _Design:
     """The numbers of the study, and what to say about them."""
 
     test_share: float | None
+    validation: float | None
+    held_out: int
     train_rows: int
-    target_rows: tuple[int | str, ...]
-    doses: Mapping[str, tuple[int, ...]]
-    passes: int
-    batch_rows: int
+    question: Question
+    limit: Limit | None
+    choice: Choice
     max_tokens: int
     too_long: str
-    baseline_steps: int
-    smallest_arm_steps: int
     warnings: Sequence[str]
 
+    @property
+    def size(self) -> Size:
+        return self.choice.size
 
-def _design(own: _Survey, pools: Mapping[str, _Survey], *, split: bool) -> _Design:
-    test_share = _test_share(own.rows) if split else None
-    train_rows = own.rows - math.ceil(own.rows * (test_share or 0))
+
+def _design(
+    own: _Survey, pools: Mapping[str, _Survey], *, test_items: int | None, limit: Limit | None = None
+) -> _Design:
+    """The study's numbers: of a share of the rows for testing (`test_items` None) the smallest with which the study can
+    answer its question."""
+    if test_items is not None:
+        return _told(own, _design_with(own, pools, share=None, items=test_items, limit=limit))
+    usual, *larger = _test_shares(own.rows)
+    first = _design_with(own, pools, share=usual, items=None, limit=limit)
+    # Where even the largest share will not do, the usual one leaves the most rows to train on.
+    if first.choice.chances.likely or not larger:
+        return _told(own, first)
+    most = _design_with(own, pools, share=larger[-1], items=None, limit=limit)
+    if not most.choice.chances.likely:
+        return _told(own, first)
+    between = [_design_with(own, pools, share=share, items=None, limit=limit) for share in larger[:-1]]
+    return _told(own, next((design for design in between if design.choice.chances.likely), most))
+
+
+def _told(own: _Survey, design: _Design) -> _Design:
+    """The design with what its owner should know: of the rows, and what it lacks."""
+    told = _remarks(own, train_rows=own.rows - design.held_out, test_share=design.test_share)
+    lacking = lacks(design.choice, design.question, design.limit)
+    return replace(design, warnings=(*told, *design.warnings, *([lacking] if lacking else ())))
+
+
+def _design_with(
+    own: _Survey, pools: Mapping[str, _Survey], *, share: float | None, items: int | None, limit: Limit | None
+) -> _Design:
+    held_out = math.ceil(own.rows * (share or 0))
+    train_rows = own.rows - held_out
     if train_rows < 4:
         raise DataError("too few rows for a study", got=f"{own.rows} rows", expected="at least 8, better hundreds")
-    quarter = _rounded(train_rows / 4)
+    scoring = _scoring(own)
+    validation = _validation_share(train_rows) if scoring.metric == GRADED else None
+    train_rows -= round(train_rows * (validation or 0))
     max_tokens, too_long, dropped = _length_limit([own, *pools.values()])
-    warnings = _remarks(own, train_rows=train_rows, test_share=test_share)
+    question = Question(items=items or held_out, metric=scoring.metric, smallest_effect=_SMALLEST_EFFECT)
+    most = {name: _most_rows(pool, max_tokens) for name, pool in pools.items()}
+    choice = choose(sizes(train_rows, most, parts=limit is not None), question, limit)
+    warnings: list[str] = []
     for survey in (own, *pools.values()):
         warnings += (_not_read(note, survey) for note in survey.not_read)
     if dropped:
         warnings.append(f"{dropped} rows look longer than {max_tokens} tokens and would be dropped (too_long: drop)")
-    doses = {name: _doses(train_rows, pool.rows, max_tokens, pool) for name, pool in pools.items()}
-    passes, batch_rows = _passes(quarter)
-    steps = math.ceil(quarter * passes / batch_rows)
-    alone_steps = math.ceil(min(ladder[-1] for ladder in doses.values()) / batch_rows)
-    smallest = min(steps, alone_steps)
-    if smallest < FEWEST_STEPS:
-        which = "generalist alone" if alone_steps < steps else f"{quarter} target rows without a dose"
-        warnings.append(
-            f"the smallest arm ({which}) takes {smallest} optimiser steps; fewer than {FEWEST_STEPS} is short"
-        )
     return _Design(
-        test_share=test_share,
+        test_share=share,
+        validation=validation,
+        held_out=held_out,
         train_rows=train_rows,
-        target_rows=(quarter, "all"),
-        doses=doses,
-        passes=passes,
-        batch_rows=batch_rows,
+        question=question,
+        limit=limit,
+        choice=choice,
         max_tokens=max_tokens,
         too_long=too_long,
-        baseline_steps=steps,
-        smallest_arm_steps=smallest,
         warnings=warnings,
     )
+
+
+def _limit(study: Study, budget: Budget, say: Callable[[str], None]) -> Limit:
+    """The budget with what runs of this study take, in the model's own tokens and on this machine."""
+    backend = backend_of(study)
+    design = make_design(prepare_study(study, backend=backend.identity, say=say))
+    speed = speed_of(design, backend, say=say) if budget.unit == "minutes" else None
+    if budget.unit == "minutes" and speed is None:
+        fix = "a budget in tokens or runs; titrant run says why runs fail"
+        raise SpecError("the speed of the model could not be measured", where="--budget", got=str(budget), fix=fix)
+    return Limit(text=str(budget), unit=budget.unit, amount=budget.amount, prices=_prices(design, speed))
+
+
+def _prices(design: Design, speed: Speed | None) -> Prices:
+    """What a visit, a dosed row and the answers of a run take, from the study's own arms."""
+    (model,), (target,) = design.prepared.models, design.prepared.study.targets
+    family, seed = family_costs(design, model, target), design.prepared.study.arms.seeds[0]
+    draws = [draw for arm in family.arms for draw in design.cell(arm, seed).run.draws if draw.visits]
+    mean = {draw.source: draw.tokens / draw.visits for draw in draws}
+    return Prices(
+        visit_tokens=mean.pop(target),
+        row_tokens=mean,
+        answer_tokens=float(family.answers[0]),
+        speed=speed,
+        jobs=jobs_for(design.prepared, "auto", len(design.distinct)),
+    )
+
+
+def _validation_share(train_rows: int) -> float | None:
+    """A tenth, but no more than a hundred rows: enough to fit a temperature, and every run answers them. None where a
+    tenth is too few for that."""
+    share = round(min(0.1, _VALIDATION_ITEMS / train_rows), 3)
+    return share if train_rows * share >= FEWEST_TO_FIT + 5 else None
+
+
+def _test_shares(rows: int) -> tuple[float, ...]:
+    """The usual share for testing, and larger ones; never more than about 1,000 items."""
+    usual = _test_share(rows)
+    return (usual, *(share for share in _TEST_SHARES if usual < share and rows * share <= _TEST_ITEMS[1]))
 
 
 def _test_share(rows: int) -> float:
@@ -267,29 +354,10 @@ def _test_share(rows: int) -> float:
     return round(min(share, max(most / rows, 0.01)), 2)
 
 
-def _rounded(rows: float) -> int:
-    """Whole batches of eight where that changes little."""
-    whole = int(rows)
-    return max(1, whole - whole % 8 if whole >= 32 else whole)
-
-
-def _doses(train_rows: int, pool_rows: int, max_tokens: int, pool: _Survey) -> tuple[int, ...]:
-    """Half and twice the target's training rows. A tenth of the pool is left for what cleaning takes out."""
+def _most_rows(pool: _Survey, max_tokens: int) -> int:
+    """The rows of a pool that doses may take: a tenth is left for what cleaning takes out."""
     fitting = sum(tokens <= max_tokens for tokens in pool.row_tokens)
-    most = max(1, int(min(pool_rows, fitting) * 0.9))
-    wanted = [_rounded(train_rows / 2), _rounded(train_rows * 2)]
-    if wanted[-1] > most:
-        wanted = [min(wanted[0], _rounded(most / 4)), _rounded(most)]
-    return tuple(sorted(set(wanted)))
-
-
-def _passes(smallest_rows: int) -> tuple[int, int]:
-    """Passes and rows a batch that give the smallest arm its steps, with as few visits of a row as can be."""
-    for batch_rows in (8, 4, 2):
-        passes = max(4, math.ceil(((FEWEST_STEPS - 1) * batch_rows + 1) / smallest_rows))
-        if passes <= _MOST_PASSES:
-            return passes, batch_rows
-    return _MOST_PASSES, 2
+    return max(1, int(min(pool.rows, fitting) * 0.9))
 
 
 def _length_limit(surveys: Sequence[_Survey]) -> tuple[int, str, int]:
@@ -352,12 +420,9 @@ class _Scoring:
 
 def _scoring(own: _Survey) -> _Scoring:
     """A closed set is chosen from; the rest is written and judged by its length, by a metric that can judge it."""
-    if own.choices:
-        # Choices are compared as they stand; the metric is what written answers would be judged by.
-        told_apart = metrics.try_metric("exact_match", [[choice] for choice in own.choices]).failed_share == 0
-        return _Scoring(metric="exact_match" if told_apart else "accuracy", answer="choices")
-    if own.shape.has_choices:
-        return _Scoring(metric="accuracy", answer="choices")
+    if own.choices or own.shape.has_choices:
+        # Right and wrong stand beside it: accuracy, which takes choices as they stand.
+        return _Scoring(metric=GRADED, answer="choices")
     usual, right = _usual_metric(own), [[answer] for answer in own.answers]
     trial = metrics.try_metric(usual, right)
     if trial.passed:
@@ -433,6 +498,32 @@ def _flow(values: Sequence[object]) -> str:
     return "[" + ", ".join(str(value) for value in values) + "]"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """What the user named."""
+
+    title: str
+    model: str
+    target: str
+    test: str | None
+    pools: Mapping[str, str]
+    out: Path
+
+    def text(self, own: _Survey, surveyed: Mapping[str, _Survey], design: _Design) -> str:
+        """The whole study."""
+        writer = _Writer(folder=self.out.resolve().parent)
+        return "".join(
+            (
+                _head(self.title, self.model, writer, file_name=self.out.name),
+                _target_section(own, target=self.target, test=self.test, design=design, writer=writer),
+                _generalist_section(self.pools, surveyed, writer),
+                _arms_section(design),
+                _training_section(design),
+                _TAIL,
+            )
+        )
+
+
 def _head(title: str, model: str, writer: _Writer, *, file_name: str) -> str:
     shown = file_name if file_name.isprintable() else "study.yaml"
     return f"""\
@@ -452,7 +543,11 @@ def _target_section(own: _Survey, *, target: str, test: str | None, design: _Des
     else:
         lines.append(f"  train: {writer.path(target)}  # {own.rows} rows of the shape {own.shape.shape}")
         lines.append(f"  test: {writer.path(test)}  # what the verdict is judged on")
-    lines.append("  # validation: 0.1  # needed where learning_rate or passes is a list to choose from")
+    told = "held out of training: tells a gain from mere confidence; learning_rate or passes may be a list"
+    if design.validation is not None:
+        lines.append(f"  validation: {design.validation}  # {told}")
+    else:
+        lines.append("  # validation: 0.1  # needed where learning_rate or passes is a list to choose from")
     if own.instruction is not None:
         lines.append(
             f"  instruction: {_scalar(own.instruction)}  # what is asked of each row: say it in your own words"
@@ -461,7 +556,8 @@ def _target_section(own: _Survey, *, target: str, test: str | None, design: _Des
     if columns:
         mapped = ", ".join(f"{name}: {_quoted(column)}" for name, column in columns.items())
         lines.append(f"  columns: {{{mapped}}}  # our name: the file's")
-    lines.append(f"  metric: {scoring.metric}  # exact_match | rouge_l | f1 | accuracy | last_number | graded")
+    words = "the probability of the right choice; accuracy stands beside it" if scoring.metric == GRADED else _METRICS
+    lines.append(f"  metric: {scoring.metric}  # {words}")
     lines.append(f"  answer: {scoring.answer}  # choices (the likeliest of a closed set) | text (written greedily)")
     if own.choices and own.shape.shape != "text_label":
         lines.append(f"  choices: {_flow([_quoted(choice) for choice in own.choices])}  # the closed set of answers")
@@ -496,40 +592,57 @@ def _generalist_section(pools: Mapping[str, str], surveyed: Mapping[str, _Survey
     return "\n".join(lines) + "\n"
 
 
+_METRICS = "exact_match | rouge_l | f1 | accuracy | last_number | graded"
+
+
 def _arms_section(design: _Design) -> str:
+    size = design.size
     doses = "\n".join(
         f"    {_scalar(name)}: {_flow(ladder)}  # rows; dose 0 is always there; {{tokens: 20000}} counts tokens"
-        for name, ladder in design.doses.items()
+        for name, ladder in size.doses.items()
+    )
+    why = "".join(f"  # {line}\n" for line in design.choice.why)
+    rows = "all" if size.whole else size.target_rows
+    of_all = f"of about {design.train_rows} training rows; [{_rounded(design.train_rows / 4)}, {rows}] adds a curve"
+    fixed = (
+        "" if size.whole else "  target_draw: fixed  # the same rows at every seed: the verdict is about these rows\n"
     )
     return f"""\
 arms:  # each combination is trained, and the baselines beside them
-  target_rows: {_flow(design.target_rows)}  # a quarter and all of about {design.train_rows} training rows
-  doses:  # one ladder a source: about half and twice the training rows
+{why}  target_rows: {_flow([rows])}  # {of_all}
+{fixed}  doses:  # one ladder a source
 {doses}
-  seeds: 3  # 0, 1 and 2; a list means exactly those
+  seeds: {{most: {USUAL_MOST}}}  # 0, 1, 2 ... until the verdict is firm
 hold_equal: target_passes  # what arms have in common: target_passes | steps | tokens
 loss_weight: row  # each row weighs the same (row), or each token (token)
 """
+
+
+def _rounded(rows: float) -> int:
+    """Whole batches of eight."""
+    return max(8, int(rows) - int(rows) % 8)
 
 
 def _training_section(design: _Design) -> str:
     return f"""\
 training:  # the same for every arm
   method: full  # full: all weights, 2e-5; lora: adapters, 2e-4
-  passes: {design.passes}  # visits of each target row: {design.baseline_steps} steps at the smallest size
+  passes: {design.size.passes}  # visits of each target row: {design.size.steps} steps without a dose
   generalist_passes: 1  # how often each dosed row is seen
   learning_rate: 2.0e-5  # the peak; a list is chosen from on validation rows
-  batch_rows: {design.batch_rows}  # rows that share an optimiser step
+  batch_rows: {design.size.batch_rows}  # rows that share an optimiser step
   max_tokens: {design.max_tokens}  # the longest training row
   too_long: {design.too_long}  # what happens to longer rows: refuse | cut | drop
 """
 
 
-_TAIL = """\
+_TAIL = f"""\
 retention:  # what is asked beside the target, to see what was kept
   # learned: heldout.jsonl  # held-out rows of the pool's own kind, judged by their loss
   kept: pack:kept.jsonl  # 120 questions of general ability that ship with titrant
-smallest_effect: 0.05  # the smallest difference that matters to you, in the metric's units
+smallest_effect: {_SMALLEST_EFFECT}  # the smallest difference that matters to you, in the metric's units
+until: firm  # judged after every few seeds, and over when the verdict is firm; grid: all seeds, then judged once
+curves: never  # after: also generalist alone and other sizes, which no verdict reads
 verdict_at: largest  # the target size that the verdict is about
 keep_weights: recommended  # recommended | all | none
 """

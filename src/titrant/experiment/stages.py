@@ -50,8 +50,8 @@ class StudyLadder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """Where a ladder stands. `verdict` is None before the first look."""
+class LadderStanding:
+    """Where a ladder stands. `verdict` is None before the first look, and where nobody asked for it."""
 
     ladder: StudyLadder
     found: NextRuns
@@ -61,7 +61,7 @@ class Standing:
     @property
     def over(self) -> bool:
         """Whether nothing more is run for it: it has ended by itself or by its budget."""
-        return self.found.stop or (self.verdict is not None and self.verdict.ended is not None)
+        return self.found.stop or self.found.ended == "budget"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,9 +140,10 @@ def standing_of(
     unscored: Unscored | None = None,
     shards: int = 1,
     budget_seeds: int | None = None,
-) -> Standing:
+    with_verdict: bool = True,
+) -> LadderStanding:
     """Where a ladder stands on these tables of its family's arms, by eval set. `budget_seeds`: a budget ends it at so
-    many seeds."""
+    many seeds. `with_verdict` False leaves the verdict out."""
     history = look_history(store, ladder.model, ladder.target)
     found = next_runs_of_tables(
         ladder.protocol,
@@ -153,10 +154,11 @@ def standing_of(
         ordered=False,
         lost=lost_level(ladder, history),
         budget_seeds=budget_seeds,
+        with_verdict=with_verdict,
     )
     looks = looks_taken(ladder.protocol, tables, failed=failed, budget_seeds=budget_seeds)
     verdict = None if found.verdict is None else told_with_looks(found.verdict, found, looks)
-    return Standing(ladder=ladder, found=found, looks=looks, verdict=verdict)
+    return LadderStanding(ladder=ladder, found=found, looks=looks, verdict=verdict)
 
 
 def failed_runs(
@@ -197,7 +199,7 @@ def record_protocol(store: Store, ladder: StudyLadder) -> None:
     append_once(store, record)
 
 
-def record_looks(store: Store, standing: Standing) -> None:
+def record_looks(store: Store, standing: LadderStanding) -> None:
     """Write down every look that is not in the ledger yet."""
     ladder = standing.ladder
     for look in standing.looks:
@@ -221,7 +223,7 @@ def record_looks(store: Store, standing: Standing) -> None:
         )
 
 
-def record_budget(store: Store, standing: Standing, budget: str) -> None:
+def record_budget(store: Store, standing: LadderStanding, budget: str) -> None:
     """Write down that a budget ended the ladder where it stands."""
     ladder = standing.ladder
     append_once(
@@ -338,7 +340,7 @@ def record_grid(store: Store, ladder: StudyLadder, scores: str) -> None:
 
 
 def cells_read(
-    design: Design, standings: Sequence[Standing], *, there: Callable[[ArmAtSeed], bool]
+    design: Design, standings: Sequence[LadderStanding], *, there: Callable[[ArmAtSeed], bool]
 ) -> Iterator[ArmAtSeed]:
     """The arms and seeds that results may read: what the looks have read, the untuned model, and arms that no verdict
     reads, as `curves` says. `there`: whether such a run is done or has failed; nobody waits for it."""
@@ -352,7 +354,7 @@ def cells_read(
     yield from (cell for cell in curve_cells(design, standings) if there(cell))
 
 
-def curve_cells(design: Design, standings: Sequence[Standing]) -> Iterator[ArmAtSeed]:
+def curve_cells(design: Design, standings: Sequence[LadderStanding]) -> Iterator[ArmAtSeed]:
     """Arms that no verdict reads, at the seeds that `curves` gives them by now."""
     study = design.prepared.study
     judged = {

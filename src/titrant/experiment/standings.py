@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 from titrant.core.records import Arm
 from titrant.experiment.answers import StoredAnswers
 from titrant.experiment.design import Design
 from titrant.experiment.results import Scorers, cells, failures_by_run, family_tables, unscored_items
-from titrant.experiment.stages import ArmAtSeed, Standing, StudyLadder, cells_read, failed_runs, ladders_of, standing_of
+from titrant.experiment.stages import (
+    ArmAtSeed,
+    LadderStanding,
+    StudyLadder,
+    cells_read,
+    failed_runs,
+    ladders_of,
+    standing_of,
+)
 from titrant.scoring.sheets import RunScores, Scores
 from titrant.storage.looks import look_history
 from titrant.storage.store import Store
@@ -25,6 +34,8 @@ class Collector:
         self._scorers = Scorers(design)
         self._runs: dict[_Key, RunScores] = {}
         self._failures: Mapping[str, str] = {}
+        self._tried: Collection[str] = ()
+        self._failed_before = _times_failed(store)
         self.refresh()
 
     def refresh(self) -> None:
@@ -39,17 +50,18 @@ class Collector:
             for run_id, record in failures_by_run(self._store).items()
             if not answers.is_finished(run_id)
         }
+        self._tried = {
+            run_id for run_id, times in _times_failed(self._store).items() if times > self._failed_before.get(run_id, 0)
+        }
 
     def standing(
         self,
         ladder: StudyLadder,
         *,
-        tried: Collection[str] = (),
         shards: int = 1,
         budget_seeds: int | None = None,
-    ) -> Standing:
-        """Where a ladder stands. `tried` are runs that failed in this sitting, whatever the kind; `budget_seeds` those
-        at which a budget ends it."""
+    ) -> LadderStanding:
+        """Where a ladder stands, without its verdict. `budget_seeds` are those at which a budget ends it."""
         scores, prepared = Scores(self._runs.values()), self._design.prepared
         metric = prepared.study.targets[ladder.target].metric
         return standing_of(
@@ -61,18 +73,23 @@ class Collector:
                 ladder,
                 look_history(self._store, ladder.model, ladder.target),
                 self._failures,
-                tried=tried,
+                tried=self._tried,
             ),
             unscored=unscored_items(scores, ladder.model, ladder.target, metric),
             shards=shards,
             budget_seeds=budget_seeds,
+            with_verdict=False,
         )
 
-    def known(self, cell: ArmAtSeed, *, tried: Collection[str] = ()) -> bool:
+    def known(self, cell: ArmAtSeed) -> bool:
         """Whether a run is done, or has failed for good."""
         run_id = self._design.cell(cell.arm, cell.seed).run.run_id
         kind = self._failures.get(run_id)
-        return _key(cell.arm, cell.seed) in self._runs or kind == "non_finite" or (kind is not None and run_id in tried)
+        return (
+            _key(cell.arm, cell.seed) in self._runs
+            or kind == "non_finite"
+            or (kind is not None and run_id in self._tried)
+        )
 
 
 def as_read(design: Design, store: Store) -> Design:
@@ -88,6 +105,10 @@ def as_read(design: Design, store: Store) -> Design:
         for ladder in ladders_of(design)
     ]
     return design.called((cell.arm, cell.seed) for cell in cells_read(design, standings, there=scores.known))
+
+
+def _times_failed(store: Store) -> Counter[str]:
+    return Counter(record["run_id"] for record in store.records() if record.get("kind") == "failure")
 
 
 def _key(arm: Arm, seed: int) -> _Key:

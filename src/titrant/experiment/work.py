@@ -6,11 +6,12 @@ adapters or weights are kept; where they are not, it has to be trained again, to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from titrant.engines import RunJob
+from titrant.core.records import PreparedModel
+from titrant.engines import LocalEngine, RunJob
 from titrant.experiment.answers import StoredAnswers
 from titrant.experiment.design import Design, PlannedRun
 from titrant.experiment.prepare import PreparedStudy
@@ -51,7 +52,11 @@ class OpenRun:
 
 def open_runs(designs: Sequence[Design], store: Store | None) -> tuple[OpenRun, ...]:
     """All runs of these designs that lack answers in the store, each once; every run where there is no store."""
-    runs = runs_of(designs)
+    return left_of(runs_of(designs), store)
+
+
+def left_of(runs: Sequence[PlannedRun], store: Store | None) -> tuple[OpenRun, ...]:
+    """Those of these runs, each there once, that lack answers in the store, in their order."""
     if store is None:
         return tuple(OpenRun(planned=planned, requests=planned.requests, kind="train") for planned in runs)
     answers = StoredAnswers(store)
@@ -73,12 +78,16 @@ def open_runs(designs: Sequence[Design], store: Store | None) -> tuple[OpenRun, 
 
 def runs_of(designs: Sequence[Design]) -> tuple[PlannedRun, ...]:
     """Every run of these designs once, with all that any of its arms is asked."""
+    return each_once([one for design in designs for one in design.runs])
+
+
+def each_once(runs: Iterable[PlannedRun]) -> tuple[PlannedRun, ...]:
+    """Every run once, in order of its first place, with all that any of its arms is asked."""
     # Two arms can come to one recipe (or a run serve two targets): it is trained once and asked what any of them is
     # asked.
     planned: dict[str, list[PlannedRun]] = {}
-    for design in designs:
-        for one in design.runs:
-            planned.setdefault(one.run.run_id, []).append(one)
+    for one in runs:
+        planned.setdefault(one.run.run_id, []).append(one)
     return tuple(
         replace(same[0], requests=EvalRequests.union([one.requests for one in same])) for same in planned.values()
     )
@@ -99,6 +108,18 @@ def job_of(planned: PlannedRun, prepared: PreparedStudy, *, keep_weights: bool =
         keep_training=planned.training_digest is not None
         and (planned.run.arm.training.method == "lora" or prepared.study.keep_weights == "all"),
     )
+
+
+def jobs_for(prepared: PreparedStudy, jobs: int | Literal["auto"], runs: int) -> int:
+    """How many worker processes: one a GPU, else as many as cores and free memory carry, unless the user said."""
+    return LocalEngine(jobs).workers(
+        runs, model=largest_model(prepared), numerics=prepared.numerics, device=prepared.study.numerics.device
+    )
+
+
+def largest_model(prepared: PreparedStudy) -> PreparedModel:
+    """The model that takes the most memory."""
+    return max((entry.model for entry in prepared.models.values()), key=lambda model: model.parameters)
 
 
 def _is_kept(store: Store, run_id: str) -> bool:

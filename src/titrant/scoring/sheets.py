@@ -8,6 +8,7 @@ Array names end in shape letters: N lines of a sheet, I items, C choices, A arms
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,14 +22,19 @@ from titrant.core.identity import fingerprint
 from titrant.core.records import Arm, Item, Run, Score
 from titrant.scoring import metrics
 from titrant.scoring.metrics.extension import is_batch, item_values, outside_lines
-from titrant.stats.table import ScoreTable, TableArm
+from titrant.scoring.temperature import FEWEST_TO_FIT, fitted_temperature
+from titrant.stats.table import TARGET, ScoreTable, TableArm
 
 Floats = NDArray[np.float64]
 BESIDE = ("retention", "transfer")
 """Eval sets that are about no target of the run's own: their names say what they are about."""
 GRADED = "graded"
+CALIBRATED = "calibrated"
+"""The graded score at the temperature that fits the run's validation items: see `scoring.temperature`."""
 SUBJECT_GAIN = "subject_gain"
 BY_TASK = "by_task"
+VALIDATION = "validation"
+_DERIVED = (GRADED, CALIBRATED, SUBJECT_GAIN)
 
 METRIC_WORDS = {GRADED: "the graded score", BY_TASK: "the score by task"}
 """How sentences name a metric, where not by its own name."""
@@ -52,14 +58,18 @@ class Sheet:
 
     @classmethod
     def of(cls, items: Iterable[Item]) -> Sheet:
-        """The lines of these items: the item's own metric, and beside it the graded score where there are choices, and
-        what the subject adds where the question is also asked without it."""
+        """The lines of these items: the item's own metric, and beside it the graded score where there are choices (on
+        test items also at a fitted temperature, where enough validation items are asked beside them), and what the
+        subject adds where the question is also asked without it."""
+        items = tuple(items)
+        held_out = Counter(item.target for item in items if item.eval_set == VALIDATION and item.answer == "choices")
         lines = [
             (item, metric)
             for item in items
             for metric in (
                 item.metric,
                 *((GRADED,) if item.answer == "choices" else ()),
+                *((CALIBRATED,) if _is_calibrated(item, held_out) else ()),
                 *((SUBJECT_GAIN,) if item.prior_turns is not None else ()),
             )
         ]
@@ -77,8 +87,9 @@ class Sheet:
 
     @cached_property
     def digest(self) -> str:
-        """A hash of what the lines are about."""
-        lines = zip(self.items, self.metrics, strict=True)
+        """A hash of what the lines are about. Calibrated scores say nothing that graded ones do not, so that they stand
+        beside them makes no other test set of it."""
+        lines = [line for line in zip(self.items, self.metrics, strict=True) if line[1] != CALIBRATED]
         return fingerprint([[item.target, item.eval_set, item.key, metric] for item, metric in lines])
 
     @cached_property
@@ -102,11 +113,18 @@ class Sheet:
         return np.array(sorted(found, key=lambda line: self.items[line].key), dtype=np.intp)
 
 
+def _is_calibrated(item: Item, held_out: Mapping[str, int]) -> bool:
+    """Whether a test item's graded score also stands at a fitted temperature. `held_out` counts validation items."""
+    is_test = item.eval_set == TARGET and item.answer == "choices"
+    return is_test and held_out.get(item.target, 0) >= FEWEST_TO_FIT
+
+
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class RunScores:
     """One arm at one seed: a value for every line of the sheet, NaN where there is none, with the reason by line.
 
-    `choice_I` holds the choice made for each of the sheet's `keys`, -1 where there are no choices.
+    `choice_I` holds the choice made for each of the sheet's `keys`, -1 where there are no choices. `temperatures`, by
+    target, are those fitted on validation items, where there are enough.
     """
 
     run_id: str
@@ -116,6 +134,7 @@ class RunScores:
     values_N: Floats
     choice_I: NDArray[np.int32]
     reasons: Mapping[int, str] = field(default_factory=dict)
+    temperatures: Mapping[str, float] = field(default_factory=dict)
 
     def score(self, line: int) -> Score:
         """One line as a record."""
@@ -200,7 +219,7 @@ class Scores(Sequence[Score]):
         for sheet in {id(run.sheet): run.sheet for run in self.of(model, target)}.values():
             for of_target, eval_set, metric in dict.fromkeys(sheet.kinds):
                 if of_target == target or eval_set.startswith(BESIDE):
-                    named = {} if metric in (GRADED, SUBJECT_GAIN) else {metric: None}
+                    named = {} if metric in _DERIVED else {metric: None}
                     found.setdefault(eval_set, {}).update(named)
         return {eval_set: tuple(names) for eval_set, names in found.items()}
 
@@ -365,14 +384,14 @@ class SheetScorer:
         chosen = [line for line, item in enumerate(sheet.items) if item.answer == "choices" and line not in own]
         self._graded = np.array([line for line in chosen if sheet.metrics[line] == GRADED], dtype=np.intp)
         self._gains = np.array([line for line in chosen if sheet.metrics[line] == SUBJECT_GAIN], dtype=np.intp)
-        beside = (GRADED, SUBJECT_GAIN)
-        self._chosen = np.array([line for line in chosen if sheet.metrics[line] not in beside], dtype=np.intp)
+        self._chosen = np.array([line for line in chosen if sheet.metrics[line] not in _DERIVED], dtype=np.intp)
         self._prior_N = np.array([place[prior_key(sheet.items[line])] for line in self._gains], dtype=np.intp)
         self._texts = [line for line, item in enumerate(sheet.items) if item.answer == "text" and line not in own]
         self._losses = np.array([line for line, item in enumerate(sheet.items) if item.answer == "loss"], dtype=np.intp)
         self._right = self._right_choices(self._chosen)
         self._gold = self._right_choices(self._graded)
         self._gold_of_gains = self._right_choices(self._gains)
+        self._fits = tuple(self._fit_of(target) for target in dict.fromkeys(item.target for item in sheet.items))
         self._text_worth: dict[tuple[int, str], metrics.TextScore] = {}
 
     def score(self, stored: Sequence[bytes], *, arm: Arm, run: Run) -> RunScores:
@@ -387,6 +406,7 @@ class SheetScorer:
         values_N = np.full(len(self.sheet), np.nan)
         reasons: dict[int, str] = {}
         self._score_choices(answers, values_N, reasons)
+        temperatures = self._score_calibrated(answers, values_N, reasons)
         self._score_outside(answers, values_N)
         for line in self._texts:
             found = self._text(line, answers.written(self._answer_N[line]))
@@ -409,7 +429,42 @@ class SheetScorer:
             values_N=values_N,
             choice_I=answers.choice_I.astype(np.int32),
             reasons=reasons,
+            temperatures=temperatures,
         )
+
+    def _fit_of(self, target: str) -> _Fit:
+        """The lines of one target whose temperature is fitted, and those of the validation items that it is fitted on.
+
+        Calibrated lines exist only where there are enough of the latter."""
+        of_target = [line for line, item in enumerate(self.sheet.items) if item.target == target]
+        lines = [line for line in of_target if self.sheet.metrics[line] == CALIBRATED]
+        graded = [line for line in of_target if self.sheet.metrics[line] == GRADED] if lines else []
+        fitted_on = [line for line in graded if self.sheet.items[line].eval_set == VALIDATION]
+        return _Fit(
+            target=target,
+            lines=np.array(lines, dtype=np.intp),
+            gold_IC=self._right_choices(np.array(lines, dtype=np.intp)),
+            fitted_on=np.array(fitted_on, dtype=np.intp),
+            fitted_gold_IC=self._right_choices(np.array(fitted_on, dtype=np.intp)),
+        )
+
+    def _score_calibrated(self, answers: AnswerColumns, values_N: Floats, reasons: dict[int, str]) -> dict[str, float]:
+        """The graded score at each target's fitted temperature; the temperatures by target."""
+        found: dict[str, float] = {}
+        for fit in self._fits:
+            if not len(fit.lines):
+                continue
+            width = fit.fitted_gold_IC.shape[1]
+            logprobs = _logprobs_at(answers, self._answer_N[fit.fitted_on], width)
+            temperature = fitted_temperature(logprobs, fit.fitted_gold_IC)
+            if temperature is None:
+                reasons |= {int(line): "too few validation items for a temperature" for line in fit.lines}
+                continue
+            found[fit.target] = temperature
+            logprobs = _logprobs_at(answers, self._answer_N[fit.lines], fit.gold_IC.shape[1])
+            values_N[fit.lines], unknown = graded_batch(logprobs / temperature, fit.gold_IC)
+            reasons |= {int(fit.lines[line]): reason for line, reason in unknown.items()}
+        return found
 
     def _score_choices(self, answers: AnswerColumns, values_N: Floats, reasons: dict[int, str]) -> None:
         for lines in (self._chosen, self._graded, self._gains):
@@ -469,6 +524,17 @@ class SheetScorer:
         for row, item in enumerate(items):
             gold[row, : len(item.choices or ())] = [choice in item.references for choice in item.choices or ()]
         return gold
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class _Fit:
+    """The calibrated lines of one target, the validation lines behind their temperature, and what is right on both."""
+
+    target: str
+    lines: NDArray[np.intp]
+    gold_IC: NDArray[np.bool_]
+    fitted_on: NDArray[np.intp]
+    fitted_gold_IC: NDArray[np.bool_]
 
 
 def _logprobs_at(answers: AnswerColumns, place: NDArray[np.intp], width: int) -> Floats:

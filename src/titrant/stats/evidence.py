@@ -41,7 +41,8 @@ class Settings:
     """How a table is judged. `overlap` is n/N, the share of the available target rows that a seed draws, where the
     estimand is *rows like these* (None: *these rows*). `allow_missing_runs`: for studies,
     whose failed runs are known. `steps_matched`: all arms take as many steps. `unscored`: items that were asked and are
-    not in the table, as they have no score. `lost`: why the level does not hold."""
+    not in the table, as they have no score. `lost`: why the level does not hold. `looks_ahead`: also what the design
+    could have found and the cheapest next step, which are simulated."""
 
     smallest_effect: float = 0.01
     level: float = 0.95
@@ -53,6 +54,7 @@ class Settings:
     steps_matched: bool = False
     costs: Costs = field(default_factory=Costs)
     unscored: Unscored | None = None
+    looks_ahead: bool = True
     lost: LostLevel | None = None
 
     @property
@@ -490,6 +492,8 @@ def _with_prospects(
     evidence: Evidence, numbers: _Numbers | None, plan: Layout, n_seeds: int, settings: Settings
 ) -> Evidence:
     """The evidence with what the design could have detected, from its own variances, and the cheapest way on."""
+    if not settings.looks_ahead:
+        return evidence
     # From the contrasts with the last baseline, which is the matched one where there is one.
     components = (
         pilot_components(numbers.weighed.spreads[-1], overlap=settings.overlap or 0.0) if numbers is not None else None

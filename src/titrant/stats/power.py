@@ -292,12 +292,15 @@ def cheapest_design(
         else Costs(training_tokens_per_seed=1000, answer_tokens_per_item=1)
     )
     best: tuple[int, PowerDesign] | None = None
-    for n_seeds in seeds:
+    most = most_items
+    for n_seeds in sorted(seeds):
         # For each number of seeds the fewest items that do: more of either only costs more, so the cheapest design is
-        # one of these.
-        items = _fewest(lambda count, s=n_seeds: good_enough(replace(start, seeds=s, items=count)), 2, most_items)  # type: ignore[misc]
+        # one of these. What costs as much as the best so far need not be simulated.
+        affordable = most if best is None else _items_below(best[0], n_seeds, priced, most)
+        items = _fewest(lambda count, s=n_seeds: good_enough(replace(start, seeds=s, items=count)), 2, affordable)  # type: ignore[misc]
         if items is None:
             continue
+        most = items  # more seeds need no more items
         design = replace(start, seeds=n_seeds, items=items)
         price = priced.tokens(seeds=n_seeds, items=items) or 0
         if best is None or price < best[0]:
@@ -307,6 +310,14 @@ def cheapest_design(
     design = best[1]
     tokens = costs.tokens(seeds=design.seeds, items=design.items)
     return PricedDesign(design=design, prospects=prospects(design), tokens=tokens, minutes=costs.minutes(tokens))
+
+
+def _items_below(price: int, seeds: int, costs: Costs, most: int) -> int:
+    """The most items, `most` at most, with which so many seeds cost less than `price`."""
+    assert costs.training_tokens_per_seed is not None
+    assert costs.answer_tokens_per_item is not None
+    left = price / seeds - costs.training_tokens_per_seed
+    return most if costs.answer_tokens_per_item == 0 else min(most, int(left // costs.answer_tokens_per_item))
 
 
 def _fewest(enough: Callable[[int], bool], low: int, high: int) -> int | None:

@@ -24,7 +24,7 @@ from functools import lru_cache, partial
 from math import erf, sqrt
 from pathlib import Path
 from statistics import NormalDist
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,16 +43,7 @@ WorldKind = Literal[
     "rare_changes",
     "stored",
 ]
-WORLDS: tuple[WorldKind, ...] = (
-    "graded",
-    "binary",
-    "logistic_graded",
-    "logistic_binary",
-    "heavy_tails",
-    "overlapping_draws",
-    "rare_changes",
-    "stored",
-)
+WORLDS: tuple[WorldKind, ...] = get_args(WorldKind)
 GROUP_SHARE = 0.5
 """The part of every item-wise variance (item, arm x item, residual) that the items of a group have in common."""
 

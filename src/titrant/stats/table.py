@@ -67,6 +67,11 @@ class ScoreTable:
         seeds, items = np.flatnonzero(present.any((0, 2))), np.flatnonzero(present.any((0, 1)) | nobodys_I)
         return self.cut(index, seeds, items)
 
+    def of_size(self, target_rows: int) -> ScoreTable | None:
+        """Only the arms of one target size; None where it has none."""
+        arms = [index for index, arm in enumerate(self.arms) if arm.target_rows == target_rows]
+        return self.take(arms) if arms else None
+
     def cut(self, arms: Sequence[int], seeds: Iterable[int], items: Iterable[int]) -> ScoreTable:
         """These arms, seeds and items, in this order."""
         arm_index, seed_index, item_index = list(arms), list(seeds), list(items)

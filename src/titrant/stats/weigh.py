@@ -91,32 +91,12 @@ def weighed(
     level: float,
     methods: tuple[tuple[str, ...], ...] | None = None,
 ) -> Weighed:
-    """Spreads and families of R baselines put together. `methods` where the doses' intervals have their own."""
-    if methods is None:
-        methods = tuple((spread.method,) * spread.difference.shape[-1] for spread in spreads)
-    return Weighed(
-        rule_numbers=rule_numbers(spreads, families, fit, gaps_of, rows=rows, level=level),
-        spreads=tuple(spreads),
-        families=tuple(families),
-        cross_fit=fit,
-        methods=methods,
-    )
-
-
-def rule_numbers(
-    spreads: Sequence[Spread],
-    families: Sequence[FamilyBounds],
-    fit: CrossFit,
-    gaps_of: tuple[Floats, Floats],
-    *,
-    rows: Sequence[float],
-    level: float,
-) -> RuleNumbers:
-    """All bounds that the rule looks at, from spreads and families of R baselines."""
+    """Spreads and families of R baselines put together, with all bounds that the rule looks at. `methods` where the
+    doses' intervals have their own."""
     # `bounds` takes one tail: 5% a side is the 90% interval, 2.5% a side the 95% one.
     wide = [bounds(spread, (1 - level) / 2) for spread in spreads]
     narrow = [bounds(spread, 1 - level) for spread in spreads]
-    return RuleNumbers(
+    numbers = RuleNumbers(
         rows_BK=np.broadcast_to(np.asarray(rows, dtype=np.float64), spreads[0].difference.shape),
         difference_BK=spreads[0].difference,
         simultaneous_low_BKR=np.stack([family.low for family in families], axis=-1),
@@ -126,6 +106,11 @@ def rule_numbers(
         gap_low_BK=gaps_of[0],
         gap_high_BK=gaps_of[1],
         gain_BR=fit.best,
+    )
+    if methods is None:
+        methods = tuple((spread.method,) * spread.difference.shape[-1] for spread in spreads)
+    return Weighed(
+        rule_numbers=numbers, spreads=tuple(spreads), families=tuple(families), cross_fit=fit, methods=methods
     )
 
 

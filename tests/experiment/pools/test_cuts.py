@@ -134,7 +134,7 @@ CUTS = st.fixed_dictionaries(
 _PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 
 
-@settings(max_examples=15, deadline=None, phases=_PHASES, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, phases=_PHASES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=CUTS, seed=st.integers(0, 50))
 def test_any_threshold_gives_the_same_rows_for_every_combination_of_cuts(
     tmp_path: Path, cuts: dict[str, Any], seed: int

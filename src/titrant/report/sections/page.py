@@ -123,7 +123,16 @@ def _others(results: Results, mine: Judged) -> tuple[NamedVerdict, ...]:
     further = (
         NamedVerdict(name=name(judged), verdict=judged.verdict, page=page_name(results, judged)) for judged in rest
     )
-    return (*own, *further)
+    return (*_by_accuracy(mine), *own, *further)
+
+
+def _by_accuracy(mine: Judged) -> list[NamedVerdict]:
+    """The verdict of accuracy beside a graded one, where the two differ."""
+    if mine.check is None:
+        return []
+    accuracy = mine.check.accuracy
+    differ = (accuracy.verdict, accuracy.arm) != (mine.verdict.verdict, mine.verdict.arm)
+    return [NamedVerdict(name="by accuracy", verdict=accuracy)] if differ else []
 
 
 def _notes(view: View) -> tuple[str, ...]:
