@@ -6,6 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 .PHONY: quickstart demo gemma paper-core paper-extended findings test test-slow torture check format calibrate bench bench-study bench-mix docs clean
 
 quickstart: .venv/run
+	@echo 'A question that was chosen to be decidable in minutes, on rows written for this project: a demonstration.'
 	$(BIN)/titrant run studies/quickstart.yaml
 
 demo: .venv/run

@@ -401,9 +401,9 @@ def test_a_study_can_be_sent_to_a_worker(folder: Path) -> None:
     assert again.effective() == study.effective()
 
 
-@pytest.mark.parametrize("name", ["quickstart", "demo"])
+@pytest.mark.parametrize(("name", "sizes"), [("quickstart", 1), ("demo", 2)])
 def test_the_studies_of_the_project_load_from_anywhere(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, sizes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     copy = tmp_path / f"{name}.yaml"
@@ -411,7 +411,7 @@ def test_the_studies_of_the_project_load_from_anywhere(
     study = load_study(copy, {})
     assert study.name == name
     assert len(study.arms.seeds) >= 2
-    assert len(study.arms.target_rows) == 2
+    assert len(study.arms.target_rows) == sizes
     assert "leisure centre" in str(study.targets[name].instruction)
 
 

@@ -207,6 +207,26 @@ def test_sentence_where_the_baselines_disagree_names_the_steps() -> None:
     )
 
 
+def bounded(side: Against, low: float, high: float) -> Against:
+    estimate = replace(side.contrast.difference, low=low, high=high)
+    return replace(side, contrast=replace(side.contrast, difference=estimate))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (-1.0, 1.0, "+0.062 (no interval)"),
+        (-1.0, 0.2, "+0.062 (-1.000 to +0.200)"),
+        (-0.05, 1.0, "+0.062 (-0.050 to +1.000)"),
+    ],
+)
+def test_bounds_that_hold_for_any_scores_are_not_shown_as_an_interval(low: float, high: float, shown: str) -> None:
+    # Of a staged study's baseline that only the screen has read nothing is claimed: its bounds are those of all scores.
+    given = dose(24, 0.062, 0.01, matched=-0.11)
+    found = decide(evidence(replace(given, plain=bounded(given.plain, low, high))))
+    assert f"{shown} against training alone for the usual number of steps" in found.sentence
+
+
 def test_sentence_of_no_difference_and_of_cannot_tell() -> None:
     same = decide(evidence(dose(96, 0.002, 0.012), dose(352, -0.004, 0.012)))
     assert same.sentence == (

@@ -336,6 +336,10 @@ def _into(evidence: Evidence, word: str = " into") -> str:
 
 def _signed(side: Against) -> str:
     estimate = side.contrast.difference
+    # Scores lie within 0 and 1, so any difference lies within these bounds: a staged study has them where a baseline
+    # was set aside before anything was claimed of it.
+    if estimate.low == -1 and estimate.high == 1:
+        return _change(estimate.value, None, None)
     return _change(estimate.value, estimate.low, estimate.high)
 
 
