@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
 
 import pytest
+from staged_report import staged_report
 
 from titrant.report.data import ReportData, SetAside, Stages
 from titrant.report.forest import banded_by_contrasts, contrasts_by_arm, forest_of
@@ -51,6 +53,69 @@ def test_the_forest_holds_every_contrast_with_the_fair_baseline_first(filled: Re
     assert all(0 <= place <= 100 for line in lines for place in (line.low, line.value, line.high) if place is not None)
     assert 3 <= len(forest.ticks) <= 7
     assert "0" in [tick.label for tick in forest.ticks]
+
+
+@pytest.mark.parametrize(
+    ("gains", "matched", "luck", "word"),
+    [
+        ({352: 0.005}, 0.005, (1, 0.018), "no_difference"),
+        ({96: 0.01, 192: 0.006}, 0.004, (3, 0.012), "no_difference"),
+        ({96: 0.01, 192: 0.006}, 0.004, (3, 0.018), "train_alone"),
+        ({192: 0.04, 352: 0.045}, 0.045, (1, 0.018), "train_alone"),
+        ({96: -0.02, 192: -0.06, 352: 0.0}, 0.02, (1, 0.018), "train_alone"),
+        ({96: 0.03, 192: 0.075}, 0.01, (1, 0.018), "mix"),
+    ],
+)
+def test_lines_show_what_the_rule_decided_by(
+    make_filled: Callable[..., ReportData],
+    gains: dict[int, float],
+    matched: float,
+    luck: tuple[int, float],
+    word: str,
+) -> None:
+    """The rule reads bounds of single contrasts beside those for all doses at once: a firm verdict has no open line
+    that it stands on."""
+    verdict = staged_report(make_filled(items=10), gains=gains, matched=matched, number=luck[0], spread=luck[1]).verdict
+    assert verdict.verdict == word
+    forest = forest_of(verdict)
+    assert forest is not None
+    shown = {line.standing for group in forest.groups for line in group.lines}
+    if word == "no_difference":
+        assert shown <= {"inside", "slightly_above", "slightly_below"}
+    elif word == "train_alone":
+        assert "open" not in shown
+    else:
+        lines = [line for group in forest.groups for line in group.lines if line.chosen]
+        assert {line.standing for line in lines} <= {"above", "slightly_above"}
+    assert forest.has_single_bounds
+
+
+def test_a_line_that_only_the_bounds_alone_decide_says_so(filled: ReportData) -> None:
+    first = filled.verdict.contrasts[0]
+    wide = replace(first, dose=None, source=None, difference=replace(first.difference, value=0.01, low=-0.06, high=0.06))
+    lines = [replace(wide, arm=arm, low_90=low, high_90=high, high_95=top) for arm, low, high, top in BOUNDS]
+    lines.append(replace(lines[2], arm="under its right edge", baseline="160-matched", high_95=0.049))
+    lines.append(replace(lines[2], arm="both", baseline="160-matched", high_95=0.049))
+    lines.append(replace(lines[2], arm="both"))
+    forest = forest_of(replace(filled.verdict, contrasts=tuple(lines), arm=None))
+    assert forest is not None
+    matched, plain = ({line.name: line.standing for line in group.lines} for group in forest.groups)
+    assert matched == {"under its right edge": "ruled_out", "both": "ruled_out"}
+    assert plain == {
+        "inside the zone": "inside",
+        "under its right edge": "ruled_out",
+        "over it": "open",
+        "not said": "open",
+        "both": "other",
+    }
+
+
+BOUNDS: list[tuple[str, float | None, float | None, float | None]] = [
+    ("inside the zone", -0.04, 0.04, 0.055),
+    ("under its right edge", -0.055, 0.045, 0.055),
+    ("over it", -0.055, 0.055, 0.058),
+    ("not said", None, None, None),
+]
 
 
 def test_what_no_look_has_read_has_an_estimate_and_no_interval(filled: ReportData) -> None:

@@ -130,7 +130,7 @@ def decide(evidence: Evidence) -> Verdict:
         arm=chosen.arm if chosen is not None else None,
         sentence=_sentence(word, evidence, chosen=chosen, best=best, gain=gain, reasons=reasons, ruling=ruling),
         contrasts=tuple(
-            against.contrast for dose in evidence.doses for against in (dose.plain, dose.matched) if against is not None
+            against.told for dose in evidence.doses for against in (dose.plain, dose.matched) if against is not None
         ),
         gain_cross_fitted=gain,
         smallest_effect=evidence.smallest_effect,

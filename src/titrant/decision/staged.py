@@ -248,7 +248,7 @@ def looks_taken(
                 ),
                 waiting=waiting_arms(protocol, found),
                 contrasts=tuple(
-                    side.contrast for dose in doses for side in (dose.plain, dose.matched) if side is not None
+                    side.told for dose in doses for side in (dose.plain, dose.matched) if side is not None
                 ),
                 spent=spent_on(protocol, runs, found.read_BA[0]),
                 failed=failed_runs(protocol, runs, found),
