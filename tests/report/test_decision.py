@@ -92,7 +92,9 @@ def test_lines_show_what_the_rule_decided_by(
 
 def test_a_line_that_only_the_bounds_alone_decide_says_so(filled: ReportData) -> None:
     first = filled.verdict.contrasts[0]
-    wide = replace(first, dose=None, source=None, difference=replace(first.difference, value=0.01, low=-0.06, high=0.06))
+    wide = replace(
+        first, dose=None, source=None, difference=replace(first.difference, value=0.01, low=-0.06, high=0.06)
+    )
     lines = [replace(wide, arm=arm, low_90=low, high_90=high, high_95=top) for arm, low, high, top in BOUNDS]
     lines.append(replace(lines[2], arm="under its right edge", baseline="160-matched", high_95=0.049))
     lines.append(replace(lines[2], arm="both", baseline="160-matched", high_95=0.049))

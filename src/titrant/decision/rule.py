@@ -19,6 +19,9 @@ Floats = NDArray[np.float64]
 VerdictWord = Literal["mix", "train_alone", "no_difference", "cannot_tell"]
 WORDS: tuple[VerdictWord, ...] = ("cannot_tell", "no_difference", "mix", "train_alone")
 
+LOST_LEVEL = "its level no longer holds"
+"""How the reason of a provisional verdict begins whose protocol changed after a look, or whose grid was extended."""
+
 FEWEST_SEEDS, FEWEST_ITEMS, FEWEST_GROUPS = 3, 100, 20
 
 
@@ -186,7 +189,7 @@ def provisional_reasons(evidence: Evidence) -> tuple[str, ...]:
     if evidence.failed_runs:
         reasons.append(f"{evidence.failed_runs} {_plural('run', evidence.failed_runs)} of the contrasts failed")
     if evidence.lost is not None:
-        reasons.append(f"its level no longer holds: {evidence.lost.reason}")
+        reasons.append(f"{LOST_LEVEL}: {evidence.lost.reason}")
     return tuple(reasons)
 
 

@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from titrant.core.records import Contrast, Verdict
-from titrant.report.data import CurvePoint, DoseCurve
+from titrant.report.data import CurvePoint, DoseCurve, SizeCurve, SizePoint
 from titrant.report.wording import count, known, shortened, signed
 
 MOST_LINES = 24
 _NAME_LIMIT = 60
 
-IntervalShows = Literal["above", "slightly_above", "below", "slightly_below", "inside", "ruled_out", "other", "open", "unread"]
+IntervalShows = Literal[
+    "above", "slightly_above", "below", "slightly_below", "inside", "ruled_out", "other", "open", "unread"
+]
 INTERVAL_WORDS: dict[IntervalShows, str] = {
     "above": "better",
     "slightly_above": "better, by less than matters",
@@ -136,9 +138,7 @@ def _heading(baseline: str, verdict: Verdict) -> str:
     return f"against {shortened(baseline, limit=_NAME_LIMIT)}"
 
 
-def _line(
-    contrast: Contrast, verdict: Verdict, scale: tuple[float, float], ruled_out: Collection[str]
-) -> ForestLine:
+def _line(contrast: Contrast, verdict: Verdict, scale: tuple[float, float], ruled_out: Collection[str]) -> ForestLine:
     value, bounds = contrast.difference.value, bounds_of(contrast)
     name = shortened(contrast.arm, limit=_NAME_LIMIT)
     if contrast.dose is not None:
@@ -246,7 +246,8 @@ def banded_by_contrasts(curves: Sequence[DoseCurve], contrasts: Mapping[str, Con
 
     A single arm's interval says how its score would vary, not whether it differs from the baseline, which shares its
     items and seeds: overlapping bands of arms hide firm differences. So a dose has its contrast's interval, laid on the
-    baseline that it was set against, and a baseline has none.
+    baseline that it was set against, and a baseline has none. Dose and baseline are both taken at the seeds that both
+    have, as the contrast takes them: in a staged study arms have run at different seeds.
     """
     return tuple(
         replace(curve, points=tuple(_banded(point, curve, contrasts) for point in curve.points)) for curve in curves
@@ -256,7 +257,38 @@ def banded_by_contrasts(curves: Sequence[DoseCurve], contrasts: Mapping[str, Con
 def _banded(point: CurvePoint, curve: DoseCurve, contrasts: Mapping[str, Contrast]) -> CurvePoint:
     contrast = contrasts.get(point.arm)
     bounds = None if contrast is None else bounds_of(contrast)
-    base = None if contrast is None else next((p.mean for p in curve.points if p.arm == contrast.baseline), None)
-    if bounds is None or not known(base):
+    against = None if contrast is None else next((p for p in curve.points if p.arm == contrast.baseline), None)
+    if bounds is None or against is None:
         return replace(point, low=None, high=None)
-    return replace(point, low=base + bounds[0], high=base + bounds[1])
+    mine, base = _at_shared_seeds(point, against), _at_shared_seeds(against, point)
+    if not known(base.mean):
+        return replace(point, low=None, high=None)
+    return replace(
+        mine,
+        low=base.mean + bounds[0],
+        high=base.mean + bounds[1],
+        base=None if base is against else base.mean,
+    )
+
+
+def _at_shared_seeds(point: CurvePoint, other: CurvePoint) -> CurvePoint:
+    """The point over the seeds that the other one has too; itself where that is all of its seeds, or none are named."""
+    theirs = {one.seed for one in other.by_seed}
+    shared = tuple(one for one in point.by_seed if one.seed in theirs)
+    if not shared or len(shared) == len(point.by_seed):
+        return point
+    return replace(point, mean=math.fsum(one.value for one in shared) / len(shared), by_seed=shared, seeds=len(shared))
+
+
+def sizes_by_contrasts(curves: Sequence[SizeCurve], banded: Sequence[DoseCurve]) -> tuple[SizeCurve, ...]:
+    """Curves over target sizes with the same points and bands as the dose curves: no intervals of single arms."""
+    points = {point.arm: point for curve in banded for point in curve.points}
+    return tuple(
+        replace(curve, points=tuple(_sized(point, points.get(point.arm)) for point in curve.points)) for curve in curves
+    )
+
+
+def _sized(point: SizePoint, banded: CurvePoint | None) -> SizePoint:
+    if banded is None:
+        return replace(point, low=None, high=None)
+    return replace(point, mean=banded.mean, low=banded.low, high=banded.high, seeds=banded.seeds)
