@@ -153,7 +153,7 @@ def bias_of(gain_B: Floats, bound_B: Floats, error_B: Floats) -> Floats:
     return error_B * np.exp(-(z_B**2) / 2) / np.sqrt(2 * np.pi) / special.ndtr(-z_B)
 
 
-# --------------------------------------------------------------------------------------------------------------- figures
+# -------------------------------------------------------------------------------------------------------------- figures
 
 
 def measured(gain: float, studies: int) -> dict[str, Any]:

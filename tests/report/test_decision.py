@@ -11,10 +11,11 @@ import pytest
 from staged_report import staged_report
 
 from titrant.report.data import ReportData, SetAside, Stages
-from titrant.report.forest import banded_by_contrasts, contrasts_by_arm, forest_of
+from titrant.report.forest import banded_by_contrasts, contrasts_by_arm, forest_of, sizes_by_contrasts
 from titrant.report.headline import aside_words, evidence_line, headline, stages_line
 from titrant.report.ladder_figure import ladder_figure
 from titrant.report.page import render
+from titrant.report.tables import retention_table, size_table
 
 HOSTILE = (
     "</script><script>window.hacked=1</script>",
@@ -204,3 +205,46 @@ def test_a_part_that_knows_nothing_is_one_line_with_its_reason(filled: ReportDat
     text = text_of(render(replace(filled, exchange=silent, training=(), retention=(), comparison=None)))
     assert text.count(reason) == 1
     assert f"What a dose is worth Not known: {reason}" in text
+
+
+def test_a_card_that_knows_nothing_is_one_line_with_its_reason(sparse: ReportData, filled: ReportData) -> None:
+    cards = cards_of(render(replace(sparse, failures=(), thresholds=(), changes=(), skills=(), laws=())))
+    reasons = {
+        "size": "fewer than two target sizes have scores",
+        "kept": "names neither retention.kept nor retention.learned",
+        "won": "has no complete seed beside its baseline",
+        "training": "no training log was recorded",
+    }
+    for name, reason in reasons.items():
+        assert "one-line" in cards[name].split(">")[0]
+        assert reason in text_of(f"<{cards[name]}")
+        assert cards[name].count("<p") == 1
+    assert "one-line" not in cards_of(render(sparse))["training"]  # a run failed: that is something to know
+    assert not any("one-line" in card for card in cards_of(render(replace(filled, comparison=None))).values())
+
+
+def cards_of(page: str) -> dict[str, str]:
+    """The sections of the page by id."""
+    found = re.findall(r'<(section id="([a-z]+)" .*?)</section>', page, flags=re.DOTALL)
+    return {name: text for text, name in found}
+
+
+def test_what_no_arm_has_kept_is_no_column_of_unknowns(filled: ReportData) -> None:
+    silent = tuple(replace(row, learned=None, reason="the study names no held-out rows") for row in filled.retention)
+    table = retention_table(silent)
+    assert [column.title for column in table.columns] == ["arm", "recipe", "gain on the target", "kept", "interval"]
+    assert table.remark is not None
+    assert "what was learned" in table.remark
+    assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_sizes_have_bands_of_contrasts_and_no_interval_of_one_arm_at_two_seeds(filled: ReportData) -> None:
+    curves = [curve for curve in filled.curves if curve.measure == "score"]
+    banded = banded_by_contrasts(curves, contrasts_by_arm([filled.verdict]))
+    plain, _, dosed = sizes_by_contrasts(filled.sizes, banded)
+    assert all(point.low is None for point in plain.points)
+    assert [point.low is None for point in dosed.points] == [True, False]  # only 160 rows have contrasts here
+    assert dosed.points[1].low == pytest.approx(0.731 + 0.016)
+    two = tuple(replace(c, points=tuple(replace(p, seeds=2) for p in c.points)) for c in filled.sizes)
+    assert {row[3].text for row in size_table(two, ()).rows} == {""}
+    assert "" not in {row[3].text for row in size_table(filled.sizes, ()).rows}
