@@ -373,14 +373,21 @@ def filled_report(*, items: int = 250, sources: tuple[str, ...] = ("general",)) 
                 role=role,  # type: ignore[arg-type]
                 label=label,
                 points=tuple(
-                    SizePoint(target_rows=n, mean=means[n], low=means[n] - 0.04, high=means[n] + 0.04, seeds=3)
+                    SizePoint(
+                        arm=arm.format(n),
+                        target_rows=n,
+                        mean=means[n],
+                        low=means[n] - 0.04,
+                        high=means[n] + 0.04,
+                        seeds=3,
+                    )
                     for n in SIZES
                 ),
             )
-            for role, label, means in (
-                ("plain", "plain baseline", PLAIN),
-                ("matched", "matched baseline", MATCHED),
-                ("dosed", "with 352 rows of general", {n: DOSED[n, 352] for n in SIZES}),
+            for role, label, arm, means in (
+                ("plain", "plain baseline", "{}", PLAIN),
+                ("matched", "matched baseline", "{}-matched", MATCHED),
+                ("dosed", "with 352 rows of general", "{}+general-352", {n: DOSED[n, 352] for n in SIZES}),
             )
         ),
         lines=(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
 
 import pytest
+from staged_report import staged_report
 
 from titrant.report.data import ReportData, SetAside, Stages
-from titrant.report.forest import banded_by_contrasts, contrasts_by_arm, forest_of
+from titrant.report.forest import banded_by_contrasts, contrasts_by_arm, forest_of, sizes_by_contrasts
 from titrant.report.headline import aside_words, evidence_line, headline, stages_line
 from titrant.report.ladder_figure import ladder_figure
 from titrant.report.page import render
+from titrant.report.tables import retention_table, size_table
 
 HOSTILE = (
     "</script><script>window.hacked=1</script>",
@@ -51,6 +54,71 @@ def test_the_forest_holds_every_contrast_with_the_fair_baseline_first(filled: Re
     assert all(0 <= place <= 100 for line in lines for place in (line.low, line.value, line.high) if place is not None)
     assert 3 <= len(forest.ticks) <= 7
     assert "0" in [tick.label for tick in forest.ticks]
+
+
+@pytest.mark.parametrize(
+    ("gains", "matched", "luck", "word"),
+    [
+        ({352: 0.005}, 0.005, (1, 0.018), "no_difference"),
+        ({96: 0.01, 192: 0.006}, 0.004, (3, 0.012), "no_difference"),
+        ({96: 0.01, 192: 0.006}, 0.004, (3, 0.018), "train_alone"),
+        ({192: 0.04, 352: 0.045}, 0.045, (1, 0.018), "train_alone"),
+        ({96: -0.02, 192: -0.06, 352: 0.0}, 0.02, (1, 0.018), "train_alone"),
+        ({96: 0.03, 192: 0.075}, 0.01, (1, 0.018), "mix"),
+    ],
+)
+def test_lines_show_what_the_rule_decided_by(
+    make_filled: Callable[..., ReportData],
+    gains: dict[int, float],
+    matched: float,
+    luck: tuple[int, float],
+    word: str,
+) -> None:
+    """The rule reads bounds of single contrasts beside those for all doses at once: a firm verdict has no open line
+    that it stands on."""
+    verdict = staged_report(make_filled(items=10), gains=gains, matched=matched, number=luck[0], spread=luck[1]).verdict
+    assert verdict.verdict == word
+    forest = forest_of(verdict)
+    assert forest is not None
+    shown = {line.standing for group in forest.groups for line in group.lines}
+    if word == "no_difference":
+        assert shown <= {"inside", "slightly_above", "slightly_below"}
+    elif word == "train_alone":
+        assert "open" not in shown
+    else:
+        lines = [line for group in forest.groups for line in group.lines if line.chosen]
+        assert {line.standing for line in lines} <= {"above", "slightly_above"}
+    assert forest.has_single_bounds
+
+
+def test_a_line_that_only_the_bounds_alone_decide_says_so(filled: ReportData) -> None:
+    first = filled.verdict.contrasts[0]
+    wide = replace(
+        first, dose=None, source=None, difference=replace(first.difference, value=0.01, low=-0.06, high=0.06)
+    )
+    lines = [replace(wide, arm=arm, low_90=low, high_90=high, high_95=top) for arm, low, high, top in BOUNDS]
+    lines.append(replace(lines[2], arm="under its right edge", baseline="160-matched", high_95=0.049))
+    lines.append(replace(lines[2], arm="both", baseline="160-matched", high_95=0.049))
+    lines.append(replace(lines[2], arm="both"))
+    forest = forest_of(replace(filled.verdict, contrasts=tuple(lines), arm=None))
+    assert forest is not None
+    matched, plain = ({line.name: line.standing for line in group.lines} for group in forest.groups)
+    assert matched == {"under its right edge": "ruled_out", "both": "ruled_out"}
+    assert plain == {
+        "inside the zone": "inside",
+        "under its right edge": "ruled_out",
+        "over it": "open",
+        "not said": "open",
+        "both": "other",
+    }
+
+
+BOUNDS: list[tuple[str, float | None, float | None, float | None]] = [
+    ("inside the zone", -0.04, 0.04, 0.055),
+    ("under its right edge", -0.055, 0.045, 0.055),
+    ("over it", -0.055, 0.055, 0.058),
+    ("not said", None, None, None),
+]
 
 
 def test_what_no_look_has_read_has_an_estimate_and_no_interval(filled: ReportData) -> None:
@@ -137,3 +205,46 @@ def test_a_part_that_knows_nothing_is_one_line_with_its_reason(filled: ReportDat
     text = text_of(render(replace(filled, exchange=silent, training=(), retention=(), comparison=None)))
     assert text.count(reason) == 1
     assert f"What a dose is worth Not known: {reason}" in text
+
+
+def test_a_card_that_knows_nothing_is_one_line_with_its_reason(sparse: ReportData, filled: ReportData) -> None:
+    cards = cards_of(render(replace(sparse, failures=(), thresholds=(), changes=(), skills=(), laws=())))
+    reasons = {
+        "size": "fewer than two target sizes have scores",
+        "kept": "names neither retention.kept nor retention.learned",
+        "won": "has no complete seed beside its baseline",
+        "training": "no training log was recorded",
+    }
+    for name, reason in reasons.items():
+        assert "one-line" in cards[name].split(">")[0]
+        assert reason in text_of(f"<{cards[name]}")
+        assert cards[name].count("<p") == 1
+    assert "one-line" not in cards_of(render(sparse))["training"]  # a run failed: that is something to know
+    assert not any("one-line" in card for card in cards_of(render(replace(filled, comparison=None))).values())
+
+
+def cards_of(page: str) -> dict[str, str]:
+    """The sections of the page by id."""
+    found = re.findall(r'<(section id="([a-z]+)" .*?)</section>', page, flags=re.DOTALL)
+    return {name: text for text, name in found}
+
+
+def test_what_no_arm_has_kept_is_no_column_of_unknowns(filled: ReportData) -> None:
+    silent = tuple(replace(row, learned=None, reason="the study names no held-out rows") for row in filled.retention)
+    table = retention_table(silent)
+    assert [column.title for column in table.columns] == ["arm", "recipe", "gain on the target", "kept", "interval"]
+    assert table.remark is not None
+    assert "what was learned" in table.remark
+    assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_sizes_have_bands_of_contrasts_and_no_interval_of_one_arm_at_two_seeds(filled: ReportData) -> None:
+    curves = [curve for curve in filled.curves if curve.measure == "score"]
+    banded = banded_by_contrasts(curves, contrasts_by_arm([filled.verdict]))
+    plain, _, dosed = sizes_by_contrasts(filled.sizes, banded)
+    assert all(point.low is None for point in plain.points)
+    assert [point.low is None for point in dosed.points] == [True, False]  # only 160 rows have contrasts here
+    assert dosed.points[1].low == pytest.approx(0.731 + 0.016)
+    two = tuple(replace(c, points=tuple(replace(p, seeds=2) for p in c.points)) for c in filled.sizes)
+    assert {row[3].text for row in size_table(two, ()).rows} == {""}
+    assert "" not in {row[3].text for row in size_table(filled.sizes, ()).rows}

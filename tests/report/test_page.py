@@ -115,7 +115,7 @@ def test_a_sparse_study_says_what_it_lacks_and_why(sparse: ReportData) -> None:
         "Not known: one target size: nothing to read a rate from",
         "Not known: the study file names neither retention.kept",
         "Not known: the dosed arm has no complete seed",
-        "No training curves were recorded",
+        "No training log was recorded",
     ):
         assert expected in text, expected
     assert "has been judged" not in text

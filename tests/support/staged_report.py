@@ -14,8 +14,11 @@ from titrant.report.sections.stages import stages_from
 ITEMS = 120
 
 
-def staged_report(base: ReportData, *, gains: dict[int, float], matched: float, number: int = 1) -> ReportData:
-    """`base` with the verdict and stages of simulated scores: gains over the plain baseline by dose."""
+def staged_report(
+    base: ReportData, *, gains: dict[int, float], matched: float, number: int = 1, spread: float = 0.018
+) -> ReportData:
+    """`base` with the verdict and stages of simulated scores: gains over the plain baseline by dose;
+    `spread` is what seeds vary by."""
     names: dict[str, dict[str, Any]] = {"160": {"dose": 0}, "160-matched": {"dose": 0, "matched": True}}
     names |= {f"160+general-{dose}": {"dose": dose, "source": "general"} for dose in gains}
     worth = {"160": 0.0, "160-matched": matched} | {f"160+general-{dose}": gain for dose, gain in gains.items()}
@@ -26,7 +29,7 @@ def staged_report(base: ReportData, *, gains: dict[int, float], matched: float, 
     level = rng.uniform(0.4, 0.8, ITEMS)
     for seed in range(20):
         for arm, gain in worth.items():
-            shift = gain + rng.normal(0, 0.018)
+            shift = gain + rng.normal(0, spread)
             columns["arm"] += [arm] * ITEMS
             columns["seed"] += [str(seed)] * ITEMS
             columns["item"] += [f"item {n}" for n in range(ITEMS)]

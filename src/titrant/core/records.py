@@ -452,7 +452,9 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """Arm minus baseline on one eval set. `difference` holds the simultaneous bounds over its family."""
+    """Arm minus baseline on one eval set. `difference` holds the simultaneous bounds over its family; the others are
+    what a verdict's rule reads beside them, of this contrast alone: the 90% interval, and the upper end of the 95% one
+    (at the usual level). None: unknown, or no verdict read it."""
 
     arm: str
     baseline: str
@@ -463,6 +465,9 @@ class Contrast:
     p_adjusted: float | None
     dose: int | None = None
     source: str | None = None
+    low_90: float | None = None
+    high_90: float | None = None
+    high_95: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

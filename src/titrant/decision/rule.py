@@ -19,6 +19,9 @@ Floats = NDArray[np.float64]
 VerdictWord = Literal["mix", "train_alone", "no_difference", "cannot_tell"]
 WORDS: tuple[VerdictWord, ...] = ("cannot_tell", "no_difference", "mix", "train_alone")
 
+LOST_LEVEL = "its level no longer holds"
+"""How the reason of a provisional verdict begins whose protocol changed after a look, or whose grid was extended."""
+
 FEWEST_SEEDS, FEWEST_ITEMS, FEWEST_GROUPS = 3, 100, 20
 
 
@@ -130,7 +133,7 @@ def decide(evidence: Evidence) -> Verdict:
         arm=chosen.arm if chosen is not None else None,
         sentence=_sentence(word, evidence, chosen=chosen, best=best, gain=gain, reasons=reasons, ruling=ruling),
         contrasts=tuple(
-            against.contrast for dose in evidence.doses for against in (dose.plain, dose.matched) if against is not None
+            against.told for dose in evidence.doses for against in (dose.plain, dose.matched) if against is not None
         ),
         gain_cross_fitted=gain,
         smallest_effect=evidence.smallest_effect,
@@ -186,7 +189,7 @@ def provisional_reasons(evidence: Evidence) -> tuple[str, ...]:
     if evidence.failed_runs:
         reasons.append(f"{evidence.failed_runs} {_plural('run', evidence.failed_runs)} of the contrasts failed")
     if evidence.lost is not None:
-        reasons.append(f"its level no longer holds: {evidence.lost.reason}")
+        reasons.append(f"{LOST_LEVEL}: {evidence.lost.reason}")
     return tuple(reasons)
 
 

@@ -249,9 +249,7 @@ def looks_taken(
                     arm.name for arm, out in zip(protocol.doses, found.ruled_out_BK[0], strict=True) if out
                 ),
                 waiting=waiting_arms(protocol, found),
-                contrasts=tuple(
-                    side.contrast for dose in doses for side in (dose.plain, dose.matched) if side is not None
-                ),
+                contrasts=tuple(side.told for dose in doses for side in (dose.plain, dose.matched) if side is not None),
                 spent=spent_on(protocol, runs, found.read_BA[0]),
                 failed=failed_runs(protocol, runs, found),
             )

@@ -35,7 +35,8 @@ class CurvePoint:
     """One arm's mean over items and seeds, with its interval.
 
     `kind` is `alone` at dose 0, `dosed` elsewhere, and `matched` for the matched baseline, whose `dose` is the one
-    whose steps it takes. `by_seed` is optional: the small dots behind the mean.
+    whose steps it takes. `by_seed` is optional: the small dots behind the mean. `base` is for drawing: the mean of the
+    baseline that the interval is laid on, at the seeds that both have; None where that is its own mean.
     """
 
     arm: str
@@ -47,6 +48,7 @@ class CurvePoint:
     seeds: int
     by_seed: tuple[SeedValue, ...] = ()
     reason: str | None = None
+    base: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +67,9 @@ class DoseCurve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizePoint:
-    """The score at one target size."""
+    """The score at one target size, of `arm`."""
 
+    arm: str
     target_rows: int
     mean: float | None
     low: float | None

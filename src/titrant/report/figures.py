@@ -89,6 +89,9 @@ def dose_response(curves: Sequence[DoseCurve], *, measure: Measure) -> Figure | 
     if any(known(point.low) for point in points):
         words = "band: interval of the difference, laid on its baseline"
         legend.append(LegendEntry(label=words, colour="muted", swatch="band"))
+    if any(known(point.base) for point in points):
+        words = "short bar: that baseline at the seeds that the dose has too"
+        legend.append(LegendEntry(label=words, colour="ink", swatch="line"))
     if any(point.by_seed for point in points):
         legend.append(LegendEntry(label="small dots: single seeds", colour="muted", swatch="mark"))
     return Figure(panels=panels, legend=tuple(legend), left_out=_panels_left_out(len(sizes), "target size"))
@@ -115,6 +118,7 @@ def _dose_panel(curves: Sequence[DoseCurve], size: int, colours: Colours, domain
             tips=tips,
             tip=partial(_dose_tip, curve.source),
         )
+    layers += _bases([point for curve in curves for point in curve.points], x, y)
     heading = plural(size, "target row")
     return drawn_panel(layers or [nothing(x, y)], heading=heading, alt=_dose_alt(curves, heading), tips=tips)
 
@@ -127,6 +131,7 @@ def size_response(curves: Sequence[SizeCurve], lines: Sequence[ReferenceLine]) -
     import altair
 
     drawn = [point for curve in curves for point in curve.points if known(point.mean)]
+    banded = any(known(point.low) for curve in curves if curve.role == "dosed" for point in curve.points)
     sizes = sorted({point.target_rows for point in drawn})
     if len(sizes) < 2:
         return None
@@ -159,6 +164,9 @@ def size_response(curves: Sequence[SizeCurve], lines: Sequence[ReferenceLine]) -
         )
         dashes = "5 4" if curve.role == "matched" else ""
         legend.append(LegendEntry(label=curve.label, colour=colour, swatch="point", shape=shape, dash=dashes))
+    if banded:
+        words = "band: interval of the difference, laid on its baseline"
+        legend.append(LegendEntry(label=words, colour="muted", swatch="band"))
     for line in shown_lines:
         tips.append(f"{line.label}: {score(line.value or 0.0)}")
         data = data_of([{"x": sizes[0], "y": line.value, "tip": f"tip-{len(tips) - 1}"}])
@@ -382,6 +390,19 @@ def _across(point: CurvePoint, doses: Sequence[int], x: Any, y: Any, tips: list[
     return [*layers, line.encode(x=x, y=y, description="tip:N")]
 
 
+def _bases(points: Sequence[CurvePoint], x: Any, y: Any) -> list[Any]:
+    """Short bars where a band is laid on its baseline at fewer seeds than the baseline's own line has."""
+    import altair
+
+    bases = [{"x": point.dose, "y": point.base} for point in points if known(point.base)]
+    if not bases:
+        return []
+    bars = altair.Chart(data_of(bases)).mark_tick(
+        orient="horizontal", size=14, thickness=2, color="var(--ink)", opacity=1, aria=False
+    )
+    return [bars.encode(x=x, y=y)]
+
+
 def _binned(points: Sequence[TrainingPoint], part: Literal["loss", "target"]) -> list[tuple[float, float]]:
     """At most `TRAINING_BINS` means of neighbouring steps: single steps are too noisy to be read."""
     values = [
@@ -404,7 +425,7 @@ def _mean_line(lines: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[flo
 
 
 def _values(point: CurvePoint) -> list[float | None]:
-    return [point.mean, point.low, point.high, *(seed.value for seed in point.by_seed)]
+    return [point.mean, point.low, point.high, point.base, *(seed.value for seed in point.by_seed)]
 
 
 def _retained(row: RetentionRow, measure: Literal["kept", "learned"]) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from titrant.core.records import Contrast, Verdict
+from titrant.decision.rule import LOST_LEVEL
 from titrant.report.data import SetAside, Stages
 from titrant.report.forest import bounds_of
 from titrant.report.wording import count, known, percent, plural, score, shortened, signed
@@ -65,13 +66,17 @@ def _dose(contrast: Contrast | None) -> str:
 # 100 items, smallest effect 0.03; the cross-fitted gain of the studies that said mix before the last look.
 EARLY_STOP_CAUTION = (
     "A gain quoted at an early stop is too large on average: studies stop early when their seeds so far were lucky. "
-    "In simulated studies where 0.030 matters, a true gain of 0.030 was quoted as 0.051, and one of 0.060 as 0.065. "
-    "The interval allows for the looks; read its lower end."
+    "In simulated studies where 0.030 matters, a true gain of 0.030 was quoted as 0.051, and one of 0.060 as 0.065."
 )
 
 
-def stages_line(stages: Stages, *, provisional: bool) -> str:
-    """How far the ladder went and what it cost.
+def early_stop_caution(*, holds: bool) -> str:
+    """What to make of a gain that ended the ladder; `holds`: the interval's level does."""
+    return EARLY_STOP_CAUTION + (" The interval allows for the looks; read its lower end." if holds else "")
+
+
+def stages_line(stages: Stages, *, provisional: bool, lost: bool = False) -> str:
+    """How far the ladder went and what it cost. `lost`: its protocol changed after a look.
 
     >>> stages_line(Stages(ladder=(3, 4, 5), looks=(), runs=6, cost=30.0, grid_cost=100.0, ended=None),
     ...     provisional=False)
@@ -88,6 +93,7 @@ def stages_line(stages: Stages, *, provisional: bool) -> str:
     }[stages.ended]
     share = percent(stages.cost / stages.grid_cost) if stages.grid_cost > 0 else "none"
     held = "; provisional" if provisional else ""
+    held += f": {LOST_LEVEL}" if lost else ""
     return f"{ended}, {plural(stages.runs, 'run')}, {share} of the grid’s tokens{held}"
 
 

@@ -14,12 +14,13 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from titrant.core.records import Numerics, Verdict
+from titrant.core.records import Contrast, Numerics, Verdict
+from titrant.decision.rule import LOST_LEVEL
 from titrant.report import figures, headline, tables
 from titrant.report.cells import Table
 from titrant.report.data import ArmAnswers, ItemComparison, ItemTable, ReportData, SeedAnswer, Stages
 from titrant.report.drawing import Figure
-from titrant.report.forest import banded_by_contrasts, contrasts_by_arm, forest_of
+from titrant.report.forest import banded_by_contrasts, contrasts_by_arm, forest_of, sizes_by_contrasts
 from titrant.report.ladder_figure import ladder_figure, look_table
 from titrant.report.wording import count, known, parameters, percent, plural, score, shortened, signed, visible
 
@@ -61,7 +62,7 @@ def render(data: ReportData) -> str:
         contrasts=tables.contrast_tables(data.verdict, metric=shortened(data.metric, limit=tables.NAME_LIMIT)),
         transfers=tables.contrast_tables(data.verdict, metric="", transfer=True),
         responses=_responses(data),
-        sizes=figures.size_response(data.sizes, data.lines),
+        sizes=_sizes(data),
         size_table=tables.size_table(data.sizes, data.lines),
         worth=_worth(data),
         kept=figures.retention(data.retention, measure="kept"),
@@ -152,7 +153,7 @@ def _standing(data: ReportData) -> tuple[_Fact, ...]:
             value="not known: the verdict names none" if verdict.target_rows is None else count(verdict.target_rows),
         ),
         _Fact(name="Test items", value=f"{count(data.items)}, judged by {shortened(data.metric, limit=60)}"),
-        _Fact(name="Seeds", value=count(data.seeds)),
+        _Fact(name="Seeds", value=_seeds_read(data)),
         _Fact(name="Smallest effect that matters", value=score(verdict.smallest_effect)),
         _Fact(name="Speaks about", value=shortened(verdict.estimand, limit=tables.NAME_LIMIT)),
     ]
@@ -161,27 +162,42 @@ def _standing(data: ReportData) -> tuple[_Fact, ...]:
     return tuple(facts)
 
 
+def _seeds_read(data: ReportData) -> str:
+    """The seeds that the verdict stands on: of a staged study those that its looks have read, which differ by dose."""
+    if data.stages is None:
+        return count(data.seeds)
+    read = [contrast.difference.n_seeds for contrast in data.verdict.contrasts if contrast.eval_set == "target"]
+    fewest, most = min(read, default=data.seeds), max(read, default=data.seeds)
+    words = count(most) if fewest == most else f"{count(fewest)} to {count(most)} a dose"
+    return f"{words}, of at most {count(data.stages.ladder[-1])}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Staged:
-    """How a staged study spent its runs, in words and drawn. `caution` is None where the ladder went to its end."""
+    """How a staged study spent its runs, in words and drawn. `caution` is None where the ladder went to its end.
+    `level_lost`: the intervals do not hold the level that they were made for."""
 
     line: str
     figure: Figure | None
     table: Table
     aside: tuple[_Fact, ...]
     caution: str | None
+    level_lost: bool
 
 
 def _staged(stages: Stages, verdict: Verdict) -> _Staged:
+    lost = any(reason.startswith(LOST_LEVEL) for reason in verdict.provisional_reasons)
+    early = verdict.verdict == "mix" and headline.stopped_early(stages)
     return _Staged(
-        line=headline.stages_line(stages, provisional=verdict.provisional),
+        line=headline.stages_line(stages, provisional=verdict.provisional, lost=lost),
         figure=ladder_figure(stages, smallest_effect=verdict.smallest_effect),
         table=look_table(stages),
         aside=tuple(
             _Fact(name=shortened(arm.arm, limit=tables.NAME_LIMIT), value=headline.aside_words(arm))
             for arm in stages.aside
         ),
-        caution=headline.EARLY_STOP_CAUTION if verdict.verdict == "mix" and headline.stopped_early(stages) else None,
+        caution=headline.early_stop_caution(holds=not lost) if early else None,
+        level_lost=lost,
     )
 
 
@@ -249,9 +265,19 @@ def _worth(data: ReportData) -> tuple[_Worth, ...]:
     return tuple(shown)
 
 
+def _known_contrasts(data: ReportData) -> dict[str, Contrast]:
+    """Of every arm on this page its contrast with the fair baseline, at all target sizes."""
+    return contrasts_by_arm([data.verdict, *(v.verdict for v in data.other_verdicts if v.page is None)])
+
+
+def _sizes(data: ReportData) -> Figure | None:
+    curves = banded_by_contrasts([curve for curve in data.curves if curve.measure == "score"], _known_contrasts(data))
+    return figures.size_response(sizes_by_contrasts(data.sizes, curves), data.lines)
+
+
 def _responses(data: ReportData) -> tuple[_Response, ...]:
     responses = []
-    known_contrasts = contrasts_by_arm([data.verdict, *(v.verdict for v in data.other_verdicts if v.page is None)])
+    known_contrasts = _known_contrasts(data)
     for measure in ("score", "graded"):
         curves = [curve for curve in data.curves if curve.measure == measure]
         if not curves and measure == "graded":
@@ -348,7 +374,7 @@ def _facts(data: ReportData) -> tuple[_Fact, ...]:
             value="not known: the model was not counted" if model.parameters is None else count(model.parameters),
         ),
         _Fact(name="Licence of the model", value=model.licence or "not known: the model's files name none"),
-        _Fact(name="Seeds", value=", ".join(count(seed) for seed in provenance.seeds)),
+        _Fact(name="Seeds", value=", ".join(count(seed) for seed in _seeds_named(data))),
         _Fact(name="Times this test set was judged", value=count(data.times_judged)),
         _Fact(name="Titrant", value=provenance.titrant_version),
     ]
@@ -361,6 +387,12 @@ def _facts(data: ReportData) -> tuple[_Fact, ...]:
         _Fact(name=shortened(fact.name, limit=tables.NAME_LIMIT), value=shortened(fact.value, limit=tables.TEXT_LIMIT))
         for fact in facts[:200]
     )
+
+
+def _seeds_named(data: ReportData) -> tuple[int, ...]:
+    """The seeds that were read: a staged study runs its seeds in order, as far as its last look."""
+    seeds, stages = data.provenance.seeds, data.stages
+    return seeds[: stages.looks[-1].seeds] if stages is not None and stages.looks else seeds
 
 
 def _numerics_words(numerics: Numerics) -> str:

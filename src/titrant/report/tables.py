@@ -28,6 +28,8 @@ from titrant.report.forest import bounds_of
 from titrant.report.wording import count, known, percent, plural, probability, quantity, score, shortened, signed
 
 MOST_ROWS = 1000
+FEWEST_ARM_SEEDS = 3
+"""With fewer seeds a single arm's interval is far wider than any difference that matters, and says nothing."""
 NAME_LIMIT, TEXT_LIMIT = 120, 600
 KIND_WORDS: dict[ArmKind, str] = {
     "untuned": "untuned model",
@@ -239,10 +241,15 @@ def size_table(curves: Sequence[SizeCurve], lines: Sequence[ReferenceLine]) -> T
     for curve in curves:
         for point in sorted(curve.points, key=lambda point: point.target_rows):
             value = notes.number(point.mean, score, reason=point.reason)
-            bounds = f"{score(point.low)} to {score(point.high)}" if known(point.low) and known(point.high) else ""
+            few = point.seeds < FEWEST_ARM_SEEDS
+            bounds = "" if few or not (known(point.low) and known(point.high)) else _between(point.low, point.high)
             rows.append((_name(curve.label), _number(count(point.target_rows)), value, _number(bounds)))
     columns = [*_text("recipe"), *_numeric("target rows", "mean score", "interval")]
     return _table("The numbers of this figure", columns, rows, notes)
+
+
+def _between(low: float, high: float) -> str:
+    return f"{score(low)} to {score(high)}"
 
 
 def _estimate_cells(point: CurvePoint, notes: _Notes) -> tuple[Cell, ...]:
@@ -284,23 +291,33 @@ def _where(applies: bool, value: float | None, form: Callable[[float], str], rea
 
 
 def retention_table(rows: Sequence[RetentionRow]) -> Table:
-    """What every arm kept."""
+    """What every arm kept. What is unknown for every arm has no column; a remark says why."""
     notes = _Notes()
+    with_kept = any(known(row.kept) for row in rows)
+    with_learned = any(known(row.learned) for row in rows)
     body = [
         (
             _name(row.arm),
             _name(recipe_words(row.kind, row.source, row.dose)),
             notes.number(row.target_gain, signed, reason=row.reason),
-            notes.number(row.kept, score, reason=row.reason),
-            _number(f"{score(row.kept_low)} to {score(row.kept_high)}")
-            if known(row.kept_low) and known(row.kept_high)
-            else notes.unknown(row.reason),
-            notes.number(row.learned, score, reason=row.reason),
+            *(_kept_cells(row, notes) if with_kept else ()),
+            *((notes.number(row.learned, score, reason=row.reason),) if with_learned else ()),
         )
         for row in rows
     ]
-    columns = [*_text("arm", "recipe"), *_numeric("gain on the target", "kept", "interval", "learned from the pool")]
-    return _table("The numbers of this figure", columns, body, notes)
+    columns = [*_text("arm", "recipe"), *_numeric("gain on the target")]
+    columns += [*_numeric(*(("kept", "interval") if with_kept else ()))]
+    columns += [*_numeric(*(("learned from the pool",) if with_learned else ()))]
+    missing = [] if with_kept else ["what was kept (the study has no answers on items of general ability)"]
+    missing += [] if with_learned else ["what was learned (no answers on held-out rows of the pool's kind)"]
+    remark = f"Not known for any arm: {', '.join(missing)}" if missing else None
+    return _table("The numbers of this figure", columns, body, notes, remark=remark)
+
+
+def _kept_cells(row: RetentionRow, notes: _Notes) -> tuple[Cell, Cell]:
+    between = known(row.kept_low) and known(row.kept_high)
+    bounds = _number(_between(row.kept_low or 0.0, row.kept_high or 0.0)) if between else notes.unknown(row.reason)
+    return notes.number(row.kept, score, reason=row.reason), bounds
 
 
 def collapse_table(rows: Sequence[CollapseRow]) -> Table:

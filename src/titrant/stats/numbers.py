@@ -6,7 +6,7 @@ one where there is one). Unknown bounds are NaN in arrays and None in records.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -48,6 +48,11 @@ class Against:
     low_90: float | None
     high_90: float | None
     high_95: float | None
+
+    @property
+    def told(self) -> Contrast:
+        """The contrast with all bounds that a rule reads of it: what a reader must see to follow a verdict."""
+        return replace(self.contrast, low_90=self.low_90, high_90=self.high_90, high_95=self.high_95)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,6 +93,7 @@ def size_curves(view: View) -> tuple[SizeCurve, ...]:
 def _size_point(view: View, arm: Arm) -> SizePoint:
     point = _point(view, arm, view.means[view.judged.metric], dose=arm.dose_rows)
     return SizePoint(
+        arm=arm.name,
         target_rows=arm.target_rows,
         mean=point.mean,
         low=point.low,
