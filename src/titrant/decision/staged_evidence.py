@@ -164,7 +164,9 @@ def _staged_notes(protocol: Protocol, found: Replay) -> tuple[str, ...]:
     notes = [f"Look {look} of {len(protocol.ladder)}, at {seeds} seeds; the level holds over all looks together."]
     waiting = waiting_arms(protocol, found)
     if waiting and found.over_B[0]:
-        notes.append(f"Set aside and not ruled out: {', '.join(waiting)}.")
+        baselines = {arm.name for arm in protocol.baselines}
+        named = [f"{name} (a baseline)" if name in baselines else name for name in waiting]
+        notes.append(f"Set aside and not ruled out: {', '.join(named)}.")
     if found.given_up_B[0]:
         notes.append(f"Stopped early: the look at {protocol.most} seeds would hardly have settled it.")
     if not found.over_B[0]:
