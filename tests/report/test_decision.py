@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
+from pathlib import Path
 
 import pytest
 from staged_report import staged_report
 
 from titrant.report.data import ReportData, SetAside, Stages
 from titrant.report.forest import banded_by_contrasts, contrasts_by_arm, forest_of, sizes_by_contrasts
-from titrant.report.headline import aside_words, evidence_line, headline, stages_line
+from titrant.report.headline import EARLY_STOP_CAUTION, aside_words, evidence_line, headline, stages_line
 from titrant.report.ladder_figure import ladder_figure
 from titrant.report.page import render
 from titrant.report.tables import retention_table, size_table
@@ -154,6 +156,15 @@ def test_a_staged_study_says_where_it_stopped_and_what_it_spent(staged: ReportDa
     assert "Arms set aside" in text
     assert "too large on average" in text
     assert "Look by look" not in text_of(render(replace(staged, stages=None)))
+
+
+def test_the_caution_quotes_what_the_simulation_found_and_under_which_condition() -> None:
+    kept = Path(__file__).parents[2] / "benchmarks" / "results" / "early-stops.json"
+    rows = {row["gain"]: row for row in json.loads(kept.read_text())["rows"]}
+    for gain in (0.03, 0.06):
+        row = rows[gain]
+        assert f"{row['ways']['quoted']['mean']:.3f} ({row['early']:.0%}" in EARLY_STOP_CAUTION
+    assert "that stopped early with mix" in EARLY_STOP_CAUTION
 
 
 @pytest.mark.parametrize(
