@@ -158,6 +158,17 @@ def test_a_staged_study_says_where_it_stopped_and_what_it_spent(staged: ReportDa
     assert "Look by look" not in text_of(render(replace(staged, stages=None)))
 
 
+def test_a_grid_whose_level_is_lost_promises_none_for_its_intervals(filled: ReportData) -> None:
+    reasons = ("its level no longer holds: judged at 3 seeds before, and now at 5",)
+    bare = replace(filled, training=(), retention=(), comparison=None)
+    lost = text_of(
+        render(replace(bare, verdict=replace(filled.verdict, provisional=True, provisional_reasons=reasons)))
+    )
+    assert "for all doses at once (made for this level, which no longer holds)" in lost
+    assert "holding for all doses at once" not in lost
+    assert "holding for all doses at once" in text_of(render(bare))
+
+
 def test_the_caution_quotes_what_the_simulation_found_and_under_which_condition() -> None:
     kept = Path(__file__).parents[2] / "benchmarks" / "results" / "early-stops.json"
     rows = {row["gain"]: row for row in json.loads(kept.read_text())["rows"]}

@@ -98,6 +98,11 @@ def stages_line(stages: Stages, *, provisional: bool, lost: bool = False) -> str
     return f"{ended}, {plural(stages.runs, 'run')}, {share} of the grid’s tokens{held}"
 
 
+def level_lost(verdict: Verdict) -> bool:
+    """Whether its intervals no longer hold the level that they were made for: the page then promises none."""
+    return any(reason.startswith(LOST_LEVEL) for reason in verdict.provisional_reasons)
+
+
 def aside_words(aside: SetAside) -> str:
     """Why an arm did not go on."""
     if aside.reason == "ruled_out":
