@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from staged_report import staged_report
 
-from titrant.report.data import ReportData, SetAside, Stages
+from titrant.report.data import NOT_RUN, ReportData, SetAside, Stages
+from titrant.report.figures import dose_response
 from titrant.report.forest import banded_by_contrasts, contrasts_by_arm, forest_of, sizes_by_contrasts
 from titrant.report.headline import EARLY_STOP_CAUTION, aside_words, evidence_line, headline, stages_line
 from titrant.report.ladder_figure import ladder_figure
 from titrant.report.page import render
-from titrant.report.tables import retention_table, size_table
+from titrant.report.tables import fairness_table, retention_table, size_table
 
 HOSTILE = (
     "</script><script>window.hacked=1</script>",
@@ -270,3 +271,21 @@ def test_sizes_have_bands_of_contrasts_and_no_interval_of_one_arm_at_two_seeds(f
     two = tuple(replace(c, points=tuple(replace(p, seeds=2) for p in c.points)) for c in filled.sizes)
     assert {row[3].text for row in size_table(two, ()).rows} == {""}
     assert "" not in {row[3].text for row in size_table(filled.sizes, ()).rows}
+
+
+def test_arms_and_sizes_that_were_never_run_take_one_line_and_no_panel(filled: ReportData) -> None:
+    unrun = replace(filled.fairness[0], arm="48-never", seeds=0, steps=None, tokens=None, reason=NOT_RUN)
+    table = fairness_table((*filled.fairness, unrun, replace(unrun, arm="48-neither")))
+    assert len(table.rows) == len(filled.fairness)
+    assert table.remark == "Without a run: 48-never, 48-neither (no run of this arm has a score)"
+    empty = tuple(
+        replace(
+            c, points=tuple(replace(p, mean=None, low=None, high=None, by_seed=(), reason=NOT_RUN) for p in c.points)
+        )
+        if c.target_rows == 48
+        else c
+        for c in filled.curves
+    )
+    figure = dose_response(empty, measure="score")
+    assert figure is not None
+    assert [panel.heading for panel in figure.panels] == ["160 target rows"]
