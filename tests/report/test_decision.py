@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
+from pathlib import Path
 
 import pytest
 from staged_report import staged_report
 
-from titrant.report.data import ReportData, SetAside, Stages
+from titrant.report.data import NOT_RUN, ReportData, SetAside, Stages
+from titrant.report.figures import dose_response
 from titrant.report.forest import banded_by_contrasts, contrasts_by_arm, forest_of, sizes_by_contrasts
-from titrant.report.headline import aside_words, evidence_line, headline, stages_line
+from titrant.report.headline import EARLY_STOP_CAUTION, aside_words, evidence_line, headline, stages_line
 from titrant.report.ladder_figure import ladder_figure
 from titrant.report.page import render
-from titrant.report.tables import retention_table, size_table
+from titrant.report.tables import fairness_table, retention_table, size_table
 
 HOSTILE = (
     "</script><script>window.hacked=1</script>",
@@ -156,6 +159,26 @@ def test_a_staged_study_says_where_it_stopped_and_what_it_spent(staged: ReportDa
     assert "Look by look" not in text_of(render(replace(staged, stages=None)))
 
 
+def test_a_grid_whose_level_is_lost_promises_none_for_its_intervals(filled: ReportData) -> None:
+    reasons = ("its level no longer holds: judged at 3 seeds before, and now at 5",)
+    bare = replace(filled, training=(), retention=(), comparison=None)
+    lost = text_of(
+        render(replace(bare, verdict=replace(filled.verdict, provisional=True, provisional_reasons=reasons)))
+    )
+    assert "for all doses at once (made for this level, which no longer holds)" in lost
+    assert "holding for all doses at once" not in lost
+    assert "holding for all doses at once" in text_of(render(bare))
+
+
+def test_the_caution_quotes_what_the_simulation_found_and_under_which_condition() -> None:
+    kept = Path(__file__).parents[2] / "benchmarks" / "results" / "early-stops.json"
+    rows = {row["gain"]: row for row in json.loads(kept.read_text())["rows"]}
+    for gain in (0.03, 0.06):
+        row = rows[gain]
+        assert f"{row['ways']['quoted']['mean']:.3f} ({row['early']:.0%}" in EARLY_STOP_CAUTION
+    assert "that stopped early with mix" in EARLY_STOP_CAUTION
+
+
 @pytest.mark.parametrize(
     ("ended", "expected"),
     [
@@ -248,3 +271,21 @@ def test_sizes_have_bands_of_contrasts_and_no_interval_of_one_arm_at_two_seeds(f
     two = tuple(replace(c, points=tuple(replace(p, seeds=2) for p in c.points)) for c in filled.sizes)
     assert {row[3].text for row in size_table(two, ()).rows} == {""}
     assert "" not in {row[3].text for row in size_table(filled.sizes, ()).rows}
+
+
+def test_arms_and_sizes_that_were_never_run_take_one_line_and_no_panel(filled: ReportData) -> None:
+    unrun = replace(filled.fairness[0], arm="48-never", seeds=0, steps=None, tokens=None, reason=NOT_RUN)
+    table = fairness_table((*filled.fairness, unrun, replace(unrun, arm="48-neither")))
+    assert len(table.rows) == len(filled.fairness)
+    assert table.remark == "Without a run: 48-never, 48-neither (no run of this arm has a score)"
+    empty = tuple(
+        replace(
+            c, points=tuple(replace(p, mean=None, low=None, high=None, by_seed=(), reason=NOT_RUN) for p in c.points)
+        )
+        if c.target_rows == 48
+        else c
+        for c in filled.curves
+    )
+    figure = dose_response(empty, measure="score")
+    assert figure is not None
+    assert [panel.heading for panel in figure.panels] == ["160 target rows"]

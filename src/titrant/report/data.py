@@ -14,6 +14,9 @@ from typing import Literal
 
 from titrant.core.records import ArmKind, Numerics, Tags, Verdict
 
+NOT_RUN = "no run of this arm has a score"
+"""The reason of an arm that was planned and neither ran nor failed, as those that a staged study does not need."""
+
 Measure = Literal["score", "graded"]
 ArmRole = Literal["plain", "matched", "dosed"]
 LineKind = Literal["untuned", "generalist_alone", "majority_label", "prior_answer"]

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from titrant.core.records import ArmKind
 from titrant.report.data import (
+    NOT_RUN,
     CurvePoint,
     DoseCurve,
     Measure,
@@ -76,7 +77,8 @@ def dose_response(curves: Sequence[DoseCurve], *, measure: Measure) -> Figure | 
         return None
     colours = Colours(curve.source for curve in chosen)
     domain = score_domain(value for point in points for value in _values(point))
-    sizes = sorted({curve.target_rows for curve in chosen})
+    # A size that was planned and never run has nothing to show; the table says why.
+    sizes = sorted({curve.target_rows for curve in chosen if any(point.reason != NOT_RUN for point in curve.points)})
     panels = tuple(
         _dose_panel([c for c in chosen if c.target_rows == size], size, colours, domain)
         for size in sizes[-MOST_PANELS:]

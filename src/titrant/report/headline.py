@@ -62,11 +62,12 @@ def _dose(contrast: Contrast | None) -> str:
 
 # --------------------------------------------------------------------------------------------------------------- stages
 
-# Means over 400 simulated studies a gain: two doses (half the gain and the gain), a matched baseline, at most 20 seeds,
-# 100 items, smallest effect 0.03; the cross-fitted gain of the studies that said mix before the last look.
+# Conditional on stopping early with mix: benchmarks/early_stops.py, kept in benchmarks/results/early-stops.json. No
+# way to shrink the gain that was tried there has a smaller bias without a larger error (docs/staged.md).
 EARLY_STOP_CAUTION = (
     "A gain quoted at an early stop is too large on average: studies stop early when their seeds so far were lucky. "
-    "In simulated studies where 0.030 matters, a true gain of 0.030 was quoted as 0.051, and one of 0.060 as 0.065."
+    "Where 0.030 matters, simulated studies that stopped early with mix quoted a true gain of 0.030 as 0.049 (20% of "
+    "the studies of that gain did), and one of 0.060 as 0.065 (92%)."
 )
 
 
@@ -95,6 +96,11 @@ def stages_line(stages: Stages, *, provisional: bool, lost: bool = False) -> str
     held = "; provisional" if provisional else ""
     held += f": {LOST_LEVEL}" if lost else ""
     return f"{ended}, {plural(stages.runs, 'run')}, {share} of the grid’s tokens{held}"
+
+
+def level_lost(verdict: Verdict) -> bool:
+    """Whether its intervals no longer hold the level that they were made for: the page then promises none."""
+    return any(reason.startswith(LOST_LEVEL) for reason in verdict.provisional_reasons)
 
 
 def aside_words(aside: SetAside) -> str:

@@ -15,7 +15,6 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from titrant.core.records import Contrast, Numerics, Verdict
-from titrant.decision.rule import LOST_LEVEL
 from titrant.report import figures, headline, tables
 from titrant.report.cells import Table
 from titrant.report.data import ArmAnswers, ItemComparison, ItemTable, ReportData, SeedAnswer, Stages
@@ -58,6 +57,7 @@ def render(data: ReportData) -> str:
         headline=headline.headline(data.verdict),
         evidence_line=headline.evidence_line(data.verdict, metric=data.metric),
         forest=forest_of(data.verdict),
+        level_lost=headline.level_lost(data.verdict),
         staged=None if data.stages is None else _staged(data.stages, data.verdict),
         contrasts=tables.contrast_tables(data.verdict, metric=shortened(data.metric, limit=tables.NAME_LIMIT)),
         transfers=tables.contrast_tables(data.verdict, metric="", transfer=True),
@@ -174,19 +174,17 @@ def _seeds_read(data: ReportData) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Staged:
-    """How a staged study spent its runs, in words and drawn. `caution` is None where the ladder went to its end.
-    `level_lost`: the intervals do not hold the level that they were made for."""
+    """How a staged study spent its runs, in words and drawn. `caution` is None where the ladder went to its end."""
 
     line: str
     figure: Figure | None
     table: Table
     aside: tuple[_Fact, ...]
     caution: str | None
-    level_lost: bool
 
 
 def _staged(stages: Stages, verdict: Verdict) -> _Staged:
-    lost = any(reason.startswith(LOST_LEVEL) for reason in verdict.provisional_reasons)
+    lost = headline.level_lost(verdict)
     early = verdict.verdict == "mix" and headline.stopped_early(stages)
     return _Staged(
         line=headline.stages_line(stages, provisional=verdict.provisional, lost=lost),
@@ -197,7 +195,6 @@ def _staged(stages: Stages, verdict: Verdict) -> _Staged:
             for arm in stages.aside
         ),
         caution=headline.early_stop_caution(holds=not lost) if early else None,
-        level_lost=lost,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from titrant.core.records import ArmKind, Contrast, Verdict
 from titrant.report.cells import Cell, Column, Interval, Table
 from titrant.report.data import (
+    NOT_RUN,
     ChangeRow,
     CollapseRow,
     CurvePoint,
@@ -30,7 +31,7 @@ from titrant.report.wording import count, known, percent, plural, probability, q
 MOST_ROWS = 1000
 FEWEST_ARM_SEEDS = 3
 """With fewer seeds a single arm's interval is far wider than any difference that matters, and says nothing."""
-NAME_LIMIT, TEXT_LIMIT = 120, 600
+NAME_LIMIT, TEXT_LIMIT, MOST_NAMED = 120, 600, 12
 KIND_WORDS: dict[ArmKind, str] = {
     "untuned": "untuned model",
     "alone": "plain baseline",
@@ -265,10 +266,11 @@ def _estimate_cells(point: CurvePoint, notes: _Notes) -> tuple[Cell, ...]:
 
 
 def fairness_table(rows: Sequence[FairnessRow]) -> Table:
-    """What every arm's training did."""
+    """What every arm's training did. Arms without any run are a remark, not a row of unknowns each."""
     notes = _Notes()
     body = []
-    for row in rows:
+    unrun = [row for row in rows if row.reason == NOT_RUN and not row.seeds]
+    for row in (row for row in rows if row not in unrun):
         cells = [_name(row.arm), _name(recipe_words(row.kind, row.source, row.dose))]
         cells += [_number(count(row.target_rows)), _number(count(row.seeds))]
         of_target = row.target_rows > 0
@@ -282,7 +284,11 @@ def fairness_table(rows: Sequence[FairnessRow]) -> Table:
     columns = [*_text("arm", "recipe"), *_numeric("target rows", "seeds", "steps", "tokens")]
     columns += _numeric("visits of a target row", "generalist visits")
     columns += _numeric("target's share of rows", "… of loss tokens", "… of loss")
-    return _table("What training really did, mean over seeds", columns, body, notes)
+    names = ", ".join(shortened(row.arm, limit=60) for row in unrun[:MOST_NAMED])
+    if len(unrun) > MOST_NAMED:
+        names += f" and {count(len(unrun) - MOST_NAMED)} more"
+    remark = shortened(f"Without a run: {names} ({NOT_RUN})", limit=TEXT_LIMIT) if unrun else None
+    return _table("What training really did, mean over seeds", columns, body, notes, remark=remark)
 
 
 def _where(applies: bool, value: float | None, form: Callable[[float], str], reason: str | None, notes: _Notes) -> Cell:

@@ -26,6 +26,7 @@ from titrant.experiment.prepare import (
 )
 from titrant.experiment.results import FailedCell, Judged, Results, cells
 from titrant.report.data import (
+    NOT_RUN,
     FileFacts,
     Measure,
 )
@@ -161,7 +162,7 @@ class View:
         """Why an arm has no scores."""
         failed = [cell.failure for cell in self.failed if cell.arm == arm]
         if not failed:
-            return "no run of this arm has a score"
+            return NOT_RUN
         return f"no run of this arm was finished: {failed[0].kind}"
 
 
