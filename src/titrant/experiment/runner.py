@@ -39,7 +39,7 @@ from titrant.experiment.results import (
     count_judgement,
     judge_results,
     page_name,
-    record_grids,
+    record_judgement,
     scores_parquet,
     validation_means,
     verdict_bytes,
@@ -154,7 +154,7 @@ def _judge(design: Design, store: Store, presenter: Presenter, reporter: Reporte
     staged = design.prepared.study.until == "firm"
     names = [ladder.name for ladder in ladders_of(design)] if staged else []
     times = count_judgement(store, design.prepared, scores, protocols=names)
-    record_grids(store, design, scores)
+    record_judgement(store, design, scores, judged)
     results = Results(design, scores, failed, judged, times, skill_interactions(design.prepared, scores))
     pages = {
         page_name(results, each): presenter.page(results, store, each).encode("utf-8", "replace") for each in judged

@@ -7,7 +7,7 @@ need, or is still under way, is no part of the results (`Design.called`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -199,10 +199,9 @@ def record_protocol(store: Store, ladder: StudyLadder) -> None:
     append_once(store, record)
 
 
-def record_looks(store: Store, standing: LadderStanding) -> None:
+def record_looks(store: Store, ladder: StudyLadder, looks: Iterable[LookTaken]) -> None:
     """Write down every look that is not in the ledger yet."""
-    ladder = standing.ladder
-    for look in standing.looks:
+    for look in looks:
         append_once(
             store,
             {
