@@ -20,7 +20,7 @@ from titrant.experiment.knowledge_labels import label_lines
 from titrant.experiment.mix import Format, find_run, write_mix
 from titrant.experiment.plan import aligned, arm_plans, plan_of
 from titrant.experiment.prepare import prepare_study
-from titrant.experiment.runner import backend_of
+from titrant.experiment.runner import as_begun, backend_of
 from titrant.experiment.speed import Speed, kept_speed, speed_of
 from titrant.experiment.staged_forecast import StagedOutlook, staged_outlook
 from titrant.experiment.stages import ladders_of
@@ -38,6 +38,8 @@ def show_plan(
 ) -> None:
     """Print the plan: arms, cost, power. `measure`: True measures the speed anew, False leaves it out, None measures
     what is not known yet."""
+    root = out_folder(study, out)
+    study = as_begun(study, root, _say)
     for line in label_lines(study):
         _say(line)
     prepared = prepare_study(study, backend=backend_of(study).identity, say=_say)
@@ -45,7 +47,6 @@ def show_plan(
         _say("settings are still to be chosen on validation items: the plan shows the first candidate")
     first = study.candidates()[0]
     design = make_design(prepared, (lambda model, target, name: first) if study.needs_choosing else None)
-    root = out_folder(study, out)
     left = _left(design, root)
     cost = forecast_cost(design, jobs=jobs, left=left, speed=_speed(design, left, measure=measure))
     outlooks = [
