@@ -267,3 +267,13 @@ def test_next_of_a_study_names_the_runs_that_its_own_run_would_do(
     assert found["spent"]["runs"] == 12 - len(found["waiting"])
     words = titrant("next", "--study", study, "--scores", scores)
     assert words.out.endswith("stop: nothing is left to run\n")
+
+
+@pytest.mark.parametrize(("curves", "runs"), [("never", 19), ("after", 31), ("with", 43)])
+def test_plan_counts_no_run_that_the_study_would_never_ask_for(
+    titrant: Titrant, taught: None, tmp_path: Path, curves: str, runs: int
+) -> None:
+    arms = {"target_rows": [4, 6], "doses": {"general": [4, 8]}, "seeds": {"most": 6}, "matched": False}
+    study = write_staged(tmp_path / "study", arms=arms, curves=curves)
+    said = titrant("plan", study, "--out", tmp_path / "out", "--no-measure")
+    assert f"to do: at most {runs} runs, " in said.out, said.out

@@ -23,7 +23,7 @@ from titrant.experiment.prepare import prepare_study
 from titrant.experiment.runner import as_begun, backend_of
 from titrant.experiment.speed import Speed, kept_speed, speed_of
 from titrant.experiment.staged_forecast import StagedOutlook, staged_outlook
-from titrant.experiment.stages import ladders_of
+from titrant.experiment.stages import ladders_of, most_of
 from titrant.experiment.standings import Collector, as_read
 from titrant.experiment.trainers import write_for
 from titrant.experiment.work import OpenRun, open_runs
@@ -90,13 +90,14 @@ def show_plan(
 
 def _left(design: Design, root: Path) -> tuple[OpenRun, ...]:
     """What is left to do; of a study that stops by itself at most, and nothing further once it has."""
+    staged = design.prepared.study.until == "firm"
     if not (root / "store.json").is_file():
-        return open_runs([design], None)
+        return open_runs([most_of(design) if staged else design], None)
     store = Store.open(root)
-    if design.prepared.study.until == "firm":
+    if staged:
         scores = Collector(design, store)
-        if all(scores.standing(ladder).over for ladder in ladders_of(design)):
-            design = as_read(design, store)
+        over = all(scores.standing(ladder).over for ladder in ladders_of(design))
+        design = as_read(design, store) if over else most_of(design)
     return open_runs([design], store)
 
 
