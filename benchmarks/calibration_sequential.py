@@ -24,12 +24,15 @@ from titrant.decision import rule
 from titrant.decision.replay import Replay, StagedDesign, replay
 from titrant.stats.contrasts import layout
 from titrant.stats.crossfit import halves
-from titrant.stats.looks import Look, dunnett_tail, ladder, plan_looks
+from titrant.stats.looks import Look, dunnett_tail, ladder, level_of_repeated_tests, plan_looks
 from titrant.stats.simulation import SimulatedStudies, World, batches, standard_error
 
 MOST = 20
 CELLS = 12_000_000
 """Scores at once: studies that are at the same look are computed together."""
+
+EXTENDED = ((3, 8), (5, 12), (5, 20))
+"""Seeds of a grid that was judged, and of the same grid extended once."""
 
 FAILED = 0.1
 """The share of runs that fail, where some do."""
@@ -56,13 +59,16 @@ def measure_sequential(cell: Cell, *, studies: int, seed: int, method: str) -> d
         failed = _failures(cell, made, rng_for(seed, "sequential", "failed", number))
         for name, looks in ways.items():
             code_B, found = judged(cell, made, looks(cell), failed)
+            if name == "titrant" and _judged_first(cell):
+                code_B, found = extended(cell, made)
             if method == "always-cannot-tell" and name == "titrant":
                 code_B = np.zeros_like(code_B)
             wrong[name].append(_wrong(cell, made, code_B))
             if name == "titrant":
                 codes.append(code_B)
                 costs.append(found.read_BA.mean(-1) / cell.world.seeds)
-    shares = {name: _share(np.concatenate(hits)) for name, hits in wrong.items()}
+    high = _wrong_at_most(cell)
+    shares = {name: _share(np.concatenate(hits), high=high) for name, hits in wrong.items()}
     words_B = np.array(rule.WORDS)[np.concatenate(codes)]
     ours = shares.pop("titrant")
     return {
@@ -92,6 +98,26 @@ def uncorrected(cell: Cell) -> tuple[Look, ...]:
 def fixed_grid(cell: Cell) -> tuple[Look, ...]:
     """One look, at all seeds."""
     return (_full(cell.world.seeds, len(cell.world.gains)),)
+
+
+def extended(cell: Cell, made: SimulatedStudies) -> tuple[NDArray[np.intp], Replay]:
+    """A grid that is judged, and where it is open judged once more with the seeds that it was told to add."""
+    doses, most = len(cell.world.gains), cell.world.seeds
+    first_B, _ = judged(cell, made, (_full(_judged_first(cell), doses),), None)
+    second_B, found = judged(cell, made, (_full(most, doses),), None)
+    return np.where(first_B == 0, second_B, first_B), found
+
+
+def _judged_first(cell: Cell) -> int:
+    """At how many seeds a grid was judged before it was extended; 0 where none was."""
+    return int(dict(cell.details).get("judged_first", 0))
+
+
+def _wrong_at_most(cell: Cell) -> float:
+    """What the level that is said allows: an extended grid says what both of its looks hold together."""
+    first = _judged_first(cell)
+    held = level_of_repeated_tests((first, cell.world.seeds), level=LEVEL) if first else 1 - WRONG_AT_MOST
+    return 1 - held
 
 
 def _full(seeds: int, doses: int) -> Look:
@@ -140,9 +166,9 @@ def _wrong(cell: Cell, made: SimulatedStudies, code_B: NDArray[np.intp]) -> NDAr
     return (worthless_B & (word_B == "mix")) | (worth_B & np.isin(word_B, ("train_alone", "no_difference")))
 
 
-def _share(hit_B: NDArray[np.bool_]) -> Share:
+def _share(hit_B: NDArray[np.bool_], *, high: float) -> Share:
     value = float(hit_B.mean())
-    return Share(value=value, error=float(np.sqrt(value * (1 - value) / len(hit_B))), high=WRONG_AT_MOST)
+    return Share(value=value, error=float(np.sqrt(value * (1 - value) / len(hit_B))), high=high)
 
 
 # ---------------------------------------------------------------------------------------------------------------- grid
@@ -180,6 +206,11 @@ def sequential_cells(stored: str | None) -> Iterator[Cell]:
     for kind in ("graded", "heavy_tails"):
         for cell in _truths(replace(plain, kind=kind, correlation=0.3), doses=3, matched=True):
             yield replace(cell, name=cell.name + ", one run in ten fails", details=(("failed", FAILED),))
+    for first, seeds in EXTENDED:
+        for matched in (False, True):
+            for cell in _truths(replace(plain, seeds=seeds, correlation=0.3), doses=3, matched=matched):
+                name = f"{cell.name}, a grid of {first} seeds that is extended where it is open"
+                yield replace(cell, name=name, details=(("judged_first", first),))
     for items in (50, 200, 1000):
         for changed in (2.7, 10):
             gain = changed / items

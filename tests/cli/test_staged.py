@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import Titrant
+from fake_study import fake_prepare, page_as_text
+from staged_study import teaching_backend, write_staged
 
 from titrant.core.identity import rng_for
+from titrant.engines import LocalEngine, local
 
 ITEMS = 110
 PROTOCOL = {
@@ -146,3 +149,131 @@ def test_a_faulty_protocol_and_faulty_scores_are_named_with_their_place(titrant:
     said = titrant("next", "--protocol", study / "protocol.json", "--scores", study / "scores.csv")
     assert said.code == 2
     assert f"{study / 'protocol.json'}: most: " in said.err
+
+
+# ------------------------------------------------------------------------------------------------- a study in the shell
+
+ONE_DOSE = {"target_rows": [6], "doses": {"general": [4, 8]}, "generalist_alone": False}
+
+
+@pytest.fixture
+def taught(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Studies run in this process, on a model that 8 generalist rows teach exactly the smallest effect."""
+    backend = teaching_backend(gains={"4": -0.1, "8": 0.05})
+    execute = local.execute
+
+    def here(*arguments: Any, **options: Any) -> None:
+        execute(*arguments, **{**options, "processes": 0})
+
+    monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
+    monkeypatch.setattr("titrant.report.page.render", page_as_text)
+    monkeypatch.setattr("titrant.experiment.runner.DEFAULT_BACKEND", backend)
+    monkeypatch.setattr("titrant.engines.local.execute", here)
+    monkeypatch.setattr(LocalEngine, "execute_asking", in_batches)
+    monkeypatch.setenv("TITRANT_CACHE", str(tmp_path / "cache"))
+
+
+def in_batches(engine: LocalEngine, more: Any, **options: Any) -> None:
+    """What an engine that asks comes to with one worker, in this process."""
+    while jobs := more():
+        local.execute(jobs, weights_only=False, **options)
+
+
+def silent(folder: Path, seeds: int = 5) -> Path:
+    """A study that says nothing of `until`."""
+    return write_staged(folder, until=None, arms={**ONE_DOSE, "seeds": seeds})
+
+
+def test_what_was_begun_with_until_firm_goes_on_so_without_it(titrant: Titrant, taught: None, tmp_path: Path) -> None:
+    study, out = silent(tmp_path / "study"), tmp_path / "out"
+    begun = titrant("run", study, "--out", out, "--until", "firm", "--budget", "13runs")
+    assert begun.code == 0, begun.err
+    assert "The budget ended it at 3 seeds" in begun.out
+    reported = titrant("report", study, "--out", out)
+    assert reported.out == begun.out
+    assert f"until: firm, as {out} was begun; --until grid" in reported.err
+    assert "until firm at 6 target rows" in titrant("plan", study, "--out", out, "--no-measure").out
+    exported = titrant("export", study, "--out", out, "--arm", "6", "--to", tmp_path / "model")
+    assert (exported.code, "until: firm" in exported.err) == (0, True)
+    gone_on = titrant("run", study, "--out", out, "--json")
+    assert json.loads(gone_on.out)["staged"]["looks"][1]["seeds"] == 4
+    assert not json.loads(gone_on.out)["provisional"]
+
+
+def test_until_grid_is_taken_at_its_word(titrant: Titrant, taught: None, tmp_path: Path) -> None:
+    study, out = silent(tmp_path / "study"), tmp_path / "out"
+    titrant("run", study, "--out", out, "--until", "firm", "--budget", "13runs")
+    said = titrant("run", study, "--out", out, "--until", "grid")
+    assert "its level no longer holds: judged at 3 seeds before, and now at 5" in said.out
+    assert "until: firm" not in titrant("report", study, "--out", out).err
+
+
+def test_a_grid_stays_a_grid(titrant: Titrant, taught: None, tmp_path: Path) -> None:
+    study, out = silent(tmp_path / "study", seeds=3), tmp_path / "out"
+    titrant("run", study, "--out", out)
+    said = titrant("report", study, "--out", out)
+    assert "until: firm" not in said.err
+    assert "Look" not in said.out
+
+
+def test_a_budget_in_minutes_goes_by_the_minutes_that_its_runs_took(
+    titrant: Titrant, taught: None, tmp_path: Path
+) -> None:
+    study, out = write_staged(tmp_path / "study", arms={**ONE_DOSE, "seeds": {"most": 5}}, curves="never"), tmp_path
+    enough = titrant("run", study, "--out", out / "enough", "--budget", "5h", "--json")
+    assert json.loads(enough.out)["staged"]["ended"] in ("firm", "given_up", "last_look")
+    said = titrant("run", study, "--out", out / "little", "--budget", "0.000001m")
+    assert said.code == 2
+    assert "--budget: the budget ends before the first look (got '0.000001m'; expected about " in said.err
+    assert "minutes)" in said.err
+
+
+def test_no_run_changes_its_name_by_how_a_study_ends(titrant: Titrant, taught: None, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    titrant("run", silent(tmp_path / "study"), "--out", out)
+    done = sorted(path.name for path in (out / "runs").iterdir())
+    for said in (
+        {"until": "firm", "curves": "never"},
+        {"until": "firm", "curves": "with"},
+        {"until": "firm", "arms": {**ONE_DOSE, "seeds": {"most": 4}}},
+        {"until": "firm", "arms": {**ONE_DOSE, "seeds": [0, 1, 2]}},
+    ):
+        study = write_staged(tmp_path / "study", **{"until": None, "arms": {**ONE_DOSE, "seeds": 5}, **said})
+        assert titrant("run", study, "--out", out).code == 0
+        assert sorted(path.name for path in (out / "runs").iterdir()) == done
+
+
+def test_next_of_a_study_names_the_runs_that_its_own_run_would_do(
+    titrant: Titrant, taught: None, tmp_path: Path
+) -> None:
+    study = write_staged(tmp_path / "study", arms={**ONE_DOSE, "seeds": {"most": 5}}, curves="never")
+    scores = tmp_path / "scores.csv"
+    scores.write_text("arm,seed,item,score\n")
+    rounds = 0
+    while True:
+        said = titrant("next", "--study", study, "--scores", scores, "--json")
+        assert said.code == 0, said.err
+        if (found := json.loads(said.out))["stop"]:
+            break
+        rounds += 1
+        with scores.open("a") as file:
+            for run in found["next"]:
+                level = 0.7 if run["arm"] == "6+general:8" else 0.4
+                file.writelines(
+                    f"{run['arm']},{run['seed']},item {k},{level + 0.01 * ((7 * k + int(run['seed'])) % 10)}\n"
+                    for k in range(110)
+                )
+    assert (rounds, found["verdict"]["verdict"], found["verdict"]["arm"]) == (2, "mix", "6+general:8")
+    assert found["spent"]["runs"] == 12 - len(found["waiting"])
+    words = titrant("next", "--study", study, "--scores", scores)
+    assert words.out.endswith("stop: nothing is left to run\n")
+
+
+@pytest.mark.parametrize(("curves", "runs"), [("never", 19), ("after", 31), ("with", 43)])
+def test_plan_counts_no_run_that_the_study_would_never_ask_for(
+    titrant: Titrant, taught: None, tmp_path: Path, curves: str, runs: int
+) -> None:
+    arms = {"target_rows": [4, 6], "doses": {"general": [4, 8]}, "seeds": {"most": 6}, "matched": False}
+    study = write_staged(tmp_path / "study", arms=arms, curves=curves)
+    said = titrant("plan", study, "--out", tmp_path / "out", "--no-measure")
+    assert f"to do: at most {runs} runs, " in said.out, said.out

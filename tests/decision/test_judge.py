@@ -17,7 +17,8 @@ from titrant.core.identity import rng_for
 from titrant.core.records import Score
 from titrant.decision.judge import judge, judge_tables, verdict_json
 from titrant.stats.evidence import Settings
-from titrant.stats.power import Costs
+from titrant.stats.looks import level_of_repeated_tests
+from titrant.stats.power import Costs, Way
 from titrant.stats.table import tables_from_columns, tables_from_scores
 
 SHAPE = {
@@ -565,6 +566,27 @@ def test_an_open_verdict_names_the_cheapest_step_with_its_tokens_and_minutes() -
     assert step.tokens > 0
     assert step.minutes == pytest.approx(step.tokens / 20_000)
     assert "more tokens" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("seeds", "level", "holds"), [(5, 0.95, "91.4%, not 95%"), (2, 0.95, "%, not 95%"), (5, 0.975, "%, not 97.5%")]
+)
+def test_more_of_the_same_seeds_is_a_second_look_and_says_what_level_is_left(
+    seeds: int, level: float, holds: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where 12 seeds in all are the advice; the sentence, the step and the object say the same."""
+    way = Way(kind="seeds", seeds=12, items=120, tokens=None, minutes=None)
+    monkeypatch.setattr("titrant.stats.evidence.ways_on", lambda *_, **__: [way])
+    arms = {"n160": ("alone", 0, 0.0), "n160-g96": ("dosed", 96, 0.03)}
+    settings = Settings(smallest_effect=0.03, level=level)
+    found = judge_tables(tables_from_scores(records(arms, seeds=seeds)), settings=settings)[0]
+    step = found.next_step
+    assert step is not None
+    assert step.holds == round(level_of_repeated_tests((seeds, 12), level=level), 4)
+    assert f"Both verdicts together then hold {step.holds:.1%}, not {100 * level:g}%" in found.sentence
+    assert holds in step.sentence
+    assert "a staged study (until: firm) on new seeds" in step.sentence
+    assert verdict_json(found)["next_step"]["holds"] == step.holds
 
 
 def test_one_seed_asks_for_three_and_says_what_they_cost() -> None:

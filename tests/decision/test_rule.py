@@ -255,3 +255,8 @@ def test_retention_enters_the_sentence_as_price_or_as_profit() -> None:
     assert "It does keep more general ability: retention +0.040" in free.sentence
     other = replace(kept(-0.04, 0.01), arm="dose-352")
     assert "general ability" not in decide(evidence(dose(96, 0.05, 0.02), kept=(other,))).sentence
+
+
+def test_a_contrast_that_no_look_has_read_has_no_interval_in_the_sentence() -> None:
+    found = decide(evidence(dose(96, 0.02, 1.5)))
+    assert "+0.020 (no interval)" in found.sentence

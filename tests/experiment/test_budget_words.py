@@ -46,7 +46,7 @@ def test_more_runs_pay_for_more_seeds_and_tell_smaller_gains(design: Design) -> 
     assert "where one gains 0.1 (assumed variances)" in small[0]
     # What all rows cost hangs on no budget.
     assert small[1] == large[1]
-    assert re.search(r"^0\.05 at all 12 target rows (would take about [\d,]+ tokens|is not likely)", small[1])
+    assert re.search(r"^an effect of 0\.05 at all 12 target rows (would take about [\d,]+ tokens|is not likely)", small[1])
 
 
 def test_minutes_are_of_this_machine_and_shared_by_its_workers(design: Design) -> None:
@@ -60,7 +60,7 @@ def test_minutes_are_of_this_machine_and_shared_by_its_workers(design: Design) -
 
 def test_a_budget_below_the_first_look_is_said_to_be_with_what_it_takes(design: Design) -> None:
     (first, _) = budget_lines(design, parse_budget("5runs"), speed=None, jobs=1)
-    assert first == "5runs ends before the first look, which takes about 13.0 runs"
+    assert first == "5runs ends before the first look, which takes about 13 runs"
 
 
 def test_run_says_it_before_it_starts(tmp_path: Path) -> None:
@@ -78,4 +78,4 @@ def test_run_says_it_before_it_starts(tmp_path: Path) -> None:
     )
     place = next(index for index, line in enumerate(said) if line.startswith("40runs pays for"))
     assert place < events[0]
-    assert said[place + 1].startswith("0.05 at all 12 target rows")
+    assert said[place + 1].startswith("an effect of 0.05 at all 12 target rows")

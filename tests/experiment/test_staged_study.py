@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from titrant.engines.local import execute
 from titrant.experiment.design import PlannedRun
 from titrant.experiment.results import Judged, Results
 from titrant.experiment.runner import Callbacks, finish, run_study, stored_design
+from titrant.experiment.standings import Collector
 from titrant.report.presenter import StudyPresenter
 from titrant.storage.json_files import read_json
 from titrant.storage.store import Store
@@ -101,6 +103,11 @@ def run(
 def runs_of(results: Results) -> Counter[str]:
     """How many seeds of each arm the results hold."""
     return Counter(found.arm.name for found in results.scores.runs)
+
+
+def _looks(out: Path) -> list[int]:
+    """The seeds of every look that the ledger holds."""
+    return [len(record["seeds"]) for record in Store(out).records() if record["kind"] == "look"]
 
 
 def verdict_bytes(out: Path) -> bytes:
@@ -226,6 +233,50 @@ def test_workers_that_are_killed_are_begun_again_and_change_no_byte(tmp_path: Pa
     assert verdict_bytes(tmp_path / "out") == verdict_bytes(tmp_path / "calm")
 
 
+class Late:
+    """An engine whose last run of every part ends while somebody else is being told what is next."""
+
+    name, revision = "late", "1"
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.under_way: list[Callable[[], None]] = []
+        refresh = Collector.refresh
+
+        def refresh_then_end(collector: Collector) -> None:
+            refresh(collector)
+            while self.under_way:
+                self.under_way.pop()()
+
+        monkeypatch.setattr(Collector, "refresh", refresh_then_end)
+
+    def workers(self, runs: int, *, model: PreparedModel, numerics: Numerics) -> int:
+        return 2
+
+    def execute(self, jobs: Sequence[RunJob], **options: Any) -> None:
+        execute(jobs, processes=0, **options)
+
+    def execute_asking(self, more: Callable[[], Sequence[RunJob]], **options: Any) -> None:
+        def end(job: RunJob) -> None:
+            execute([job], processes=0, weights_only=False, **options)
+
+        while jobs := more():
+            if len(jobs) > 1:  # what another has ended makes it worth naming anew, and meanwhile the last one ends
+                self.under_way.append(functools.partial(end, jobs[-1]))
+            for job in jobs[:-1] or jobs:
+                end(job)
+
+
+def test_a_run_that_ends_while_somebody_asks_is_seen_by_whoever_asks_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = write_staged(tmp_path / "study", curves="never")
+    run(study, tmp_path / "calm", gains=GREY)
+    run(study, tmp_path / "late", gains=GREY, engine=Late(monkeypatch))
+    assert verdict_bytes(tmp_path / "late") == verdict_bytes(tmp_path / "calm")
+    said = read_json(tmp_path / "late" / "verdict.json")["staged"]
+    assert _looks(tmp_path / "late") == [look["seeds"] for look in said["looks"]]
+
+
 class Stopped(Exception):
     """What a test raises in the place of a kill."""
 
@@ -267,8 +318,21 @@ def test_a_report_on_the_way_judges_what_the_looks_have_read(tmp_path: Path) -> 
     verdict = finish(design, store, presenter=Nothing()).judged[0].verdict
     assert verdict.ended is None
     assert verdict.looks == calm.judged[0].verdict.looks[: len(verdict.looks)]
+    assert _looks(tmp_path / "out") == [look.seeds for look in verdict.looks]
     run(study, tmp_path / "out", gains=GREY)
     assert verdict_bytes(tmp_path / "out") == verdict_bytes(tmp_path / "calm")
+
+
+def test_a_look_that_only_a_report_has_taken_counts_as_one(tmp_path: Path) -> None:
+    study = write_staged(tmp_path / "study", curves="never")
+    run(study, tmp_path / "out", gains=GREY)
+    lines = (tmp_path / "out" / "ledger.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if '"kind":"look"' not in line and '"kind":"judged"' not in line]
+    (tmp_path / "out" / "ledger.jsonl").write_text("".join(kept))  # as after a kill behind the last run
+    design, store = _stored(study, tmp_path / "out")
+    finish(design, store, presenter=Nothing())
+    study = write_staged(tmp_path / "study", curves="never", smallest_effect=0.02)
+    assert run(study, tmp_path / "out", gains=GREY).judged[0].verdict.provisional
 
 
 def _stored(study: Path, out: Path) -> Any:

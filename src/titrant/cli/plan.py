@@ -19,10 +19,10 @@ from titrant.experiment.knowledge_labels import label_lines
 from titrant.experiment.mix import Format, find_run, write_mix
 from titrant.experiment.plan import aligned, arm_plans, plan_of
 from titrant.experiment.prepare import PreparedStudy, prepare_study
-from titrant.experiment.runner import backend_of
+from titrant.experiment.runner import as_begun, backend_of
 from titrant.experiment.speed import Speed, kept_speed, speed_of
 from titrant.experiment.staged_forecast import StagedOutlook, staged_outlook
-from titrant.experiment.stages import ladders_of
+from titrant.experiment.stages import ladders_of, most_of
 from titrant.experiment.standings import Collector, as_read
 from titrant.experiment.trainers import write_for
 from titrant.experiment.work import OpenRun, open_runs
@@ -37,6 +37,8 @@ def show_plan(
 ) -> None:
     """Print the plan: arms, cost, power. `measure`: True measures the speed anew, False leaves it out, None measures
     what is not known yet."""
+    root = out_folder(study, out)
+    study = as_begun(study, root, _say)
     for line in label_lines(study):
         _say(line)
     prepared = prepare_study(study, backend=backend_of(study).identity, say=_say)
@@ -44,7 +46,6 @@ def show_plan(
         _say("settings are still to be chosen on validation items: the plan shows the first candidate")
     first = study.candidates()[0]
     design = make_design(prepared, (lambda model, target, name: first) if study.needs_choosing else None)
-    root = out_folder(study, out)
     left = _left(design, root)
     cost = forecast_cost(design, jobs=jobs, left=left, speed=_speed(design, left, measure=measure))
     outlooks = [
@@ -88,13 +89,14 @@ def show_plan(
 
 def _left(design: Design, root: Path) -> tuple[OpenRun, ...]:
     """What is left to do; of a study that stops by itself at most, and nothing further once it has."""
+    staged = design.prepared.study.until == "firm"
     if not (root / "store.json").is_file():
-        return open_runs([design], None)
+        return open_runs([most_of(design) if staged else design], None)
     store = Store.open(root)
-    if design.prepared.study.until == "firm":
+    if staged:
         scores = Collector(design, store)
-        if all(scores.standing(ladder).over for ladder in ladders_of(design)):
-            design = as_read(design, store)
+        over = all(scores.standing(ladder).over for ladder in ladders_of(design))
+        design = as_read(design, store) if over else most_of(design)
     return open_runs([design], store)
 
 

@@ -472,7 +472,8 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextStep:
-    """The cheapest thing that would settle an open verdict. `tokens` and `minutes` are None where unknown."""
+    """The cheapest thing that would settle an open verdict. `tokens` and `minutes` are None where unknown. `holds` is
+    the level that this verdict and the one after such a step hold together, where that is less than the level."""
 
     kind: Literal["seeds", "items", "dose"]
     seeds: int | None
@@ -480,6 +481,7 @@ class NextStep:
     tokens: int | None
     minutes: float | None
     sentence: str
+    holds: float | None = None
 
 
 StagedEnd = Literal["firm", "given_up", "last_look", "budget"]

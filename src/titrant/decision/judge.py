@@ -241,6 +241,7 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
             "tokens": step.tokens,
             "minutes": step.minutes,
             "sentence": step.sentence,
+            "holds": step.holds,
         },
         "smallest_effect": verdict.smallest_effect,
         "level": verdict.level,

@@ -349,7 +349,8 @@ def _signed(side: Against) -> str:
 def _change(value: float | None, low: float | None, high: float | None) -> str:
     if value is None:
         return "unknown"
-    if low is None or high is None:
+    # Bounds of a whole score on both sides say nothing: no look has read this contrast.
+    if low is None or high is None or (low <= -1.0 and high >= 1.0):
         return f"{value:+.3f} (no interval)"
     return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
 

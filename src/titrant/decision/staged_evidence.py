@@ -163,10 +163,13 @@ def _staged_notes(protocol: Protocol, found: Replay) -> tuple[str, ...]:
     look, seeds = int(found.look_B[0]), int(found.seeds_B[0])
     notes = [f"Look {look} of {len(protocol.ladder)}, at {seeds} seeds; the level holds over all looks together."]
     waiting = waiting_arms(protocol, found)
-    if waiting and found.over_B[0]:
-        baselines = {arm.name for arm in protocol.baselines}
-        named = [f"{name} (a baseline)" if name in baselines else name for name in waiting]
-        notes.append(f"Set aside and not ruled out: {', '.join(named)}.")
+    bases = {arm.name for arm in protocol.baselines}
+    if found.over_B[0]:
+        words = {
+            "Set aside and not ruled out": [arm for arm in waiting if arm not in bases],
+            "Stopped, as no open claim needed it": [arm for arm in waiting if arm in bases],
+        }
+        notes += [f"{text}: {', '.join(arms)}." for text, arms in words.items() if arms]
     if found.given_up_B[0]:
         notes.append(f"Stopped early: the look at {protocol.most} seeds would hardly have settled it.")
     if not found.over_B[0]:

@@ -45,7 +45,8 @@ def _within(design: Design, entry: Outlook, budget: Budget, *, speed: Speed | No
     looks = [look.seeds for look in staged.looks if look.seeds <= seeds]
     if not looks:
         needed = fixed + staged.looks[0].seeds * sum(each)
-        return f"{budget} ends before the first look, which takes about {needed:,.1f} {budget.unit}"
+        digits = 1 if budget.unit == "minutes" else 0
+        return f"{budget} ends before the first look, which takes about {needed:,.{digits}f} {budget.unit}"
     gain = smallest_found(staged, components=entry.components, items=entry.items, seeds=looks[-1])
     found = chances(staged, components=entry.components, items=entry.items, costs=each, budget=amount, fixed=fixed)
     told = "no gain that matters to you" if gain is None else f"a gain of {gain:.2g}"
@@ -64,13 +65,14 @@ def _at_all_rows(design: Design, entry: Outlook, *, speed: Speed | None, jobs: i
     found = chances(staged, components=entry.components, items=entry.items, costs=costs.tokens)
     if found.budget_needed is None:
         return (
-            f"{delta:g} at all {rows} target rows is not likely to be settled by {staged.most} seeds, whatever is spent"
+            f"an effect of {delta:g} at all {rows} target rows is not likely to be settled by {staged.most} seeds, whatever is spent"
         )
     minutes = ""
     if speed is not None:
         seconds = chances(staged, components=entry.components, items=entry.items, costs=costs.seconds(speed))
-        minutes = f", {(seconds.budget_needed or 0) / 60 / jobs:,.0f} minutes on this machine"
-    return f"{delta:g} at all {rows} target rows would take about {_rounded(found.budget_needed):,} tokens{minutes}"
+        minutes = f", about {(seconds.budget_needed or 0) / 60 / jobs:,.1f} minutes on this machine"
+    tokens = f"{_rounded(found.budget_needed):,} tokens"
+    return f"an effect of {delta:g} at all {rows} target rows would take about {tokens}{minutes}"
 
 
 def _with_rows(design: Design, costs: FamilyCosts, entry: Outlook, rows: int) -> FamilyCosts:

@@ -95,15 +95,15 @@ class _Climber:
             # A worker that waits asks five times a second; nothing changes but by a line of the ledger.
             length = self._store.ledger_path.stat().st_size
             if self._asked is None or self._asked[0] != length:
-                found = self._named()
-                self._asked = (self._store.ledger_path.stat().st_size, found)
+                # The length of before: a run that ends meanwhile may not have been seen, and is worth naming anew.
+                self._asked = (length, self._named())
             return self._asked[1]
 
     def _named(self) -> Design:
         self._scores.refresh()
         self.standings = self._ended_by_the_budget([self._scores.standing(ladder) for ladder in self._ladders])
         for standing in self.standings:
-            record_looks(self._store, standing)
+            record_looks(self._store, standing.ladder, standing.looks)
             if standing.found.ended == "budget":
                 record_budget(self._store, standing, str(self._purse.budget))
             self._tell(standing)

@@ -28,6 +28,8 @@ from titrant.experiment.stages import (
     ladder_of,
     ladders_of,
     record_grid,
+    record_looks,
+    record_protocol,
     standing_of,
 )
 from titrant.experiment.worth import target_worth
@@ -377,14 +379,19 @@ def _shown(scores: Scores) -> list[list[Any]]:
     return found
 
 
-def record_grids(store: Store, design: Design, scores: Scores) -> None:
-    """Write down that a grid was judged: whoever extends it afterwards is told what that costs its level."""
-    if design.prepared.study.until == "firm":
-        return
+def record_judgement(store: Store, design: Design, scores: Scores, judged: Sequence[Judged]) -> None:
+    """Write down what these verdicts have looked at, of a grid and of a staged study that somebody reports on between
+    two runs: whoever changes or extends it afterwards is told what that costs its level."""
     shown = fingerprint(_shown(scores))
     with store.locked("looks"):
-        for ladder in ladders_of(design):
-            record_grid(store, ladder, shown)
+        if design.prepared.study.until != "firm":
+            for ladder in ladders_of(design):
+                record_grid(store, ladder, shown)
+            return
+        for one in judged:
+            ladder = ladder_of(design, one.model, one.target)
+            record_protocol(store, ladder)
+            record_looks(store, ladder, one.verdict.looks)
 
 
 def verdict_object(results: Results) -> dict[str, Any]:

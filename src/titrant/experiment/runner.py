@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from titrant.config.study import Study
+from titrant.config.study import Study, load_study
 from titrant.core.budget import Budget
 from titrant.core.errors import RunFailed, SpecError, StoreDamaged, StoreMismatch
 from titrant.core.identity import plain
@@ -39,7 +39,7 @@ from titrant.experiment.results import (
     count_judgement,
     judge_results,
     page_name,
-    record_grids,
+    record_judgement,
     scores_parquet,
     validation_means,
     verdict_bytes,
@@ -53,6 +53,7 @@ from titrant.experiment.work import OpenRun, job_of, largest_model, left_of, run
 from titrant.experiment.worth import skill_interactions
 from titrant.scoring.sheets import Scores
 from titrant.storage.folder import ABOUT, MARKER
+from titrant.storage.looks import last_ladder
 from titrant.storage.manifests import MANIFEST
 from titrant.storage.sealed import read_sealed
 from titrant.storage.store import Store
@@ -115,6 +116,7 @@ def run_study(
     `budget` ends a staged study early; with a larger one it goes on where it stood.
     """
     reporter = reporter or Callbacks()
+    study = as_begun(study, out, reporter.say)
     engine = engine_of(study, engine)
     spec = backend_of(study, backend)
     if budget is not None and study.until != "firm":
@@ -154,7 +156,7 @@ def _judge(design: Design, store: Store, presenter: Presenter, reporter: Reporte
     staged = design.prepared.study.until == "firm"
     names = [ladder.name for ladder in ladders_of(design)] if staged else []
     times = count_judgement(store, design.prepared, scores, protocols=names)
-    record_grids(store, design, scores)
+    record_judgement(store, design, scores, judged)
     results = Results(design, scores, failed, judged, times, skill_interactions(design.prepared, scores))
     pages = {
         page_name(results, each): presenter.page(results, store, each).encode("utf-8", "replace") for each in judged
@@ -187,6 +189,17 @@ def _nothing_to_judge(store: Store, scores: Scores, failed: Sequence[FailedCell]
     )
 
 
+def as_begun(study: Study, out: Path, say: Callable[[str], None]) -> Study:
+    """The study as the results at `out` were begun: one that says nothing of `until` goes on to be staged where it was
+    run so (`run --until firm`). Read as a grid it would run every seed, and lose its level."""
+    if study.path is None or "until" in study.model_fields_set or not (out / MARKER).is_file():
+        return study
+    if len(last_ladder(Store.open(out), models=study.models, targets=study.targets) or ()) < 2:
+        return study
+    say(f"until: firm, as {out} was begun; --until grid runs and judges all seeds, whose level then no longer holds")
+    return load_study(study.path, until="firm")
+
+
 def has_answers(out: Path) -> bool:
     """Whether a store at `out` holds finished runs."""
     return (out / MARKER).is_file() and bool(Store.open(out).finished())
@@ -195,6 +208,7 @@ def has_answers(out: Path) -> bool:
 def stored_design(study: Study, *, out: Path, reporter: Reporter | None = None) -> tuple[Design, Store]:
     """The design of a study that has been run, with the settings that its stored validation scores chose."""
     reporter = reporter or Callbacks()
+    study = as_begun(study, out, reporter.say)
     prepared = prepare_study(study, backend=backend_of(study).identity, say=reporter.say, answers_kept=has_answers(out))
     store = Store.open(out)
     if not study.needs_choosing:

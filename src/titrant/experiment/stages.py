@@ -7,7 +7,7 @@ need, or is still under way, is no part of the results (`Design.called`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -199,10 +199,9 @@ def record_protocol(store: Store, ladder: StudyLadder) -> None:
     append_once(store, record)
 
 
-def record_looks(store: Store, standing: LadderStanding) -> None:
+def record_looks(store: Store, ladder: StudyLadder, looks: Iterable[LookTaken]) -> None:
     """Write down every look that is not in the ledger yet."""
-    ladder = standing.ladder
-    for look in standing.looks:
+    for look in looks:
         append_once(
             store,
             {
@@ -314,7 +313,7 @@ def grid_lost_level(ladder: StudyLadder, history: LookHistory) -> LostLevel | No
     alone = all(len(history.protocols[look["protocol"]]["ladder"]) == 1 for look in history.looks)
     if alone and all(one < other for one, other in pairwise(grew)):
         held = level_of_repeated_tests(tuple(counts), level=ladder.protocol.level)
-        text += f"; so many tests together hold {held:.1%}, not {ladder.protocol.level:.0%}"
+        text += f"; so many tests together hold {held:.1%}, not {100 * ladder.protocol.level:g}%"
     return LostLevel(reason=text, next_step=fresh_seeds(ladder.protocol, history))
 
 
@@ -352,6 +351,19 @@ def cells_read(
     first = design.prepared.study.arms.seeds[0]
     yield from (ArmAtSeed(arm=arm, seed=first) for arm in design.arms if arm.kind == "untuned")
     yield from (cell for cell in curve_cells(design, standings) if there(cell))
+
+
+def most_of(design: Design) -> Design:
+    """The design with every run that a staged study may ask for: its families to the last look, the untuned models, and
+    as many seeds of the arms that no verdict reads as `curves` gives them at most."""
+    study = design.prepared.study
+    judged = {arm for ladder in ladders_of(design) for arm in family_arms(design, ladder.model, ladder.target)}
+    beside = {"never": 0, "after": CURVE_SEEDS, "with": len(study.arms.seeds)}[study.curves]
+    return design.called(
+        (arm, seed)
+        for arm in design.arms
+        for seed in study.arms.seeds[: 1 if arm.kind == "untuned" else None if arm in judged else beside]
+    )
 
 
 def curve_cells(design: Design, standings: Sequence[LadderStanding]) -> Iterator[ArmAtSeed]:

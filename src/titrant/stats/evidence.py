@@ -22,6 +22,7 @@ from titrant.stats.contrasts import (
 )
 from titrant.stats.crossfit import CrossFit, cross_fitted, halves
 from titrant.stats.family import simultaneous
+from titrant.stats.looks import level_of_repeated_tests
 from titrant.stats.numbers import Against, DoseEvidence, Evidence, Kept, LostLevel, Unscored, unknown_estimate
 from titrant.stats.power import Components, Costs, PowerDesign, pilot_components, prospects, ways_on
 from titrant.stats.table import Completed, ScoreTable, TableArm, complete
@@ -532,6 +533,7 @@ def _first_step(evidence: Evidence, n_seeds: int, costs: Costs) -> NextStep | No
     """Where variances cannot be told, two seeds more make them known."""
 
     def step(kind: Literal["seeds", "items"], *, seeds: int, items: int, text: str) -> NextStep:
+        holds = _level_with(seeds, n_seeds, level=evidence.level) if kind == "seeds" else None
         tokens = costs.more_tokens(seeds=(n_seeds, seeds), items=(evidence.n_items, items))
         minutes = costs.minutes(tokens)
         return NextStep(
@@ -540,7 +542,8 @@ def _first_step(evidence: Evidence, n_seeds: int, costs: Costs) -> NextStep | No
             items=items if kind == "items" else None,
             tokens=tokens,
             minutes=minutes,
-            sentence=f"{text}{_price(tokens, minutes)}.",
+            sentence=f"{text}{_price(tokens, minutes)}.{_what_it_holds(holds, evidence.level)}",
+            holds=holds,
         )
 
     if not evidence.doses:
@@ -569,13 +572,16 @@ def _next_step(
     if ways:
         way = ways[0]
         count = f"{way.seeds} seeds" if way.kind == "seeds" else f"{way.items} test items"
+        holds = _level_with(way.seeds, design.seeds, level=design.level) if way.kind == "seeds" else None
         return NextStep(
             kind="seeds" if way.kind == "seeds" else "items",
             seeds=way.seeds if way.kind == "seeds" else None,
             items=way.items if way.kind == "items" else None,
             tokens=way.tokens,
             minutes=way.minutes,
-            sentence=f"Next: {count} in all would probably settle it{_price(way.tokens, way.minutes)}.",
+            sentence=f"Next: {count} in all would probably settle it{_price(way.tokens, way.minutes)}."
+            + _what_it_holds(holds, design.level),
+            holds=holds,
         )
     # No number of seeds or items settles an effect as small as the one that matters: a larger dose may have a larger
     # effect.
@@ -594,6 +600,22 @@ def _next_step(
         "plainer, or a larger smallest effect."
     )
     return NextStep(kind="dose", seeds=None, items=None, tokens=None, minutes=None, sentence=sentence)
+
+
+def _level_with(seeds: int, judged: int, *, level: float) -> float | None:
+    """What a grid that was judged now holds together with the same grid at so many seeds; None where it was not."""
+    return round(level_of_repeated_tests((judged, seeds), level=level), 4) if 0 < judged < seeds else None
+
+
+def _what_it_holds(holds: float | None, level: float) -> str:
+    """More of the same seeds is a second look, and costs level; what costs none."""
+    if holds is None:
+        return ""
+    usual = f"{100 * level:g}%"
+    return (
+        f" Both verdicts together then hold {holds:.1%}, not {usual}; a staged study (until: firm) on new seeds holds "
+        f"{usual}."
+    )
 
 
 def _price(tokens: int | None, minutes: float | None) -> str:

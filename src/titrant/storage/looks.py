@@ -9,7 +9,7 @@ Each stands once, however often a study is run again, so equal studies have equa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,19 @@ def look_history(store: Store, model: str, target: str) -> LookHistory:
         looks=tuple(record for record in mine if record["kind"] == LOOK),
         budget_seeds=_budget_seeds(mine),
     )
+
+
+def last_ladder(store: Store, *, models: Collection[str], targets: Collection[str]) -> tuple[int, ...] | None:
+    """The seeds of the looks of what was last begun or looked at of these models and targets: one look for a grid; None
+    before the first."""
+    ladders: dict[str, tuple[int, ...]] = {}
+    last = None
+    for record in store.records():
+        if record.get("kind") == PROTOCOL:
+            ladders[record["name"]] = tuple(record["protocol"]["ladder"])
+        if record.get("kind") in (PROTOCOL, LOOK) and record["model"] in models and record["target"] in targets:
+            last = ladders[record["name"] if record["kind"] == PROTOCOL else record["protocol"]]
+    return last
 
 
 def _budget_seeds(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
