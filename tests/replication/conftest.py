@@ -118,7 +118,8 @@ class WholeGrid:
 @pytest.fixture(scope="session")
 def whole_grid(tmp_path_factory: pytest.TempPathFactory, toy_prepared: PreparedModel) -> WholeGrid:
     """Run once for all tests that read it or go on from a copy of its scores."""
-    folder, started = tmp_path_factory.mktemp("whole_grid"), []
+    folder = tmp_path_factory.mktemp("whole_grid")
+    started: list[str] = []
     write_grid(folder / "studies" / "core", coverage=COVERAGE, falsehood=FALSEHOOD)
     places = GridPlaces(
         size="core", studies=folder / "studies" / "core", scores=folder / "scores", work=folder / "here"
