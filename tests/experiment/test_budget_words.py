@@ -46,7 +46,9 @@ def test_more_runs_pay_for_more_seeds_and_tell_smaller_gains(design: Design) -> 
     assert "where one gains 0.1 (assumed variances)" in small[0]
     # What all rows cost hangs on no budget.
     assert small[1] == large[1]
-    assert re.search(r"^an effect of 0\.05 at all 12 target rows (would take about [\d,]+ tokens|is not likely)", small[1])
+    assert re.search(
+        r"^an effect of 0\.05 at all 12 target rows (would take about [\d,]+ tokens|is not likely)", small[1]
+    )
 
 
 def test_minutes_are_of_this_machine_and_shared_by_its_workers(design: Design) -> None:

@@ -50,7 +50,7 @@ def tickets(folder: Path, rows: int = 300, labels: tuple[str, ...] = ("billing",
     return write_csv(folder / "tickets.csv", ["nr", "body", "team"], body)
 
 
-def pool(folder: Path, rows: int = 1000, name: str = "general.jsonl") -> str:
+def pool(folder: Path, rows: int = 450, name: str = "general.jsonl") -> str:
     return write_lines(
         folder / name,
         [{"instruction": f"Do thing {n}.", "input": "", "output": f"Thing {n} done."} for n in range(rows)],

@@ -7,6 +7,13 @@ import pytest
 from titrant.experiment.scaffold_size import FEWEST_STEPS, Limit, Prices, Question, Size, choose, lacks, sizes
 from titrant.experiment.speed import Speed
 
+
+@pytest.fixture
+def fewer_simulated_studies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of the usual: what a size is called and what it then does come from the same studies."""
+    monkeypatch.setattr("titrant.decision.ladder_forecast._ARM_STUDIES", 160)
+
+
 PRICES = Prices(visit_tokens=60.0, row_tokens={"general": 80.0}, answer_tokens=10_000.0)
 
 
@@ -58,6 +65,7 @@ def test_one_dose_is_asked_where_two_cannot_be_told_and_the_reason_said() -> Non
     assert chosen.why[1].startswith("all 900 target rows, doses of 448 and 1800, 4 passes: firm in ")
 
 
+@pytest.mark.usefixtures("fewer_simulated_studies")
 @pytest.mark.parametrize(("items", "metric"), [(40, "graded"), (100, "exact_match"), (180, "exact_match")])
 def test_with_too_few_items_the_number_needed_and_the_effect_that_shows_are_said(items: int, metric: str) -> None:
     question = Question(items=items, metric=metric, smallest_effect=0.05)
@@ -89,6 +97,7 @@ def test_a_smaller_budget_buys_a_smaller_study_that_is_likely_to_be_firm_within_
     )
 
 
+@pytest.mark.usefixtures("fewer_simulated_studies")
 def test_a_budget_that_buys_nothing_says_how_much_is_needed_and_that_much_does() -> None:
     options = sizes(900, {"general": 5000}, parts=True)
     warning = lacks(choose(options, QUESTION, limit(100_000)), QUESTION, limit(100_000))

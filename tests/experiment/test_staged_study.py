@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import random
+import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,15 @@ NONE: dict[str, float] = {}
 ONE_DOSE = {"target_rows": [6], "doses": {"general": [8]}, "seeds": {"most": 5}, "generalist_alone": False}
 
 
-@pytest.fixture(autouse=True)
-def toy_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("titrant.report.page.render", page_as_text)
-    monkeypatch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path / "prepared"))
+@pytest.fixture(scope="module", autouse=True)
+def toy_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("titrant.report.page.render", page_as_text)
+        patch.setattr("titrant.experiment.prepare.prepare", fake_prepare(tmp_path_factory.mktemp("prepared")))
+        # What the next step would take is told roughly: it ends no study (decision's own tests hold its numbers).
+        patch.setattr("titrant.stats.power.SEARCH_STUDIES", 60)
+        patch.setattr("os.fsync", lambda _: None)  # a test's store need not outlive a power cut
+        yield
 
 
 class Shuffled:
@@ -100,6 +107,36 @@ def run(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Calm:
+    """A study of one verdict that nothing disturbed: its file, what it left, and its results. Tests read it alone."""
+
+    study: Path
+    out: Path
+    results: Results
+
+    def copied(self, place: Path) -> Path:
+        """Its study and its results in a folder of the test's own; the study's file."""
+        shutil.copytree(self.study.parent, place / "study")
+        shutil.copytree(self.out, place / "out")
+        return place / "study" / self.study.name
+
+
+def _calm(place: Path, gains: dict[str, float]) -> Calm:
+    study = write_staged(place / "study", curves="never")
+    return Calm(study=study, out=place / "calm", results=run(study, place / "calm", gains=gains))
+
+
+@pytest.fixture(scope="module")
+def firm(toy_models: None, tmp_path_factory: pytest.TempPathFactory) -> Calm:
+    return _calm(tmp_path_factory.mktemp("firm"), FIRM)
+
+
+@pytest.fixture(scope="module")
+def grey(toy_models: None, tmp_path_factory: pytest.TempPathFactory) -> Calm:
+    return _calm(tmp_path_factory.mktemp("grey"), GREY)
+
+
 def runs_of(results: Results) -> Counter[str]:
     """How many seeds of each arm the results hold."""
     return Counter(found.arm.name for found in results.scores.runs)
@@ -139,10 +176,8 @@ def test_every_firm_word_can_end_it(tmp_path: Path, gains: dict[str, float], mat
     assert verdict.word in (word, "no_difference")
 
 
-def test_a_hard_question_goes_on_to_later_looks_and_drops_what_no_longer_matters(tmp_path: Path) -> None:
-    study = write_staged(tmp_path / "study", curves="never")
-    results = run(study, tmp_path / "out", gains=GREY)
-    verdict, runs = results.judged[0].verdict, runs_of(results)
+def test_a_hard_question_goes_on_to_later_looks_and_drops_what_no_longer_matters(grey: Calm) -> None:
+    verdict, runs = grey.results.judged[0].verdict, runs_of(grey.results)
     assert len(verdict.looks) > 1
     assert "6+general:4" in verdict.ruled_out
     assert runs["6+general:4"] < runs["6+general:8"]
@@ -190,14 +225,21 @@ def test_curves_after_run_only_once_the_verdict_is_there(tmp_path: Path) -> None
 # ------------------------------------------------------------------------------------------- nothing but scores decides
 
 
-@pytest.mark.parametrize("gains", [FIRM, GREY])
-def test_one_worker_or_four_in_any_order_give_the_same_bytes(tmp_path: Path, gains: dict[str, float]) -> None:
-    study = write_staged(tmp_path / "study")
-    run(study, tmp_path / "one", gains=gains)
-    run(study, tmp_path / "four", gains=gains, workers=4, seed=1)
-    assert verdict_bytes(tmp_path / "four") == verdict_bytes(tmp_path / "one")
-    scores = [(tmp_path / name / "scores.parquet").read_bytes() for name in ("one", "four")]
-    assert scores[0] == scores[1]
+def test_one_worker_or_four_in_any_order_give_the_same_bytes(tmp_path: Path, grey: Calm) -> None:
+    run(grey.study, tmp_path / "four", gains=GREY, workers=4, seed=1)
+    same_verdict_and_scores(tmp_path / "four", grey.out)
+
+
+def test_one_worker_or_four_give_the_same_bytes_with_curves_too(tmp_path: Path) -> None:
+    study = write_staged(tmp_path / "study", test=60)
+    run(study, tmp_path / "one")
+    run(study, tmp_path / "four", workers=4, seed=1)
+    same_verdict_and_scores(tmp_path / "four", tmp_path / "one")
+
+
+def same_verdict_and_scores(out: Path, calm: Path) -> None:
+    for name in ("verdict.json", "scores.parquet"):
+        assert (out / name).read_bytes() == (calm / name).read_bytes()
 
 
 def test_minutes_of_this_machine_are_no_part_of_what_it_says(tmp_path: Path) -> None:
@@ -216,21 +258,18 @@ def test_idle_workers_run_ahead_and_what_they_ran_is_not_read_before_its_turn(tm
     assert max(run.seed for run in results.scores.runs) == 2
 
 
-def test_an_engine_that_asks_again_gives_the_same_bytes_and_leaves_no_worker_idle(tmp_path: Path) -> None:
-    study = write_staged(tmp_path / "study", curves="never")
-    run(study, tmp_path / "batches", gains=GREY)
-    run(study, tmp_path / "asking", gains=GREY, engine=LocalEngine(jobs=0))
-    assert verdict_bytes(tmp_path / "asking") == verdict_bytes(tmp_path / "batches")
+def test_an_engine_that_asks_again_gives_the_same_bytes_and_leaves_no_worker_idle(tmp_path: Path, grey: Calm) -> None:
+    run(grey.study, tmp_path / "asking", gains=GREY, engine=LocalEngine(jobs=0))
+    assert verdict_bytes(tmp_path / "asking") == verdict_bytes(grey.out)
 
 
-def test_workers_that_are_killed_are_begun_again_and_change_no_byte(tmp_path: Path) -> None:
-    study = write_staged(tmp_path / "study", curves="never")
-    run(study, tmp_path / "calm")
+def test_workers_that_are_killed_are_begun_again_and_change_no_byte(tmp_path: Path, firm: Calm) -> None:
+    study = firm.study
     dies = {"how": "kill", "once": str(tmp_path / "died")}
     with pytest.raises(RunFailed, match="a worker process ended"):
         run(study, tmp_path / "out", engine=LocalEngine(jobs=2), dies=dies)
     run(study, tmp_path / "out", engine=LocalEngine(jobs=2), dies=dies)
-    assert verdict_bytes(tmp_path / "out") == verdict_bytes(tmp_path / "calm")
+    assert verdict_bytes(tmp_path / "out") == verdict_bytes(firm.out)
 
 
 class Late:
@@ -301,10 +340,8 @@ def test_a_stop_after_every_run_gives_the_same_bytes(tmp_path: Path) -> None:
     assert verdict_bytes(tmp_path / "out") == verdict_bytes(tmp_path / "calm")
 
 
-def test_a_report_on_the_way_judges_what_the_looks_have_read(tmp_path: Path) -> None:
-    study = write_staged(tmp_path / "study", curves="never")
-    calm = run(study, tmp_path / "calm", gains=GREY)
-    done = 0
+def test_a_report_on_the_way_judges_what_the_looks_have_read(tmp_path: Path, grey: Calm) -> None:
+    study, done = grey.study, 0
 
     def stop(event: Event) -> None:
         nonlocal done
@@ -317,10 +354,10 @@ def test_a_report_on_the_way_judges_what_the_looks_have_read(tmp_path: Path) -> 
     design, store = _stored(study, tmp_path / "out")
     verdict = finish(design, store, presenter=Nothing()).judged[0].verdict
     assert verdict.ended is None
-    assert verdict.looks == calm.judged[0].verdict.looks[: len(verdict.looks)]
+    assert verdict.looks == grey.results.judged[0].verdict.looks[: len(verdict.looks)]
     assert _looks(tmp_path / "out") == [look.seeds for look in verdict.looks]
     run(study, tmp_path / "out", gains=GREY)
-    assert verdict_bytes(tmp_path / "out") == verdict_bytes(tmp_path / "calm")
+    assert verdict_bytes(tmp_path / "out") == verdict_bytes(grey.out)
 
 
 def test_a_look_that_only_a_report_has_taken_counts_as_one(tmp_path: Path) -> None:
@@ -344,10 +381,9 @@ def _stored(study: Path, out: Path) -> Any:
 # ---------------------------------------------------------------------------------------------------------- the ledger
 
 
-def test_the_protocol_is_written_before_the_first_run_and_a_look_each_time(tmp_path: Path) -> None:
-    study = write_staged(tmp_path / "study", curves="never")
-    verdict = run(study, tmp_path / "out", gains=GREY).judged[0].verdict
-    records = Store(tmp_path / "out").records()
+def test_the_protocol_is_written_before_the_first_run_and_a_look_each_time(grey: Calm) -> None:
+    verdict = grey.results.judged[0].verdict
+    records = Store(grey.out).records()
     kinds = [record["kind"] for record in records]
     assert kinds.index("protocol") < kinds.index("run")
     protocol = records[kinds.index("protocol")]
@@ -375,9 +411,9 @@ def test_the_protocol_is_written_before_the_first_run_and_a_look_each_time(tmp_p
     ],
 )
 def test_a_protocol_that_changed_after_a_look_is_provisional_and_offers_fresh_seeds(
-    tmp_path: Path, said: dict[str, Any], reason: str
+    tmp_path: Path, firm: Calm, said: dict[str, Any], reason: str
 ) -> None:
-    run(write_staged(tmp_path / "study", curves="never"), tmp_path / "out")
+    firm.copied(tmp_path)
     if said.get("until") == "grid":
         said = {**said, "curves": None, "arms": {"target_rows": [6], "doses": {"general": [4, 8]}, "seeds": 8}}
     else:
@@ -389,17 +425,16 @@ def test_a_protocol_that_changed_after_a_look_is_provisional_and_offers_fresh_se
     assert "seeds that nobody has looked at" in verdict.next_step.sentence
 
 
-def test_the_protocol_that_was_looked_at_first_keeps_its_level_and_so_do_fresh_seeds(tmp_path: Path) -> None:
-    study = write_staged(tmp_path / "study", curves="never")
-    run(study, tmp_path / "out")
-    before = verdict_bytes(tmp_path / "out")
+def test_the_protocol_that_was_looked_at_first_keeps_its_level_and_so_do_fresh_seeds(
+    tmp_path: Path, firm: Calm
+) -> None:
+    firm.copied(tmp_path)
     run(write_staged(tmp_path / "study", curves="never", smallest_effect=0.02), tmp_path / "out")
     run(write_staged(tmp_path / "study", curves="never"), tmp_path / "out")
     assert not read_json(tmp_path / "out" / "verdict.json")["provisional"]
     arms = {"target_rows": [4, 6], "doses": {"general": [4, 8]}, "seeds": [10, 11, 12, 13]}
     fresh = run(write_staged(tmp_path / "study", curves="never", arms=arms), tmp_path / "out")
     assert not fresh.judged[0].verdict.provisional
-    assert before
 
 
 def test_a_grid_that_is_extended_after_it_was_judged_says_what_level_it_holds(tmp_path: Path) -> None:
@@ -443,9 +478,8 @@ def test_a_run_that_a_look_did_without_is_not_tried_again(tmp_path: Path) -> Non
 # -------------------------------------------------------------------------------------------------------------- budgets
 
 
-def test_a_budget_ends_it_early_says_so_and_more_of_it_goes_on(tmp_path: Path) -> None:
-    study = write_staged(tmp_path / "study", curves="never")
-    run(study, tmp_path / "calm", gains=GREY)
+def test_a_budget_ends_it_early_says_so_and_more_of_it_goes_on(tmp_path: Path, grey: Calm) -> None:
+    study = grey.study
     results = run(study, tmp_path / "out", gains=GREY, budget="17runs")
     verdict = results.judged[0].verdict
     assert (verdict.word, verdict.ended) == ("cannot_tell", "budget")
@@ -458,7 +492,7 @@ def test_a_budget_ends_it_early_says_so_and_more_of_it_goes_on(tmp_path: Path) -
     run(study, tmp_path / "out", gains=GREY, budget="17runs")
     assert verdict_bytes(tmp_path / "out") == before
     run(study, tmp_path / "out", gains=GREY, budget="500runs")
-    assert verdict_bytes(tmp_path / "out") == verdict_bytes(tmp_path / "calm")
+    assert verdict_bytes(tmp_path / "out") == verdict_bytes(grey.out)
 
 
 def test_a_budget_in_tokens_or_runs_ends_at_the_same_look_however_many_workers(tmp_path: Path) -> None:
@@ -541,9 +575,8 @@ def test_settings_that_are_chosen_are_tried_for_the_family_first(tmp_path: Path)
 # ------------------------------------------------------------------------------------------------ for anyone's trainer
 
 
-def test_the_next_runs_of_a_study_are_those_that_it_would_run_itself(tmp_path: Path) -> None:
-    study = write_staged(tmp_path / "study", curves="never")
-    results = run(study, tmp_path / "out", gains=GREY)
+def test_the_next_runs_of_a_study_are_those_that_it_would_run_itself(grey: Calm) -> None:
+    study, results = grey.study, grey.results
     columns: dict[str, list[Any]] = {"arm": [], "seed": [], "item": [], "score": []}
     found = titrant.next_runs(study=study)
     assert [look.seeds for look in results.judged[0].verdict.looks]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from replication.grid import GridPlaces
+from replication.grid import GridPlaces, Progress, progress, run_grid
 from titrant.core.records import PreparedModel
-from titrant.engines import BackendSpec
+from titrant.engines import BackendSpec, Event
 
 FAKE_BACKEND = BackendSpec(module="titrant.backends.fake", name="FakeBackend")
 PLAIN: dict[str, Any] = {
@@ -76,8 +77,9 @@ def write_grid(folder: Path, **studies: dict[str, Any]) -> None:
         (folder / f"{name}.yaml").write_text(json.dumps(study))
 
 
-@pytest.fixture
-def toy_prepared(tmp_path: Path) -> PreparedModel:
+@pytest.fixture(scope="session")
+def toy_prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedModel:
+    tmp_path = tmp_path_factory.mktemp("toy_prepared")
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -94,13 +96,50 @@ def toy_prepared(tmp_path: Path) -> PreparedModel:
     )  # fmt: skip
 
 
+def without_a_model(patch: pytest.MonkeyPatch, prepared: PreparedModel) -> None:
+    patch.setattr("titrant.experiment.prepare.prepare", lambda spec, **_: replace(prepared, name=Path(spec).name))
+    patch.setattr("os.fsync", lambda _: None)  # a test's store need not outlive a power cut
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeGrid:
+    """The toy grid, run to its end: where it is, how it stood before, and the runs that were started."""
+
+    places: GridPlaces
+    before: dict[str, Progress]
+    started: tuple[str, ...]
+
+    def kept_for(self, places: GridPlaces) -> GridPlaces:
+        """Its scores in another grid's places, which have done nothing yet."""
+        shutil.copytree(self.places.scores, places.scores)
+        return places
+
+
+@pytest.fixture(scope="session")
+def whole_grid(tmp_path_factory: pytest.TempPathFactory, toy_prepared: PreparedModel) -> WholeGrid:
+    """Run once for all tests that read it or go on from a copy of its scores."""
+    folder = tmp_path_factory.mktemp("whole_grid")
+    started: list[str] = []
+    write_grid(folder / "studies" / "core", coverage=COVERAGE, falsehood=FALSEHOOD)
+    places = GridPlaces(
+        size="core", studies=folder / "studies" / "core", scores=folder / "scores", work=folder / "here"
+    )
+
+    def heard(event: Event) -> None:
+        if event.kind == "started":
+            started.append(event.run_id)
+
+    with pytest.MonkeyPatch.context() as patch:
+        without_a_model(patch, toy_prepared)
+        before = {name: progress(places, name) for name in places.blocks()}
+        run_grid(places, jobs=0, backend=FAKE_BACKEND, on_event=heard)
+    return WholeGrid(places=places, before=before, started=tuple(started))
+
+
 @pytest.fixture
 def grid(tmp_path: Path, toy_prepared: PreparedModel, monkeypatch: pytest.MonkeyPatch) -> Callable[..., GridPlaces]:
     """Write the toy grid and say where everything of it is."""
-    monkeypatch.setattr(
-        "titrant.experiment.prepare.prepare", lambda spec, **_: replace(toy_prepared, name=Path(spec).name)
-    )
-    monkeypatch.setattr("os.fsync", lambda _: None)  # a test's store need not outlive a power cut
+    without_a_model(monkeypatch, toy_prepared)
 
     def make(where: str = "here", *, size: str = "core", **studies: dict[str, Any]) -> GridPlaces:
         folder = tmp_path / "studies" / size

@@ -34,13 +34,12 @@ def run(places: GridPlaces, **said: Any) -> list[str]:
     return started
 
 
-def test_a_whole_grid_is_run_once_and_never_again(grid: Grid) -> None:
-    places = grid()
-    before = {name: progress(places, name) for name in places.blocks()}
+@pytest.mark.usefixtures("grid")
+def test_a_whole_grid_is_run_once_and_never_again(whole_grid: Any) -> None:
+    places, before, started = whole_grid.places, whole_grid.before, whole_grid.started
     assert list(before) == ["falsehood", "coverage"]
     assert before["falsehood"].runs == 1 + 6 * 2
     assert before["falsehood"].kept == 0
-    started = run(places)
     kept = kept_recipes(places.kept)
     assert len(started) == len(kept)
     assert len(started) - len(set(started)) == 1  # the untuned model, which each block asks something else
@@ -49,10 +48,8 @@ def test_a_whole_grid_is_run_once_and_never_again(grid: Grid) -> None:
     assert run(places) == []
 
 
-def test_what_is_kept_counts_on_another_machine(grid: Grid) -> None:
-    first = grid("here")
-    run(first)
-    elsewhere = grid("elsewhere")
+def test_what_is_kept_counts_on_another_machine(grid: Grid, whole_grid: Any) -> None:
+    elsewhere = whole_grid.kept_for(grid("elsewhere"))
     assert run(elsewhere) == []
     lost = next((elsewhere.kept / "falsehood").glob("*.parquet"))
     lost.unlink()
@@ -141,9 +138,8 @@ def test_a_block_of_other_seeds_takes_the_rates_that_another_block_chose(grid: G
     assert run(places) == []
 
 
-def test_a_larger_size_does_not_run_again_what_core_kept(grid: Grid) -> None:
-    places = grid()
-    run(places)
+def test_a_larger_size_does_not_run_again_what_core_kept(grid: Grid, whole_grid: Any) -> None:
+    places = whole_grid.kept_for(grid())
     coverage = json.loads((places.studies / "coverage.yaml").read_text())
     arms = {**coverage["arms"], "seeds": 3}
     larger = grid(size="extended", coverage={**coverage, "arms": arms})

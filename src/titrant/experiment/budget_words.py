@@ -64,9 +64,8 @@ def _at_all_rows(design: Design, entry: Outlook, *, speed: Speed | None, jobs: i
     staged, delta = _ladder(design, costs, overlap=0.0), design.prepared.study.smallest_effect
     found = chances(staged, components=entry.components, items=entry.items, costs=costs.tokens)
     if found.budget_needed is None:
-        return (
-            f"an effect of {delta:g} at all {rows} target rows is not likely to be settled by {staged.most} seeds, whatever is spent"
-        )
+        what = f"an effect of {delta:g} at all {rows} target rows"
+        return f"{what} is not likely to be settled by {staged.most} seeds, whatever is spent"
     minutes = ""
     if speed is not None:
         seconds = chances(staged, components=entry.components, items=entry.items, costs=costs.seconds(speed))
