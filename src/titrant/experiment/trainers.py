@@ -190,13 +190,20 @@ def _yaml(value: Any) -> str:
 
 def _shared(recipe: Recipe) -> dict[str, Any]:
     """The keys that are transformers' own, which three of the four trainers pass on."""
-    training = recipe.training
     return {
         "num_train_epochs": 1,
-        "per_device_train_batch_size": training.batch_rows,
+        "per_device_train_batch_size": recipe.training.batch_rows,
+        "lr_scheduler_type": _SCHEDULES[recipe.training.schedule],
+        **_everywhere(recipe),
+    }
+
+
+def _everywhere(recipe: Recipe) -> dict[str, Any]:
+    """The keys that all four trainers have in the same words."""
+    training = recipe.training
+    return {
         "gradient_accumulation_steps": 1,
         "learning_rate": training.learning_rate,
-        "lr_scheduler_type": _SCHEDULES[training.schedule],
         "warmup_steps": recipe.warmup_steps,
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.clip_norm,
@@ -258,18 +265,9 @@ def _axolotl(recipe: Recipe) -> dict[str, Any]:
         "sequence_len": training.max_tokens,
         "num_epochs": 1,
         "micro_batch_size": training.batch_rows,
-        "gradient_accumulation_steps": 1,
         "optimizer": "adamw_torch",
-        "learning_rate": training.learning_rate,
         "lr_scheduler": _SCHEDULES[training.schedule],
-        "warmup_steps": recipe.warmup_steps,
-        "weight_decay": training.weight_decay,
-        "max_grad_norm": training.clip_norm,
-        "adam_beta1": training.beta1,
-        "adam_beta2": training.beta2,
-        "adam_epsilon": training.epsilon,
-        "seed": recipe.seed,
-        "output_dir": recipe.output,
+        **_everywhere(recipe),
         **recipe.adapter("lora_r", "lora_alpha", adapter="lora", lora_target_linear=True),
     }
 
