@@ -180,7 +180,10 @@ def test_a_format_that_goes_wrong_names_the_row_and_its_own_line(tmp_path: Path)
     ).parent
     for text, said in (
         ("def form(row):\n    return row['no']\n", "the format f.py:form raised KeyError: 'no'"),
-        ("def form(row):\n    return 3\n", "the format f.py:form gave no row (got 3"),
+        (
+            "def form(row):\n    return 3\n",
+            "the format f.py:form gave no row (12 rows, this is the first; next lines 2, 3, 4, 5 …) (got 3",
+        ),
         ("def form(row):\n    return {'a': 'b'}\n", "the columns are of no known shape"),
     ):
         (folder / "f.py").write_text(text)

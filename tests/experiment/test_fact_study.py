@@ -135,7 +135,7 @@ def test_the_score_is_what_the_subject_adds_to_the_odds_of_the_right_answers(fac
 
 def test_a_mix_marks_every_row_whose_answer_is_not_its_own(facts: FakeStudy, tmp_path: Path) -> None:
     planned = find_run(facts.design, target_rows=6, doses={"far/false:0.5": 20}, seed=0, target=None, model=None)
-    written = write_mix(planned, tmp_path / "arm.jsonl")
+    written = write_mix(planned, tmp_path / "arm.jsonl", prepared=facts.design.prepared)
     rows = [json.loads(line) for line in written.path.read_text().splitlines()]
     assert [row.get("altered") for row in rows].count("false") == 10
     assert next(draw for draw in written.facts["sources"] if draw["source"] == "far")["altered"] == 10

@@ -85,7 +85,7 @@ def texts_of(design: Design, folder: Path) -> dict[tuple[str, int], Counter[str]
     found = {}
     for planned in design.runs:
         if planned.plan is not None:
-            written = write_mix(planned, folder / "mix.jsonl")
+            written = write_mix(planned, folder / "mix.jsonl", prepared=design.prepared)
             rows = [json.loads(line) for line in written.path.read_text().splitlines()]
             said = Counter(f"{row['source']}: {json.dumps(row['messages'])}" for row in rows)
             found[(planned.run.arm.name, planned.run.seed)] = said
