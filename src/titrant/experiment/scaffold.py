@@ -106,6 +106,8 @@ def write_study(
     pools = dict(generalist) if isinstance(generalist, Mapping) else _named(generalist, taken=title)
     if not pools:
         raise SpecError("no generalist rows", expected="at least one file", fix="--generalist general.jsonl")
+    # Before the model stands in a study, whose folder is where its path would be looked for from then on.
+    refuse_what_is_no_model(model)
     given = _Given(title=title, model=model, target=target, test=test, pools=pools, out=out)
     own = _survey(target)
     surveyed = {pool: _survey(path) for pool, path in pools.items()}
@@ -121,8 +123,6 @@ def write_study(
             text = given.text(own, surveyed, design)
             study = study_of(parse_document(text, name=str(out)), path=out)
         # What `plan` would refuse is refused here, before there is a file to blame for it.
-        for place in study.models.values():
-            refuse_what_is_no_model(str(place), base=study.folder)
         rows = raw_rows(study)
         drawn = {name: first_examples(study, scan) for name, scan in scanned_pools(study, rows).items()}
         atomic.write_text(out, text)
