@@ -587,6 +587,22 @@ def test_booleans_are_labels_however_the_file_writes_them(values: tuple[Any, Any
     assert target.instruction == f"Read the text and answer with one of: {', '.join(words)}."
 
 
+@pytest.mark.parametrize(
+    ("labels", "once"),
+    [
+        ([*(f"u{n}" for n in range(60)), *(f"v{n % 40}" for n in range(640))], 60),
+        ([f"team {n % 60}" for n in range(100)], 20),
+        ([f"queue {n % 70}" for n in range(120)], 20),
+    ],
+)
+def test_labels_that_are_no_closed_set_are_told(labels: list[str], once: int, tmp_path: Path) -> None:
+    rows = [{"text": f"Ticket {n}, about matter {n * 7}", "label": label} for n, label in enumerate(labels)]
+    made = written(tmp_path, write_lines(tmp_path / "rows.jsonl", rows))
+    assert only_target(made).answer == "text"
+    (told,) = [line for line in made.warnings if "no closed set" in line]
+    assert told.startswith(f"{len(set(labels))} different labels in {len(labels)} rows, {once} of them once:")
+
+
 @pytest.mark.parametrize("labels", [151, 77, 51])
 def test_many_numbers_that_come_back_are_classes_and_nothing_else_is_said_of_them(labels: int, tmp_path: Path) -> None:
     rows = [{"text": f"Utterance {n}, about matter {n * 7}", "label": n % labels} for n in range(labels * 8)]

@@ -415,6 +415,8 @@ def _remarks(own: _Survey, *, train_rows: int, test_share: float | None) -> list
             f"{len(own.shape.labels)} labels take {listed:,} characters, and {MOST_LISTED_CHARACTERS:,} fit: the "
             "instruction does not name them; answers are chosen among all of them, by likelihood"
         )
+    if written := _labels_to_write(own):
+        remarks.append(written)
     if quantity := own.shape.quantity:
         remarks.append(
             f"the labels are {len(set(own.answers))} different numbers from {' to '.join(quantity)}: they are "
@@ -432,6 +434,18 @@ def _remarks(own: _Survey, *, train_rows: int, test_share: float | None) -> list
     if test_share is not None and own.rows - train_rows < _TEST_ITEMS[0]:
         remarks.append(f"about {own.rows - train_rows} test items: differences below 0.1 will hardly be seen")
     return remarks
+
+
+def _labels_to_write(own: _Survey) -> str | None:
+    """What is to be known of labels that repeat too little to be a closed set."""
+    if own.shape.shape != "text_label" or own.choices or own.shape.quantity:
+        return None
+    counts = Counter(own.answers)
+    once = sum(count == 1 for count in counts.values())
+    return (
+        f"{len(counts):,} different labels in {len(own.answers):,} rows, {once:,} of them once: they are taken for "
+        "no closed set, and answers are written; answer: choices in the target takes them for one"
+    )
 
 
 def _numbers_as_classes(own: _Survey) -> int:
