@@ -386,7 +386,7 @@ def test_rows_that_cannot_be_used_are_refused_and_nothing_is_written(
 
 
 def test_a_model_that_is_not_there_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="model: no such file or folder"):
+    with pytest.raises(ModelError, match="no such file"):
         write_study(
             model="./no.gguf", target=tickets(tmp_path), generalist=[pool(tmp_path)], out=tmp_path / "study.yaml"
         )
@@ -539,6 +539,19 @@ def test_a_model_that_plan_would_refuse_is_refused_before_anything_is_written(
     assert not (tmp_path / "study.yaml").exists()
 
 
+@pytest.mark.parametrize("model", ["no.gguf", "models/no.gguf", "gpt2", "../gone"])
+def test_a_model_that_is_not_there_was_looked_for_from_the_working_folder(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(ModelError, match=f"^{re.escape(model)}: no such") as caught:
+        write_study(
+            model=model, target=tickets(tmp_path), generalist=[pool(tmp_path)], out=tmp_path / "there" / "study.yaml"
+        )
+    assert f"it starts at {tmp_path / 'here'})" in str(caught.value)
+
+
 def test_a_model_of_the_hub_needs_no_hub_to_be_written_down(tmp_path: Path) -> None:
     made = write_study(
         model="org/name", target=tickets(tmp_path), generalist=[pool(tmp_path)], out=tmp_path / "study.yaml"
@@ -574,6 +587,33 @@ def test_booleans_are_labels_however_the_file_writes_them(values: tuple[Any, Any
     assert target.instruction == f"Read the text and answer with one of: {', '.join(words)}."
 
 
+@pytest.mark.parametrize(
+    ("labels", "once"),
+    [
+        ([*(f"u{n}" for n in range(60)), *(f"v{n % 40}" for n in range(640))], 60),
+        ([f"team {n % 60}" for n in range(100)], 20),
+        ([f"queue {n % 70}" for n in range(120)], 20),
+    ],
+)
+def test_labels_that_are_no_closed_set_are_told(labels: list[str], once: int, tmp_path: Path) -> None:
+    rows = [{"text": f"Ticket {n}, about matter {n * 7}", "label": label} for n, label in enumerate(labels)]
+    made = written(tmp_path, write_lines(tmp_path / "rows.jsonl", rows))
+    assert only_target(made).answer == "text"
+    (told,) = [line for line in made.warnings if "no closed set" in line]
+    assert told.startswith(f"{len(set(labels))} different labels in {len(labels)} rows, {once} of them once:")
+
+
+@pytest.mark.parametrize("labels", [151, 77, 51])
+def test_many_numbers_that_come_back_are_classes_and_nothing_else_is_said_of_them(labels: int, tmp_path: Path) -> None:
+    rows = [{"text": f"Utterance {n}, about matter {n * 7}", "label": n % labels} for n in range(labels * 8)]
+    made = written(tmp_path, write_lines(tmp_path / "rows.jsonl", rows))
+    assert (only_target(made).answer, only_target(made).metric) == ("choices", "graded")
+    assert f"the {labels} labels are numbers and are read as classes: a near one is as wrong as a far one" in (
+        made.warnings
+    )
+    assert not any("numbers to be written" in line for line in made.warnings)
+
+
 @pytest.mark.parametrize("pool_of", ["the file itself", "a copy of it", "most of it"])
 def test_the_target_given_as_its_own_pool_is_told(pool_of: str, tmp_path: Path) -> None:
     target = pool(tmp_path, rows=400, name="target.jsonl")
@@ -592,6 +632,9 @@ def test_the_target_given_as_its_own_pool_is_told(pool_of: str, tmp_path: Path) 
     [
         ("tatsu-lab/alpaca", "hub:tatsu-lab/alpaca"),
         ("dolly", "{dolly: {source: dolly}}"),
+        ("Dolly", "{dolly: {source: dolly}}"),
+        ("Alpaca-GPT4", "{alpaca_gpt4: {source: alpaca_gpt4}}"),
+        ("no-robots", "{no_robots: {source: no_robots}}"),
         ("https://huggingface.co/datasets/org/name/tree/main", "hub:org/name"),
         ("https://example.org/rows.csv", "download it"),
         ("rows.jsnl", "a relative path starts at the working folder"),

@@ -106,6 +106,8 @@ def write_study(
     pools = dict(generalist) if isinstance(generalist, Mapping) else _named(generalist, taken=title)
     if not pools:
         raise SpecError("no generalist rows", expected="at least one file", fix="--generalist general.jsonl")
+    # Before the model stands in a study, whose folder is where its path would be looked for from then on.
+    refuse_what_is_no_model(model)
     given = _Given(title=title, model=model, target=target, test=test, pools=pools, out=out)
     own = _survey(target)
     surveyed = {pool: _survey(path) for pool, path in pools.items()}
@@ -121,8 +123,6 @@ def write_study(
             text = given.text(own, surveyed, design)
             study = study_of(parse_document(text, name=str(out)), path=out)
         # What `plan` would refuse is refused here, before there is a file to blame for it.
-        for place in study.models.values():
-            refuse_what_is_no_model(str(place), base=study.folder)
         rows = raw_rows(study)
         drawn = {name: first_examples(study, scan) for name, scan in scanned_pools(study, rows).items()}
         atomic.write_text(out, text)
@@ -415,6 +415,8 @@ def _remarks(own: _Survey, *, train_rows: int, test_share: float | None) -> list
             f"{len(own.shape.labels)} labels take {listed:,} characters, and {MOST_LISTED_CHARACTERS:,} fit: the "
             "instruction does not name them; answers are chosen among all of them, by likelihood"
         )
+    if written := _labels_to_write(own):
+        remarks.append(written)
     if quantity := own.shape.quantity:
         remarks.append(
             f"the labels are {len(set(own.answers))} different numbers from {' to '.join(quantity)}: they are "
@@ -432,6 +434,18 @@ def _remarks(own: _Survey, *, train_rows: int, test_share: float | None) -> list
     if test_share is not None and own.rows - train_rows < _TEST_ITEMS[0]:
         remarks.append(f"about {own.rows - train_rows} test items: differences below 0.1 will hardly be seen")
     return remarks
+
+
+def _labels_to_write(own: _Survey) -> str | None:
+    """What is to be known of labels that repeat too little to be a closed set."""
+    if own.shape.shape != "text_label" or own.choices or own.shape.quantity:
+        return None
+    counts = Counter(own.answers)
+    once = sum(count == 1 for count in counts.values())
+    return (
+        f"{len(counts):,} different labels in {len(own.answers):,} rows, {once:,} of them once: they are taken for "
+        "no closed set, and answers are written; answer: choices in the target takes them for one"
+    )
 
 
 def _numbers_as_classes(own: _Survey) -> int:

@@ -292,6 +292,29 @@ def test_an_answer_that_may_be_text_or_place_is_asked_for_and_the_study_can_say(
         assert items_of(path, columns={name: "answer"})[0] == (("1", "2", "3", "0"), (gold,))
 
 
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [(1.0, "ash"), ("2.0", "elm"), ("(B)", "ash"), ("c)", "elm"), ("A.", "oak"), (" b: ", "ash"), ("[C]", "elm")],
+)
+def test_a_place_is_read_in_any_usual_writing(tmp_path: Path, answer: Any, gold: str) -> None:
+    row = {"question": "q", "choices": ["oak", "ash", "elm"], "answer": answer}
+    path = jsonl(tmp_path / "rows.jsonl", row)
+    assert turns_of(path) == [[("user", "q"), ("assistant", gold)]]
+    assert items_of(path) == [(("oak", "ash", "elm"), (gold,))]
+
+
+@pytest.mark.parametrize("answer", [-1, 7.0, "(D)", 1.5, "1e0", "+1", "Z."])
+def test_a_place_of_no_choice_is_never_learned_as_a_text(tmp_path: Path, answer: Any) -> None:
+    path = jsonl(tmp_path / "rows.jsonl", {"question": "q", "choices": ["oak", "ash", "elm"], "answer": answer})
+    with pytest.raises(DataError, match="none of the row's choices, nor the place of one"):
+        load_examples(path, source="s", task="t")
+
+
+def test_a_text_of_a_choice_that_looks_like_a_place_is_the_choice(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "rows.jsonl", {"question": "q", "choices": ["1.5", "-1", "(D)"], "answer": "-1"})
+    assert turns_of(path) == [[("user", "q"), ("assistant", "-1")]]
+
+
 def test_places_from_one_are_refused_until_the_study_says_so(tmp_path: Path) -> None:
     rows = [{"question": "q", "choices": ["x", "y"], "answer": place} for place in (1, 2)]
     path = jsonl(tmp_path / "rows.jsonl", *rows)
@@ -332,12 +355,29 @@ def test_a_question_without_an_answer_is_left_out_and_counted(tmp_path: Path) ->
 # --------------------------------------------------------------------------------------------------------------- roles
 
 
-@pytest.mark.parametrize("role", ["tool", "Narrator", "", None])
+@pytest.mark.parametrize("role", ["tool", "Narrator", ""])
 def test_an_unknown_role_is_told_once_with_its_count(tmp_path: Path, role: Any) -> None:
     row = {"messages": [{"role": role, "content": "a"}, {"role": "assistant", "content": "b"}]}
     with pytest.raises(DataError, match=r"unknown role.*\(300 rows, this is the first.*developer") as caught:
         turns_of(jsonl(tmp_path / "rows.jsonl", answer(), *[row] * 300))
     assert str(caught.value).count("rows.jsonl:") == 1
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"sender": "human", "text": "q"},
+        {"input": "q", "output": "a"},
+        {"author": {"role": "user"}, "text": "q"},
+        {"role": None, "content": "q"},
+    ],
+)
+def test_a_turn_without_a_role_is_told_with_the_fields_that_it_has(tmp_path: Path, turn: dict[str, Any]) -> None:
+    path = jsonl(tmp_path / "rows.jsonl", *[{"messages": [turn, {"role": "assistant", "content": "a"}]}] * 3)
+    with pytest.raises(DataError, match=r"a turn has no role \(3 rows.*expected role or from") as caught:
+        load_examples(path, source="s", task="t")
+    assert ", ".join(turn) in str(caught.value)
+    assert "None" not in str(caught.value)
 
 
 def test_refused_rows_stand_beside_other_faults(tmp_path: Path) -> None:

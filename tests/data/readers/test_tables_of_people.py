@@ -21,6 +21,9 @@ CASES = Path(os.environ.get("TITRANT_CASES", Path(__file__).parents[4] / "shared
     [
         ("\ufeffsep=,\ntext,label\na,b\n", 3),
         ("SEP=;\r\ntext;label\r\na;b\r\n", 3),
+        ('"sep=;"\ntext;label\na;b\n', 3),
+        ('\ufeff"Sep=,"\r\n"text","label"\r\n"a","b"\r\n', 3),
+        ("'sep=|'\ntext|label\na|b\n", 3),
         ("sep=\t\n\n\ntext\tlabel\n\na\tb\n", 6),
         ("text;label\na;b\n", 2),
         ("\ntext|label\na|b\n", 3),

@@ -120,6 +120,27 @@ def test_a_row_that_cannot_be_scored_is_told_with_a_fix(row: dict[str, Any], mes
         score_rows(rows(row), "f1")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id,prediction,references\n1,a,\n",
+        "id;prediction;references\n1;a;a\n2;;\n",
+        "id\tprediction\treferences\n1\ta\t  \n",
+    ],
+)
+def test_an_empty_cell_is_no_reference(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_text(text)
+    with pytest.raises(ScoresError, match=r"no references.*where no answer is right, write \[\"\"\]"):
+        score_rows(read_rows(path), "exact_match")
+
+
+def test_a_cell_may_say_that_no_answer_is_right(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_text('id,prediction,references\n1,,"[""""]"\n2,paris,"[""""]"\n')
+    assert score_rows(read_rows(path), "f1").score == 0.5
+
+
 def test_headers_are_read_in_any_case() -> None:
     report = score_rows(rows({"ID": "7", "Prediction": "a", " References ": "a"}), "exact_match")
     assert (report.score, report.items[0].id) == (1.0, "7")

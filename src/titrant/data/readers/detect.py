@@ -94,7 +94,7 @@ def detect_shape(path: str | Path) -> FileShape:
     }.get(shape or "", "")
     values = [str(value) for row in rows if _plain(value := row.values.get(label_column))]
     labels = _labels(values, named=shape == "text_label")
-    quantity = _range(values) if shape == "text_label" and are_quantities(values) else None
+    quantity = _range(values) if shape == "text_label" and not labels and are_quantities(values) else None
     instruction, listed = None, True
     if labels:
         words = ", ".join(sorted(count.label for count in labels))

@@ -25,7 +25,8 @@ def door_of(text: str) -> str | None:
         return f"hub:{page['name']}, if this dataset of the hub is meant"
     if "://" in text:
         return "download it, and name the file: rows are read from files and from the hub (hub:org/name)"
-    name, _, part = text.partition(":")
+    written, _, part = text.partition(":")
+    name = written.casefold().replace("-", "_")
     if name in catalogue_names():
         with_part = f", part: {part}" if part else ""
         return f"in a study, generalist: {{{name}: {{source: {name}{with_part}}}}} reads this source of the catalogue"

@@ -18,6 +18,8 @@ _OPTION = re.compile(
     re.IGNORECASE,
 )
 _WRONG = re.compile(r"(?:distractor|(?:incorrect|wrong)(?:[ _-]?(?:answer|option|choice))?)[ _-]?", re.IGNORECASE)
+_MARKED = re.compile(r"[(\[]?([A-Za-z]|[0-9]{1,9})[)\]]?[.:]?|([0-9]{1,9})\.0+")
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?")
 FEWEST_TO_COUNT = 30
 """Of so many answers that are numbers one would be the first place or the last, whatever they are counted from."""
 
@@ -138,7 +140,7 @@ def chosen(answer: str, options: Options, *, name: str, column: str) -> Chosen:
         if place is None:
             raise _points_nowhere(answer, options, column, name=name)
         return Chosen(text=options.texts[place], by="place", column=column)
-    by_text = options.texts.index(answer) if answer in options.texts else None
+    by_text = next((options.texts.index(text) for text in (answer, _bare(answer)) if text in options.texts), None)
     place = _labelled(answer, options)
     if by_text is not None and place is not None and by_text != place:
         raise DataError(
@@ -148,11 +150,12 @@ def chosen(answer: str, options: Options, *, name: str, column: str) -> Chosen:
             fix=f"say which it is: {_ways_to_say(column)}",
         )
     if by_text is not None:
-        return Chosen(text=answer, by=None if place is not None else "text", column=column)
+        return Chosen(text=options.texts[by_text], by=None if place is not None else "text", column=column)
     if place is not None:
         number = number_of(answer, options)
         return Chosen(text=options.texts[place], by="place", column=column, number=number)
-    if (len(answer.strip()) == 1 and answer.strip() in string.ascii_uppercase) or _whole(answer) is not None:
+    bare = _bare(answer)
+    if (len(bare) == 1 and bare in string.ascii_uppercase) or _NUMBER.fullmatch(bare):
         raise _points_nowhere(answer, options, column, name=name)
     return Chosen(text=answer, by=None, column=column)
 
@@ -277,15 +280,27 @@ def _ways_to_say(column: str) -> str:
 def _labelled(answer: str, options: Options) -> int | None:
     """The place of the choice that the row calls so; without names, the number from 0 or the letter from A."""
     if options.labels is not None:
-        names = [label.casefold() for label in options.labels]
-        return names.index(answer.strip().casefold()) if answer.strip().casefold() in names else None
+        names, name = [_bare(label).casefold() for label in options.labels], _bare(answer).casefold()
+        return names.index(name) if name in names else None
     index = _from(0)(answer, options)
     return index if index is not None else _lettered(answer, options)
 
 
-def _whole(text: str) -> int | None:
+def _bare(text: str) -> str:
+    """A letter or number without what is written around it, `(B)` or `c.`, and a number without the fraction of nought
+    that pandas gives to whole numbers beside missing ones; any other text as it is, but for outer space.
+
+    >>> _bare("(B)"), _bare("c."), _bare("2.0"), _bare("2.5"), _bare(" oak ")
+    ('B', 'c', '2', '2.5', 'oak')
+    """
     stripped = text.strip()
-    return int(stripped) if stripped.isascii() and stripped.isdigit() and len(stripped) < 10 else None
+    marked = _MARKED.fullmatch(stripped)
+    return (marked[1] or marked[2]) if marked else stripped
+
+
+def _whole(text: str) -> int | None:
+    bare = _bare(text)
+    return int(bare) if bare.isascii() and bare.isdigit() and len(bare) < 10 else None
 
 
 def _from(first: int) -> Any:
@@ -297,7 +312,7 @@ def _from(first: int) -> Any:
 
 
 def _lettered(answer: str, options: Options) -> int | None:
-    letter = answer.strip().upper()
+    letter = _bare(answer).upper()
     place = string.ascii_uppercase.find(letter) if len(letter) == 1 else -1
     return place if 0 <= place < len(options.texts) else None
 

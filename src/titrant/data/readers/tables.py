@@ -19,7 +19,7 @@ from titrant.data.readers.class_names import ClassNames, names_in_schema, with_c
 from titrant.data.readers.lines import MAX_LINE_BYTES, Report, TextLine, refuse, text_lines
 
 _BATCH_ROWS = 1024
-_SEPARATOR_LINE = re.compile(r"[Ss][Ee][Pp]=([,;|\t])\s*")
+_SEPARATOR_LINE = re.compile(r"(?P<quote>[\"']?)[Ss][Ee][Pp]=(?P<mark>[,;|\t])(?P=quote)\s*")
 
 
 def rows_of_csv(stream: BinaryIO, name: str, *, delimiter: str, report: Report = refuse) -> Iterator[RawRow]:
@@ -74,7 +74,7 @@ def separator_of(lines: Sequence[str], *, usual: str) -> str:
     (';', ',')
     """
     if lines and (match := _SEPARATOR_LINE.fullmatch(lines[0])):
-        return match[1]
+        return match["mark"]
     header = next((line for line in lines if line.strip()), "")
     for mark in (usual, ";", "\t", ",", "|"):
         try:

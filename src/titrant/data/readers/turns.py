@@ -66,7 +66,14 @@ def turns_of(row: Row, part: Part) -> tuple[tuple[Turn, ...], bool]:
 def _turn(row: Row, message: Mapping[str, Any], number: int, *, place: str) -> tuple[Turn, tuple[str, str]]:
     """A message as a turn, and the two fields that it was read from."""
     role_field, text_field = _filled(message, ROLE_FIELDS), _filled(message, _TEXT_FIELDS)
-    role = _role(message.get(role_field))
+    if message.get(role_field) is None:
+        raise DataError(
+            "a turn has no role",
+            got=", ".join(message),
+            expected=" or ".join(ROLE_FIELDS),
+            fix='write its fields as {"role": "user", "content": "…"}',
+        )
+    role = _role(message[role_field])
     text = _content(row, message.get(text_field), place=f"{place}.{text_field}")
     if not text.strip():
         got = ", ".join(message) if message.get(text_field) is None else message[text_field]

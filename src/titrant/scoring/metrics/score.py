@@ -147,7 +147,8 @@ def _references(row: RawRow) -> list[str]:
     """The right answers of a row: a list of texts, or one text. A text that is a JSON list of texts, as a cell of a
     table holds one, is that list; every other text is itself one reference."""
     value = _value(row, "references")
-    if value is None or value == []:
+    # An empty cell of a table is a missing reference as easily as an empty one, and every answer would be wrong by it.
+    if value is None or value == [] or (isinstance(value, str) and not value.strip()):
         raise ScoresError(
             "no references",
             got=_columns_of(row) if value is None else value,

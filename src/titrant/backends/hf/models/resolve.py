@@ -65,9 +65,7 @@ def resolve(
     path = (base or Path()) / Path(spec).expanduser()
     if spec.endswith(".gguf"):
         if not path.is_file():
-            raise ModelError(
-                "no such file", where=spec, got=str(path), fix="check the path; it starts at the study file"
-            )
+            raise ModelError("no such file", where=spec, got=str(path), fix=_start_of_paths(base))
         return _gguf(path, root=path.resolve().parent, origin=str(path))
     if spec and path.is_dir():
         return folder_files(path, allow_pickle=allow_pickle, allow_remote_code=allow_remote_code)
@@ -78,7 +76,7 @@ def resolve(
             where=spec,
             got="neither a file nor a folder nor a hub id",
             expected="package:NAME/FILE.gguf, a .gguf file, a folder, or org/name[@revision]",
-            fix=f"check the path (it starts at {(base or Path()).resolve()})",
+            fix=_start_of_paths(base),
         )
     from titrant.backends.hf.models.hub import hub_snapshot
 
@@ -91,6 +89,10 @@ def resolve(
         allow_pickle=allow_pickle,
         allow_remote_code=allow_remote_code,
     )
+
+
+def _start_of_paths(base: Path | None) -> str:
+    return f"check the path (it starts at {(base or Path()).resolve()})"
 
 
 def refuse_what_is_no_model(spec: str, *, base: Path | None = None) -> None:
