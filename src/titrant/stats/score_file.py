@@ -128,8 +128,8 @@ def _form(path: Path) -> _Form:
             where=f"{path}:{number}",
             got=line.strip(),
             expected="columns arm, seed, item, score",
-            fix="write one row for each answer: which arm and seed gave it, the item's id, and its score; logs of lm-eval "
-            "are judged by --from lm-eval",
+            fix="write one row for each answer: which arm and seed gave it, the item's id, and its score; logs of "
+            "lm-eval are judged by --from lm-eval",
         )
     forms = [_split(line, separator, number, path) for separator in ([told] if told in _SEPARATORS else _SEPARATORS)]
     # Where no name is ours, the header is still to be shown in its columns.
