@@ -138,7 +138,7 @@ def test_items_of_one_text_are_one_sample() -> None:
     groups = dict(zip(table.column("item").to_pylist(), table.column("group").to_pylist(), strict=True))
     actions = [json.loads(line)["doc"]["action"] for line in samples_file(RUNS["alone", 0]).read_text().splitlines()]
     assert sorted(groups.values()) == sorted(actions)
-    with pytest.raises(ScoresError, match=r"no such field in the document.*got 'book'.*expected .*action"):
+    with pytest.raises(ScoresError, match=r"jsonl:1: no such field of a sample.*got 'book'.*expected .*action"):
         read_logs(RUNS, evaluator="lm-eval", tasks=["triage"], metric="acc", group="book")
 
 

@@ -43,7 +43,6 @@ from titrant.stats.table import ScoreTable
 from titrant.stats.worth import SkillInteraction, Worth, skill_json
 from titrant.storage.atomic import write_bytes
 from titrant.storage.folder import RESULTS
-from titrant.storage.json_files import write_json
 from titrant.storage.looks import look_history
 from titrant.storage.manifests import TIMING
 from titrant.storage.sealed import read_sealed, write_sealed
@@ -560,11 +559,6 @@ def verdict_bytes(results: Results) -> bytes:
 
     text = json.dumps(verdict_object(results), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode("utf-8", "replace")
-
-
-def write_study_record(store: Store, prepared: PreparedStudy) -> None:
-    """The study as it was last run, beside its results."""
-    write_json(store.root / "study.json", {"name": prepared.study.name, "said": prepared.study.effective()})
 
 
 # -------------------------------------------------------------------------------------------------------------- scores

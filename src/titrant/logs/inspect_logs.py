@@ -15,7 +15,7 @@ from typing import Any
 
 from titrant.core.errors import ScoresError
 from titrant.core.identity import fingerprint
-from titrant.logs.samples import Asked, Log, LoggedRun, Sample, choose, once, shortened
+from titrant.logs.samples import Asked, Log, LoggedRun, Sample, choose, group_of, once, shortened
 
 _SUFFIXES = (".eval", ".json")
 
@@ -168,7 +168,7 @@ def _sample(task: str, item: str, epochs: Sequence[Any], scorer: str, group: str
         shown=shortened(_asked(first)),
         # An item that some epoch left without a score has none: the mean of the rest would be of easier answers.
         score=sum(known) / len(known) if len(known) == len(values) else None,
-        group=_group(first, group, path),
+        group=group_of(first.metadata, group, where=f"{path}, sample {first.id}"),
     )
 
 
@@ -177,19 +177,3 @@ def _asked(sample: Any) -> str:
     if isinstance(sample.input, str):
         return sample.input
     return "\n".join(f"{message.role}: {message.text}" for message in sample.input)
-
-
-def _group(sample: Any, field: str | None, path: Path) -> str | None:
-    if field is None:
-        return None
-    value: Any = sample.metadata
-    for part in field.split("."):
-        if not isinstance(value, dict) or part not in value:
-            raise ScoresError(
-                "no such field in the sample's metadata",
-                where=f"{path}, sample {sample.id}",
-                got=field,
-                expected=", ".join(value) if isinstance(value, dict) else None,
-            )
-        value = value[part]
-    return str(value)

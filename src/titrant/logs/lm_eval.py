@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from titrant.core.errors import ScoresError
-from titrant.logs.samples import Asked, Log, LoggedRun, Sample, choose, once, shortened
+from titrant.logs.samples import Asked, Log, LoggedRun, Sample, choose, group_of, once, shortened
 
 _FILE = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.jsonl")
 GRADED = "graded"
@@ -205,7 +205,7 @@ def _samples(task: str, rows: Sequence[Mapping[str, Any]], metric: str, group: s
                     reference=str(row.get("target")),
                     shown=shortened(_prompt(row)),
                     score=_score(row, metric),
-                    group=_group(row, group, path),
+                    group=group_of(row.get("doc"), group, where=f"{path}:{row['line']}"),
                 )
             )
     return samples
@@ -272,19 +272,3 @@ def _continuations(row: Mapping[str, Any]) -> list[str]:
 def _prompt(row: Mapping[str, Any]) -> str:
     first: Any = next(iter(row.get("arguments", {}).values()), {})
     return str(first.get("arg_0", "")) if isinstance(first, dict) else str(first)
-
-
-def _group(row: Mapping[str, Any], field: str | None, path: Path) -> str | None:
-    if field is None:
-        return None
-    value: Any = row.get("doc")
-    for part in field.split("."):
-        if not isinstance(value, dict) or part not in value:
-            raise ScoresError(
-                "no such field in the document",
-                where=f"{path}:{row['line']}",
-                got=field,
-                expected=", ".join(value) if isinstance(value, dict) else None,
-            )
-        value = value[part]
-    return str(value)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from titrant.core.errors import ScoresError
 
@@ -240,6 +241,22 @@ def choose(
             fix=f"name one with {option}" + (f" ({beside})" if beside else "") if found else None,
         )
     return found[0]
+
+
+def group_of(value: Any, field: str | None, *, where: str) -> str | None:
+    """What `field` (`passage_id`, `meta.article`) holds in a sample's own fields; None where no field was asked for."""
+    if field is None:
+        return None
+    for part in field.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise ScoresError(
+                "no such field of a sample",
+                where=where,
+                got=field,
+                expected=", ".join(value) if isinstance(value, dict) else None,
+            )
+        value = value[part]
+    return str(value)
 
 
 def shortened(text: str) -> str:
