@@ -70,6 +70,22 @@ def test_lines_say_what_begins_and_how_it_ends() -> None:
     ]
 
 
+def test_a_run_under_way_when_the_next_are_named_counts_in_their_stage() -> None:
+    stream = io.StringIO()
+    reporter = LineReporter(stream)
+    reporter.stage(RUNS[:1], set())
+    reporter.event(Event(kind="started", run_id="r0", steps=2))
+    reporter.stage(RUNS[1:], set())
+    reporter.event(Event(kind="done", run_id="r0", step=2, steps=2))
+    for run_id in ("r1", "r2"):
+        reporter.event(Event(kind="started", run_id=run_id, steps=2))
+        reporter.event(Event(kind="done", run_id=run_id, step=2, steps=2))
+    reporter.close()
+    lines = stream.getvalue().splitlines()
+    assert lines[:2] == ["titrant: 1 of 1 runs to do", "titrant: 3 of 3 runs to do"]
+    assert [line.split("]")[0] for line in lines[2:]] == ["[1/3", "[2/3", "[3/3"]
+
+
 def test_a_terminal_shows_the_same_lines_above_bars_and_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()

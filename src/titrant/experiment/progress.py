@@ -66,10 +66,14 @@ class _Tally:
             self._labels[run.run_id] = f"{target}{run.arm.name}{seed}"
             self._training[run.run_id] = float(run.tokens)
             self._work[run.run_id] = run.tokens + _ANSWER_WEIGHT * planned.requests.tokens
-        self.total = len(runs)
+        # A staged study names its next runs while some are under way: these end in the new stage, and count in it.
+        named = {planned.run.run_id for planned in runs}
+        before = [running for run_id, running in self.running.items() if run_id not in named]
+        self.total = len(runs) + len(before)
         self.done = sum(planned.run.run_id in done for planned in runs)
         self._work_done, self._started = 0.0, None
         self._work_left = sum(self._work[planned.run.run_id] for planned in runs if planned.run.run_id not in done)
+        self._work_left += sum(running.work for running in before)
         left = self.total - self.done
         if not left:
             return f"all {self.total} runs are done"
